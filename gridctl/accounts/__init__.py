@@ -1,0 +1,1 @@
+"""Accounts: run rows → tokenomics, SLA, goodput. Pure functions; nothing is rendered or stored here."""

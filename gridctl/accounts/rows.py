@@ -1,0 +1,140 @@
+"""What one run leaves behind: a row per request, a row per engine, and the declarations the run was made under.
+
+Times are int64 nanoseconds. A request's clock, as its client sees it:
+
+    arrival ──access+network RTT──▶ … queue … prefill … first token … last token
+    ttft = rtt + overhead + queue + compute      e2e = ttft + (last token − first token)
+
+`rtt_ns` holds the whole round trip (last mile and network); `queue_ns` is from arrival at the engine to first being
+scheduled; `compute_ns` from there to the first token, whatever happened in between (a preemption included);
+`decode_ns` from the first token to the last. Rows of requests that did not complete hold 0 in the time columns they
+never reached.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from gridctl.resources import WorkloadSpec
+
+OUTCOMES = ("completed", "rejected", "failed")
+COMPLETED, REJECTED, FAILED = range(3)
+
+REASONS = (
+    "",
+    "no-model",  # no deployment of a model the workload accepts
+    "jurisdiction",  # such deployments exist, none where the request may be served
+    "quality",  # … none that meets the quality floor
+    "outage",  # … none whose site and cluster take traffic
+    "infeasible",  # the router predicted a miss everywhere and the workload asked to reject early
+    "queue-full",  # the chosen engine had no room in its queue
+    "too-long",  # the context exceeds what the engine can hold (failed)
+)
+NO_REASON, NO_MODEL, JURISDICTION, QUALITY, OUTAGE, INFEASIBLE, QUEUE_FULL, TOO_LONG = range(8)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRows:
+    """Columns of shape `(n,)`, one entry per offered request, in order of arrival.
+
+    `engine` indexes `Run.engines` (−1: none was chosen); `origin`, `workload`, `tenant` index the run's name tuples.
+    `gpu_ns` is GPU time attributed to the request: of every engine step, the share its tokens had in the batch, times
+    the GPUs of the engine; summed over requests it is the busy GPU time. `serverless_ns` is billed function time.
+    """
+
+    arrival_ns: NDArray[np.int64]
+    origin: NDArray[np.int32]
+    workload: NDArray[np.int32]
+    tenant: NDArray[np.int32]
+    engine: NDArray[np.int32]
+    outcome: NDArray[np.int8]
+    reason: NDArray[np.int8]
+    input_tokens: NDArray[np.int64]
+    cached_tokens: NDArray[np.int64]
+    output_tokens: NDArray[np.int64]
+    rtt_ns: NDArray[np.int64]
+    queue_ns: NDArray[np.int64]
+    compute_ns: NDArray[np.int64]
+    decode_ns: NDArray[np.int64]
+    preemptions: NDArray[np.int32]
+    gpu_ns: NDArray[np.int64]
+    serverless_ns: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.arrival_ns)
+
+
+class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an engine stands, what it costs and how long it was busy.
+
+    `kind`: `gpu` an engine on owned GPUs · `unused` GPUs of a cluster that no deployment uses, paid all the same ·
+    `serverless` function instances · `api` the fallback API. Prices that do not apply are 0.
+    """
+
+    kind: str
+    cluster: str
+    site: str
+    tier: str
+    region: str
+    model: str
+    variant: str
+    gpus: int = 0
+    usd_per_gpu_hour: float = 0.0
+    busy_watts: float = 0.0
+    idle_watts: float = 0.0
+    usd_per_kwh: float = 0.0
+    usd_per_serverless_ms: float = 0.0
+    egress_usd_per_gb: float = 0.0
+    usd_per_mtok_input: float = 0.0
+    usd_per_mtok_output: float = 0.0
+    busy_ns: int = 0
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """A place requests come from: the name the trace gave, and where that is."""
+
+    name: str
+    country: str
+    region: str
+    jurisdiction: str
+
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about a run but its request columns: how it was made, under which declarations, on which engines.
+
+    `window_ns` is the span owned GPUs are billed for: from the first arrival to the last token or refusal.
+    """
+
+    name: str
+    trace: str
+    policy: str
+    algorithm: str
+    seed: int
+    created_ns: int
+    wall_s: float
+    requests: int
+    completed: int
+    rejected: int
+    failed: int
+    window_ns: int
+    digest: str
+    gridctl_version: str
+    engines: tuple[EngineFacts, ...]
+    origins: tuple[Origin, ...]
+    workloads: dict[str, WorkloadSpec]
+    workload_names: tuple[str, ...]
+    tenant_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    centralized: str = ""  # name of the run of the same trace on the same GPUs, all in the core
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A replay's (or a live session's) complete result."""
+
+    info: RunInfo
+    rows: RunRows

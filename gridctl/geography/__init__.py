@@ -1,0 +1,1 @@
+"""Geography: cities, countries, regions, jurisdictions, and grids generated from them."""

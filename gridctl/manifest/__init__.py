@@ -1,0 +1,1 @@
+"""Manifest: YAML, JSON, JSONL, CSV ⇄ resources, with errors at file:line:col."""

@@ -1,0 +1,1 @@
+"""Network: geography → round-trip time."""

@@ -1,0 +1,1 @@
+"""Orchestrator: the services the CLI calls."""

@@ -1,0 +1,1 @@
+"""Registry: desired state, versions, events and runs. The only room with SQL."""

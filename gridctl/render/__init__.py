@@ -1,0 +1,1 @@
+"""Render: rows → tables, JSON, CSV, Markdown. Computes nothing."""

@@ -1,0 +1,1 @@
+"""Replay: virtual time over trace, network, routing and engine."""

@@ -1,0 +1,60 @@
+"""Cluster: GPUs of one type at one site and the model variants its engines serve."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta
+
+from gridctl.resources.quantity import Count, Name, PositiveCount, Usd, VariantRef
+from gridctl.resources.resource import Resource, State
+
+
+class EngineLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Scheduler and memory limits of one engine, named and defaulted as in vLLM's engine arguments."""
+
+    max_num_seqs: Annotated[int, Meta(ge=1, le=4096)] = 128
+    max_num_batched_tokens: Annotated[int, Meta(ge=1, le=65536)] = 2048
+    block_size: Annotated[int, Meta(ge=1, le=1024)] = 16
+    gpu_memory_utilization: Annotated[float, Meta(gt=0, le=1)] = 0.9
+    kv_cache_dtype: Literal["auto", "fp8"] = "auto"
+    enable_prefix_caching: bool = True
+    scheduling_policy: Literal["fcfs", "priority"] = "fcfs"
+    max_waiting: PositiveCount | None = None
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Engines that serve one variant: `replicas` data-parallel engines of `tensor_parallel` GPUs each."""
+
+    variant: VariantRef
+    replicas: PositiveCount = 1
+    tensor_parallel: Annotated[int, Meta(ge=1, le=64)] = 1
+    engine: EngineLimits = EngineLimits()
+
+    @property
+    def gpus(self) -> int:
+        return self.replicas * self.tensor_parallel
+
+
+class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """GPUs owned at a site. GPUs that no deployment uses are still paid for."""
+
+    site: Name
+    gpu: Name
+    gpus: PositiveCount
+    deployments: tuple[Deployment, ...] = ()
+    state: State = "active"
+    usd_per_gpu_hour: Usd | None = None
+    idle_watts_per_gpu: Count | None = None
+    endpoints: tuple[str, ...] = ()
+
+
+class Cluster(Resource, frozen=True, kw_only=True):
+    """GPUs at a site and the engines on them."""
+
+    plural: ClassVar[str] = "clusters"
+    noun: ClassVar[str] = "cluster"
+    summary: ClassVar[str] = "GPUs of one type at a site, and the engines that serve model variants on them"
+
+    spec: ClusterSpec

@@ -1,0 +1,70 @@
+"""Policy: how the router decides. Eight algorithms; `grid` is ours, the others are for comparison."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta
+
+from gridctl.resources.quantity import Milliseconds
+from gridctl.resources.resource import Resource
+
+Algorithm = Literal[
+    "nearest",
+    "centralized",
+    "round-robin",
+    "least-loaded",
+    "power-of-two",
+    "prefix-affinity",
+    "session-sticky",
+    "grid",
+]
+ALGORITHMS: tuple[Algorithm, ...] = (
+    "nearest",
+    "centralized",
+    "round-robin",
+    "least-loaded",
+    "power-of-two",
+    "prefix-affinity",
+    "session-sticky",
+    "grid",
+)
+Weight = Annotated[float, Meta(ge=0, le=1000)]
+
+
+class Telemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the router knows of an engine: scraped every `period_ms`, seen `delay_ms` later, plus its own in-flight
+    counters unless `in_flight` is `none`."""
+
+    period_ms: Annotated[float, Meta(gt=0, le=3_600_000)] = 1000.0
+    delay_ms: Milliseconds = 50.0
+    in_flight: Literal["local", "none"] = "local"
+
+
+class PolicySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The algorithm and its numbers. Weights multiply the terms of the `grid` cost, all in dollars."""
+
+    algorithm: Algorithm = "grid"
+    telemetry: Telemetry = Telemetry()
+    candidates: Annotated[int, Meta(ge=1, le=256)] = 32
+    gpu_weight: Weight = 1.0
+    cash_weight: Weight = 1.0
+    miss_weight: Weight = 1.0
+    margin: Annotated[float, Meta(ge=0, le=1)] = 0.25
+    allow_serverless: bool = True
+    allow_fallback: bool = True
+    allow_reject: bool = True
+    prefix_min_share: Annotated[float, Meta(ge=0, le=1)] = 0.3
+    imbalance_requests: Annotated[int, Meta(ge=0, le=100_000)] = 64
+    imbalance_ratio: Annotated[float, Meta(ge=1, le=1000)] = 1.5
+
+
+class Policy(Resource, frozen=True, kw_only=True):
+    """How the router decides."""
+
+    plural: ClassVar[str] = "policies"
+    noun: ClassVar[str] = "policy"
+    summary: ClassVar[str] = "how the router decides: algorithm, weights, telemetry, admission"
+
+    spec: PolicySpec

@@ -1,0 +1,95 @@
+"""Workload: an SLA class. What its requests must meet, where they may run, and what a miss costs."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta
+
+from gridctl.resources.quantity import (
+    CountryCode,
+    Fraction,
+    JurisdictionCode,
+    Milliseconds,
+    Name,
+    PositiveCount,
+    PositiveMilliseconds,
+    Share,
+    Usd,
+)
+from gridctl.resources.resource import Resource
+
+ObjectiveMetric = Literal["network_ms", "ttft_ms", "tpot_ms", "e2e_ms"]
+Target = Annotated[float, Meta(gt=0, lt=1)]
+
+
+class Objective(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """`percentile` % of the workload's requests must have `metric` ≤ `threshold_ms`."""
+
+    metric: ObjectiveMetric
+    threshold_ms: PositiveMilliseconds
+    percentile: Annotated[float, Meta(ge=1, lt=100)] = 99.0
+
+
+class JurisdictionRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Where requests may be served. Hard: nothing relaxes it, and an unknown jurisdiction is refused.
+
+    `any` everywhere; `same-country` and `same-jurisdiction` as the request's origin; `listed` only in `allow`, which
+    holds jurisdictions or countries."""
+
+    rule: Literal["any", "same-country", "same-jurisdiction", "listed"] = "any"
+    allow: tuple[JurisdictionCode | CountryCode, ...] = ()
+
+
+class CachePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a semantic cache may do for the workload: nothing, exact repeats, or repeats in meaning with at most
+    `error_rate` wrong answers."""
+
+    mode: Literal["off", "exact", "semantic"] = "off"
+    error_rate: Fraction = 0.01
+    ttl_s: Annotated[float, Meta(ge=0, le=31_536_000)] = 3600.0
+
+
+class Traffic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How an overlay hands requests of a bare trace to this workload: by `share`, among the workloads whose token
+    limits hold the request; `tenants` share its requests evenly."""
+
+    share: Share = 1.0
+    max_input_tokens: PositiveCount | None = None
+    max_output_tokens: PositiveCount | None = None
+    mean_input_tokens: PositiveCount = 512
+    mean_output_tokens: PositiveCount = 128
+
+
+class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Objectives and constraints of an SLA class.
+
+    `access_rtt_ms` is the last mile between client and the network; `overhead_ms` is fixed client-side time (speech
+    recognition, synthesis, voice activity detection). Both count in TTFT and end-to-end as the client sees them.
+    """
+
+    objectives: Annotated[tuple[Objective, ...], Meta(min_length=1)]
+    models: Annotated[tuple[Name, ...], Meta(min_length=1)]
+    attainment: Target = 0.99
+    availability: Target = 0.999
+    access_rtt_ms: Milliseconds = 10.0
+    overhead_ms: Milliseconds = 0.0
+    quality_floor: Fraction = 0.0
+    jurisdiction: JurisdictionRule = JurisdictionRule()
+    cache: CachePolicy = CachePolicy()
+    priority: Annotated[int, Meta(ge=0, le=9)] = 5
+    tenants: tuple[Name, ...] = ("default",)
+    when_infeasible: Literal["serve-late", "fallback", "reject"] = "serve-late"
+    miss_usd: Usd = 0.002
+    traffic: Traffic = Traffic()
+
+
+class Workload(Resource, frozen=True, kw_only=True):
+    """An SLA class."""
+
+    plural: ClassVar[str] = "workloads"
+    noun: ClassVar[str] = "workload"
+    summary: ClassVar[str] = "an SLA class: objectives, jurisdiction, quality floor, priority, tenants"
+
+    spec: WorkloadSpec

@@ -1,0 +1,1 @@
+"""Traces: requests as columns. Readers, writers, generators, statistics and overlays; no routing."""
