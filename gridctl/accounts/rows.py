@@ -73,6 +73,8 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     `kind`: `gpu` an engine on owned GPUs · `unused` GPUs of a cluster that no deployment uses, paid all the same ·
     `serverless` function instances · `api` the fallback API. Prices that do not apply are 0.
+    `usd_per_gpu_hour` and the watts are per GPU; `gpus` counts those of this engine. Serverless is billed for the
+    function time in `RunRows.serverless_ns`, the API for the tokens of completed requests.
     """
 
     kind: str

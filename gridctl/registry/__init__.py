@@ -1,1 +1,19 @@
-"""Registry: desired state, versions, events and runs. The only room with SQL."""
+"""Registry: desired state, versions, events and runs. The only room with SQL.
+
+stored     what a reader gets: Stored, Event, Change, Planned
+changes    the difference between two declarations
+documents  resources <-> canonical JSON text
+lock       one writer at a time
+schema     tables, migrations, which databases are ours
+database   one SQLite file: opening, transactions, errors, backup
+registry   Registry: list, get, plan, apply, update, delete, events
+integrity  what must hold of a registry, checked
+columns    one NumPy array in one file, with a checksum
+runs       RunStore: a replay's results as a folder of columns
+"""
+
+from gridctl.registry.registry import Registry
+from gridctl.registry.runs import RunStore
+from gridctl.registry.stored import Change, Event, Planned, Stored
+
+__all__ = ["Change", "Event", "Planned", "Registry", "RunStore", "Stored"]

@@ -51,7 +51,8 @@ class PolicySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     gpu_weight: Weight = 1.0
     cash_weight: Weight = 1.0
     miss_weight: Weight = 1.0
-    margin: Annotated[float, Meta(ge=0, le=1)] = 0.25
+    prediction_shape: Annotated[int, Meta(ge=1, le=64)] = 8
+    reject_ratio: Annotated[float, Meta(ge=1, le=1000)] = 1.5
     allow_serverless: bool = True
     allow_fallback: bool = True
     allow_reject: bool = True

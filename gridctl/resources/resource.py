@@ -45,7 +45,7 @@ class Resource(
     apiVersion: Literal["gridctl/v1"] = "gridctl/v1"  # noqa: N815 (the wire name)
     spec: Any = None
 
-    def __init_subclass__(cls, **kwargs: object) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         KINDS[cls.__name__] = cls
 

@@ -15,6 +15,7 @@ from gridctl.resources.quantity import (
     Longitude,
     Milliseconds,
     PositiveCount,
+    PositiveRate,
     Seconds,
     Text,
     Usd,
@@ -33,8 +34,8 @@ class Serverless(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     concurrency: PositiveCount = 8
     memory_gib: Gib = 16.0
     vcpus: PositiveCount = 16
-    memory_bandwidth_gbs: float = 60.0
-    tflops: float = 1.5
+    memory_bandwidth_gbs: PositiveRate = 60.0
+    tflops: PositiveRate = 1.5
     cold_start_ms: Milliseconds = 1500.0
     keep_warm_s: Seconds = 600.0
     usd_per_ms: Usd | None = None

@@ -8,7 +8,6 @@ import msgspec
 from msgspec import Meta
 
 from gridctl.resources.quantity import (
-    CountryCode,
     Fraction,
     JurisdictionCode,
     Milliseconds,
@@ -36,10 +35,10 @@ class JurisdictionRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Where requests may be served. Hard: nothing relaxes it, and an unknown jurisdiction is refused.
 
     `any` everywhere; `same-country` and `same-jurisdiction` as the request's origin; `listed` only in `allow`, which
-    holds jurisdictions or countries."""
+    holds jurisdictions or countries (a country's code is a jurisdiction's, too)."""
 
     rule: Literal["any", "same-country", "same-jurisdiction", "listed"] = "any"
-    allow: tuple[JurisdictionCode | CountryCode, ...] = ()
+    allow: tuple[JurisdictionCode, ...] = ()
 
 
 class CachePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -20,7 +20,8 @@ class Trace:
     """`n` requests in order of arrival. Arrays are read-only by convention.
 
     Shapes: `(n,)` for columns, `(n + 1,)` for `block_offsets`. Arrival times are nanoseconds from the trace's start
-    (≥ 0, non-decreasing); token counts are ≥ 1 for input and ≥ 1 for output.
+    (≥ 0, non-decreasing); token counts are ≥ 1 for input and ≥ 1 for output. `notes` say what a reader or an overlay
+    did that its user should know: rows left out, counts clamped, sizes inferred.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Trace:
     tenants: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     prompts: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.arrival_ns)

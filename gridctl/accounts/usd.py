@@ -1,0 +1,155 @@
+"""The dollars and kilowatt-hours of every request, and of the owned GPUs nobody used.
+
+    GPU, busy     GPU time attributed to the request × the price of its engine's GPU-hour
+    GPU, idle     owned GPU-hours (GPUs × window, GPUs without a deployment included) less the busy ones, at their
+                  price; within each tier shared out pro rata of attributed GPU time
+    serverless    billed function milliseconds × price
+    egress        output tokens × 4 bytes × price per GB; what comes in is not billed
+    fallback      input and output tokens × the API's prices
+    energy        busy time at busy watts, idle time at idle watts, × price per kWh; shared out like GPU time. State
+                  an electricity price only where the GPU-hour does not hold it, or power is paid twice
+
+Egress and fallback are for completed requests alone. Invariant: the requests' dollars plus the `stranded` ones (tiers
+whose GPUs served nothing) are exactly what the grid costs over the window.
+
+Source of 4 bytes: the usual rule of four characters of English text to a token; frames and headers are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gridctl.accounts.rows import COMPLETED, EngineFacts, Run
+from gridctl.units import BYTES_PER_GB, NS_PER_HOUR, NS_PER_MS, TOKENS_PER_MTOK
+
+EGRESS_BYTES_PER_TOKEN = 4
+WATTS_PER_KILOWATT = 1_000
+OWNED = ("gpu", "unused")
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Stranded:
+    """Idle cost of a tier in which no request used GPU time: nobody to share it out to."""
+
+    tier: str
+    gpu_idle_usd: float
+    energy_kwh: float
+    energy_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Dollars and energy per request, columns of shape `(n,)`, and what no request can carry."""
+
+    gpu_busy_usd: Floats
+    gpu_idle_usd: Floats
+    serverless_usd: Floats
+    egress_usd: Floats
+    fallback_usd: Floats
+    energy_kwh: Floats
+    energy_usd: Floats
+    stranded: tuple[Stranded, ...]
+
+
+def request_usd(run: Run) -> Floats:
+    """What each request itself cost, shape `(n,)`: attributed GPU time, serverless, egress and fallback.
+
+    Idle GPUs and energy are not in it: they are costs of the grid, which `ledger` shares out.
+    """
+    return gpu_busy_usd(run) + serverless_usd(run) + egress_usd(run) + fallback_usd(run)
+
+
+def ledger(run: Run) -> Ledger:
+    """Every dollar of the run, per request, idle GPUs and energy shared out by tier."""
+    n = len(run.rows)
+    gpu_idle_usd, idle_kwh, idle_energy_usd = np.zeros(n), np.zeros(n), np.zeros(n)
+    stranded = []
+    idle_ns = idle_gpu_ns(run)
+    tiers = np.array([engine.tier for engine in run.info.engines] + [""])
+    for tier in sorted({engine.tier for engine in run.info.engines if is_owned(engine)}):
+        engines = [index for index, engine in enumerate(run.info.engines) if engine.tier == tier and is_owned(engine)]
+        usd = sum(idle_ns[index] * _usd_per_gpu_ns(run.info.engines[index]) for index in engines)
+        kwh = [idle_ns[index] * _kwh_per_gpu_ns(run.info.engines[index].idle_watts) for index in engines]
+        energy = sum(part * run.info.engines[index].usd_per_kwh for part, index in zip(kwh, engines, strict=True))
+        gpu_ns = np.where(tiers[run.rows.engine] == tier, run.rows.gpu_ns, 0)
+        busy_ns = int(gpu_ns.sum())
+        if busy_ns == 0:
+            stranded.append(Stranded(tier, usd, sum(kwh), energy))
+            continue
+        share = gpu_ns / busy_ns
+        gpu_idle_usd += share * usd
+        idle_kwh += share * sum(kwh)
+        idle_energy_usd += share * energy
+    busy_kwh = run.rows.gpu_ns * _per_request(run, lambda engine: _kwh_per_gpu_ns(engine.busy_watts))
+    return Ledger(
+        gpu_busy_usd=gpu_busy_usd(run),
+        gpu_idle_usd=gpu_idle_usd,
+        serverless_usd=serverless_usd(run),
+        egress_usd=egress_usd(run),
+        fallback_usd=fallback_usd(run),
+        energy_kwh=busy_kwh + idle_kwh,
+        energy_usd=busy_kwh * _per_request(run, lambda engine: engine.usd_per_kwh) + idle_energy_usd,
+        stranded=tuple(stranded),
+    )
+
+
+def gpu_busy_usd(run: Run) -> Floats:
+    """Attributed GPU time at its engine's price, shape `(n,)`."""
+    return run.rows.gpu_ns * _per_request(run, _usd_per_gpu_ns)
+
+
+def serverless_usd(run: Run) -> Floats:
+    """Billed function time at its site's price, shape `(n,)`."""
+    return run.rows.serverless_ns / NS_PER_MS * _per_request(run, lambda engine: engine.usd_per_serverless_ms)
+
+
+def egress_usd(run: Run) -> Floats:
+    """Answers leaving the site, shape `(n,)`."""
+    gigabytes = _completed(run, run.rows.output_tokens) * (EGRESS_BYTES_PER_TOKEN / BYTES_PER_GB)
+    return gigabytes * _per_request(run, lambda engine: engine.egress_usd_per_gb)
+
+
+def fallback_usd(run: Run) -> Floats:
+    """Tokens bought from the fallback API, shape `(n,)`."""
+    bought_in = _completed(run, run.rows.input_tokens) * _per_request(run, lambda engine: engine.usd_per_mtok_input)
+    bought_out = _completed(run, run.rows.output_tokens) * _per_request(run, lambda engine: engine.usd_per_mtok_output)
+    return (bought_in + bought_out) / TOKENS_PER_MTOK
+
+
+def idle_gpu_ns(run: Run) -> list[int]:
+    """Per engine, owned GPU time less the GPU time attributed to its requests; 0 for what is not owned."""
+    busy = np.zeros(len(run.info.engines) + 1, dtype=np.int64)
+    np.add.at(busy, run.rows.engine, run.rows.gpu_ns)
+    return [
+        engine.gpus * run.info.window_ns - int(busy[index]) if is_owned(engine) else 0
+        for index, engine in enumerate(run.info.engines)
+    ]
+
+
+def is_owned(engine: EngineFacts) -> bool:
+    """Whether the engine stands on owned GPUs, paid by the hour whether busy or not."""
+    return engine.kind in OWNED
+
+
+def _usd_per_gpu_ns(engine: EngineFacts) -> float:
+    return engine.usd_per_gpu_hour / NS_PER_HOUR
+
+
+def _kwh_per_gpu_ns(watts: float) -> float:
+    return watts / WATTS_PER_KILOWATT / NS_PER_HOUR
+
+
+def _completed(run: Run, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.where(run.rows.outcome == COMPLETED, tokens, 0)
+
+
+def _per_request(run: Run, fact: Callable[[EngineFacts], float]) -> Floats:
+    """A fact of each request's engine, shape `(n,)`; 0 where no engine was chosen."""
+    facts = np.array([fact(engine) for engine in run.info.engines] + [0.0])  # the last entry serves index −1
+    return facts[run.rows.engine]

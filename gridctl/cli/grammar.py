@@ -1,0 +1,172 @@
+"""The grammar: every noun and verb of `gridctl`, one line each, and where its module is.
+
+Decides what exists at the top level and in which order help shows it. The invariant: a module is imported only when its
+noun or verb is used, so `gridctl --help` and everyday commands stay fast whatever the heavy ones import.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from typer._click.core import Command, Context
+    from typer._click.formatting import HelpFormatter
+
+EXAMPLE_START = "Example"
+
+
+class Word(NamedTuple):
+    """A noun or a verb of the top level. `module` holds `app` (a noun) or `command` (a verb); a resource kind that has
+    no verbs of its own has no module, and `kind` alone makes its app."""
+
+    name: str
+    section: str
+    summary: str
+    module: str = ""
+    kind: str = ""
+
+    def load(self) -> Command:
+        """Import the module and build the command."""
+        if self.kind and not self.module:
+            from gridctl.cli.kind import kind_app
+            from gridctl.orchestrator.resources import kind_or_fail
+
+            return _finished(self, kind_app(kind_or_fail(self.kind)))
+        module = importlib.import_module(f"gridctl.cli.{self.module or self.name.replace('-', '_')}")
+        app = getattr(module, "app", None)
+        if app is None:
+            app = typer.Typer(add_completion=False)
+            app.command(self.name)(module.command)
+        return _finished(self, app)
+
+
+GRID, RESOURCES, WORK, SETTINGS = "Grid", "Resources", "Traces and runs", "This tool"
+
+WORDS: dict[str, Word] = {
+    word.name: word
+    for word in (
+        Word("init", GRID, "create a grid: a folder of manifests and its database"),
+        Word("validate", GRID, "check manifests offline", "validate"),
+        Word("diff", GRID, "show what apply would change"),
+        Word("apply", GRID, "create and update resources from manifests, all or nothing"),
+        Word("get", GRID, "show resources of any kind"),
+        Word("delete", GRID, "delete resources"),
+        Word("export", GRID, "print the grid as manifests"),
+        Word("explain", GRID, "describe a kind or one of its fields"),
+        Word("event", GRID, "what changed, when, by whom and why"),
+        Word("site", RESOURCES, "locations: tier, coordinates, jurisdiction, state", "site", "Site"),
+        Word("cluster", RESOURCES, "GPUs at sites and the engines on them", "cluster", "Cluster"),
+        Word("gpu", RESOURCES, "accelerator types", kind="Gpu"),
+        Word("model", RESOURCES, "models and their variants", kind="Model"),
+        Word("workload", RESOURCES, "SLA classes: objectives, jurisdiction, quality", kind="Workload"),
+        Word("policy", RESOURCES, "how the router decides", kind="Policy"),
+        Word("price", RESOURCES, "price books", kind="PriceBook"),
+        Word("link", RESOURCES, "measured round-trip times between sites", kind="Link"),
+        Word("gate", RESOURCES, "thresholds that a pipeline enforces", kind="Gate"),
+        Word("demo", WORK, "the whole main job on a small grid, in one command"),
+        Word("trace", WORK, "read, measure, convert and generate request traces"),
+        Word("replay", WORK, "send a trace through the router in virtual time"),
+        Word("run", WORK, "results of replays"),
+        Word("tokenomics", WORK, "what a run cost per million tokens, and how fast it was"),
+        Word("sla", WORK, "which objectives a run met, and why it missed the others"),
+        Word("network", WORK, "round-trip times: estimate and validate"),
+        Word("context", SETTINGS, "which grid commands work on"),
+        Word("config", SETTINGS, "settings and where they come from"),
+        Word("completion", SETTINGS, "completion scripts for bash, zsh and fish"),
+        Word("warmup", SETTINGS, "compile the replay engine ahead of time"),
+        Word("help", SETTINGS, "topics: concepts, formats, exit codes and more", "help_topics"),
+    )
+}
+
+
+class LazyGroup(TyperGroup):
+    """The top level: answers from the table of words and imports a word's module when it is used."""
+
+    def list_commands(self, ctx: Context) -> list[str]:
+        return list(WORDS)
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
+        loaded = self.commands.get(cmd_name)
+        if loaded is None and cmd_name in WORDS:
+            loaded = WORDS[cmd_name].load()
+            self.commands[cmd_name] = loaded
+        return loaded
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
+        return self._click_resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
+        for section in (GRID, RESOURCES, WORK, SETTINGS):
+            with formatter.section(section):
+                formatter.write_dl([(word.name, word.summary) for word in WORDS.values() if word.section == section])
+
+    def shell_complete(self, ctx: Context, incomplete: str) -> list[Any]:
+        from typer._click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [CompletionItem(w.name, help=w.summary) for w in WORDS.values() if w.name.startswith(incomplete)]
+
+
+class NounGroup(TyperGroup):
+    """A noun: builds a verb's parser when the verb is used, because building all of them takes milliseconds."""
+
+    infos: dict[str, Any]
+
+    def list_commands(self, ctx: Context) -> list[str]:
+        return [*self.infos, *(name for name in self.commands if name not in self.infos)]
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
+        built = self.commands.get(cmd_name)
+        if built is None and cmd_name in self.infos:
+            built = typer.main.get_command_from_info(
+                self.infos[cmd_name], pretty_exceptions_short=False, rich_markup_mode=None
+            )
+            _finish(built)
+            self.commands[cmd_name] = built
+        return built
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
+        return self._click_resolve_command(ctx, args)
+
+
+def _finished(word: Word, app: typer.Typer) -> Command:
+    """The click command behind an app, with plain help whose examples keep their lines."""
+    is_noun = bool(word.kind or app.registered_groups or app.registered_callback or len(app.registered_commands) > 1)
+    if not is_noun:
+        command = typer.main.get_command(app)
+        _finish(command)
+        command.name = word.name
+        return command
+    infos, app.registered_commands = app.registered_commands, []
+    app.info.cls = NounGroup
+    group: Any = typer.main.get_group(app)
+    app.registered_commands = infos
+    group.infos = {info.name or _verb_of(info): info for info in infos}
+    _finish(group)
+    group.name = word.name
+    group.help = group.help or word.summary
+    return group  # type: ignore[no-any-return]
+
+
+def _verb_of(info: Any) -> str:
+    return typer.main.get_command_name(info.callback.__name__)
+
+
+def _finish(command: Any) -> None:
+    command.rich_markup_mode = None
+    if command.help:
+        command.help = keep_examples(command.help)
+    for child in getattr(command, "commands", {}).values():
+        _finish(child)
+
+
+def keep_examples(text: str) -> str:
+    """Mark the example paragraphs of a help text, so that the formatter leaves their line breaks alone."""
+    return "\n\n".join(
+        f"\b\n{paragraph}" if paragraph.startswith(EXAMPLE_START) else paragraph for paragraph in text.split("\n\n")
+    )

@@ -1,0 +1,222 @@
+"""Paged KV memory with automatic prefix caching, counted in blocks.
+
+A node is one prefix block of the trace (one or more engine blocks). Nodes in use are pinned by the sequences that
+share them; unpinned nodes stay cached, least recently used first to go, a sequence's last block before its first —
+the order vLLM's prefix-caching design describes. Invariant, checked by the tests after every event:
+
+    free + cached + Σ pinned nodes · blocks_per_node + Σ private blocks of sequences = blocks_total
+"""
+
+from __future__ import annotations
+
+from gridctl.engine.state import NIL, Fleet
+from gridctl.kernels import compiled, fused, inner
+
+KEY_BITS = 40
+"""Bits of a node's key that hold the block id; the rest holds the engine."""
+
+
+@fused
+def blocks_for(tokens: int, block_size: int) -> int:
+    """Blocks that hold `tokens`."""
+    return (tokens + block_size - 1) // block_size
+
+
+@fused
+def _home(key: int, mask: int) -> int:
+    """Where `key` belongs in the table: 20-bit pieces times odd 32-bit constants, so nothing overflows 63 bits."""
+    mixed = (key & 0xFFFFF) * 0x9E3779B1 ^ ((key >> 20) & 0xFFFFF) * 0x85EBCA6B ^ (key >> 40) * 0xC2B2AE35
+    return (mixed ^ (mixed >> 21)) & mask
+
+
+@compiled
+def find_node(fleet: Fleet, engine: int, block: int) -> int:
+    """The node of `block` on `engine`, or NIL."""
+    mask = len(fleet.table) - 1
+    key = (engine << KEY_BITS) | block
+    slot = _home(key, mask)
+    while True:
+        node = fleet.table[slot]
+        if node == NIL or fleet.nodes[node].key == key:
+            return node
+        slot = (slot + 1) & mask
+
+
+@inner
+def _insert_node(fleet: Fleet, engine: int, block: int) -> int:
+    """A new pinned node; the caller knows there is none yet."""
+    height = fleet.free_nodes[0]
+    node = fleet.free_nodes[height]
+    fleet.free_nodes[0] = height - 1
+    record = fleet.nodes[node]
+    record.key = (engine << KEY_BITS) | block
+    record.pins = 1
+    mask = len(fleet.table) - 1
+    slot = _home(record.key, mask)
+    while fleet.table[slot] != NIL:
+        slot = (slot + 1) & mask
+    fleet.table[slot] = node
+    return node
+
+
+@inner
+def _remove_node(fleet: Fleet, node: int) -> None:
+    """Take the node out of the table, closing the gap so that probes never meet a tombstone."""
+    mask = len(fleet.table) - 1
+    slot = _home(fleet.nodes[node].key, mask)
+    while fleet.table[slot] != node:
+        slot = (slot + 1) & mask
+    hole = slot
+    while True:
+        slot = (slot + 1) & mask
+        other = fleet.table[slot]
+        if other == NIL:
+            break
+        home = _home(fleet.nodes[other].key, mask)
+        if ((slot - home) & mask) >= ((slot - hole) & mask):
+            fleet.table[hole] = other
+            hole = slot
+    fleet.table[hole] = NIL
+    height = fleet.free_nodes[0] + 1
+    fleet.free_nodes[height] = node
+    fleet.free_nodes[0] = height
+
+
+@fused
+def _unlink(fleet: Fleet, engine: int, node: int) -> None:
+    """Take an unpinned node out of the engine's LRU list."""
+    host = fleet.engines[engine]
+    record = fleet.nodes[node]
+    if record.newer == NIL:
+        host.lru_newest = record.older
+    else:
+        fleet.nodes[record.newer].older = record.older
+    if record.older == NIL:
+        host.lru_oldest = record.newer
+    else:
+        fleet.nodes[record.older].newer = record.newer
+
+
+@fused
+def _link_newest(fleet: Fleet, engine: int, node: int) -> None:
+    """Put a node that was just unpinned at the newest end."""
+    host = fleet.engines[engine]
+    record = fleet.nodes[node]
+    record.newer = NIL
+    record.older = host.lru_newest
+    if host.lru_newest == NIL:
+        host.lru_oldest = node
+    else:
+        fleet.nodes[host.lru_newest].newer = node
+    host.lru_newest = node
+
+
+@compiled
+def allocate(fleet: Fleet, engine: int, blocks: int) -> bool:
+    """Take `blocks`, evicting cached nodes if needed; False, and nothing taken, when there are not enough."""
+    host = fleet.engines[engine]
+    if blocks > host.free_blocks + host.cached_blocks:
+        return False
+    while host.free_blocks < blocks:
+        blocks_per_node = fleet.node_tokens // host.block_size
+        oldest = host.lru_oldest
+        _unlink(fleet, engine, oldest)
+        _remove_node(fleet, oldest)
+        host.cached_blocks -= blocks_per_node
+        host.free_blocks += blocks_per_node
+    host.free_blocks -= blocks
+    return True
+
+
+@compiled
+def matching_nodes(fleet: Fleet, engine: int, first: int, count: int, tokens: int) -> int:
+    """How many leading nodes of a prompt are cached; at least one of its `tokens` is always left to compute."""
+    if fleet.engines[engine].prefix_caching == 0 or count == 0:
+        return 0
+    limit = min(count, (tokens - 1) // fleet.node_tokens)
+    matched = 0
+    while matched < limit and find_node(fleet, engine, fleet.block_ids[first + matched]) != NIL:
+        matched += 1
+    return matched
+
+
+@inner
+def fits(fleet: Fleet, engine: int, slot: int, matched: int, tokens: int, spoken_for: int) -> bool:
+    """Whether a sequence's first `tokens` find room beside `spoken_for` blocks, its `matched` leading nodes being
+    shared. Nodes nobody pins count as evictable, so reviving one costs its blocks."""
+    host = fleet.engines[engine]
+    needed = blocks_for(tokens, host.block_size) + spoken_for
+    available = host.free_blocks + host.cached_blocks
+    if matched == 0 or needed <= available:
+        return needed <= available
+    shared = 0
+    for index in range(matched):
+        block = fleet.block_ids[fleet.sequences[slot].blocks_first + index]
+        if fleet.nodes[find_node(fleet, engine, block)].pins > 0:
+            shared += 1
+    return needed - shared * (fleet.node_tokens // host.block_size) <= available
+
+
+@inner
+def reserve(fleet: Fleet, engine: int, slot: int, matched: int, tokens: int) -> bool:
+    """Pin the `matched` leading nodes and take blocks for the rest of `tokens`; all or nothing."""
+    if not fits(fleet, engine, slot, matched, tokens, 0):
+        return False
+    sequence = fleet.sequences[slot]
+    for index in range(matched):
+        _pin(fleet, engine, find_node(fleet, engine, fleet.block_ids[sequence.blocks_first + index]))
+    sequence.pinned = matched
+    host = fleet.engines[engine]
+    needed = blocks_for(tokens, host.block_size)
+    if matched > 0:
+        needed -= matched * (fleet.node_tokens // host.block_size)
+    return allocate(fleet, engine, needed)
+
+
+@inner
+def _pin(fleet: Fleet, engine: int, node: int) -> None:
+    host = fleet.engines[engine]
+    if fleet.nodes[node].pins == 0:
+        _unlink(fleet, engine, node)
+        host.cached_blocks -= fleet.node_tokens // host.block_size
+    fleet.nodes[node].pins += 1
+
+
+@inner
+def publish(fleet: Fleet, engine: int, slot: int, tokens: int) -> None:
+    """Make the prompt blocks filled by the first `tokens` findable by other requests. A block another sequence has
+    published meanwhile is shared and our copy freed."""
+    host = fleet.engines[engine]
+    sequence = fleet.sequences[slot]
+    if host.prefix_caching == 0 or sequence.blocks_full == 0:
+        return
+    full = min(sequence.blocks_full, tokens // fleet.node_tokens)
+    while sequence.pinned < full:
+        block = fleet.block_ids[sequence.blocks_first + sequence.pinned]
+        node = find_node(fleet, engine, block)
+        if node == NIL:
+            _insert_node(fleet, engine, block)
+        else:
+            _pin(fleet, engine, node)
+            host.free_blocks += fleet.node_tokens // host.block_size
+        sequence.pinned += 1
+
+
+@inner
+def release(fleet: Fleet, engine: int, slot: int, tokens: int) -> None:
+    """Give back what a sequence holding `tokens` has: private blocks at once, shared nodes when nobody pins them."""
+    host = fleet.engines[engine]
+    sequence = fleet.sequences[slot]
+    held = blocks_for(tokens, host.block_size)
+    if sequence.pinned > 0:
+        blocks_per_node = fleet.node_tokens // host.block_size
+        held -= sequence.pinned * blocks_per_node
+        for back in range(sequence.pinned):
+            block = fleet.block_ids[sequence.blocks_first + sequence.pinned - 1 - back]
+            node = find_node(fleet, engine, block)
+            fleet.nodes[node].pins -= 1
+            if fleet.nodes[node].pins == 0:
+                _link_newest(fleet, engine, node)
+                host.cached_blocks += blocks_per_node
+        sequence.pinned = 0
+    host.free_blocks += held

@@ -1,0 +1,108 @@
+"""What a new request may expect of an engine: time to first token, time per token, and GPU time taken from others.
+
+Estimates from what a router can know — requests in flight and prompt tokens still without a first token, both of its
+own counting, and KV use as last scraped. Replay and gateway fill their candidate rows with this one function.
+
+The engine is taken to be in a steady state: of n sequences in flight with outputs of L tokens, n/L finish and are
+replaced every step, so the average step also prefills n/L prompts. First token: what is pending is prefilled first
+come first served in chunks beside the decodes, then us; half a step passes before the next one starts; beyond
+max_num_seqs, or when KV memory is short, somebody has to finish first.
+"""
+
+from __future__ import annotations
+
+from gridctl.engine.profile import ProfileTables
+from gridctl.kernels import fused, inner
+
+
+@inner
+def _kv_ps(profiles: ProfileTables, profile: int, tokens: int) -> int:
+    segment = 0
+    while profiles.kv_knot[profile, segment + 1] <= tokens:
+        segment += 1
+    return profiles.kv_base_ps[profile, segment] + profiles.kv_slope_ps[profile, segment] * (
+        tokens - profiles.kv_knot[profile, segment]
+    )
+
+
+@fused
+def forecast_batching(
+    profiles: ProfileTables,
+    profile: int,
+    max_num_seqs: int,
+    max_num_batched_tokens: int,
+    kv_capacity: int,
+    in_flight: int,
+    pending_tokens: int,
+    kv_tokens: int,
+    prompt_tokens: int,
+    cached_tokens: int,
+    output_tokens: int,
+) -> tuple[int, int, int]:
+    """(ttft, tpot, added) in picoseconds of an engine that batches, wire time apart.
+
+    `kv_tokens` are in use, of `kv_capacity`; `output_tokens` is the expected length; `added` is the GPU time the
+    request adds to what the engine has to do anyway."""
+    others = min(in_flight, max_num_seqs - 1)
+    uncached = prompt_tokens - cached_tokens
+    kv = _kv_ps(profiles, profile, kv_tokens + prompt_tokens + output_tokens // 2)
+    decode_step = profiles.dense_ps[profile, others + 1] + profiles.sample_ps[profile, others + 1] + kv
+    refill = others * uncached // max(1, output_tokens)
+    mixed = min(max_num_batched_tokens, others + 1 + refill)
+    tpot = profiles.dense_ps[profile, mixed] + profiles.sample_ps[profile, others + 1] + kv
+
+    chunk = max_num_batched_tokens - others
+    ahead = pending_tokens + uncached
+    full = ahead // chunk
+    rest = ahead - full * chunk
+    extra = profiles.sample_ps[profile, others + 1] + kv
+    ttft = full * (profiles.dense_ps[profile, max_num_batched_tokens] + extra)
+    if rest > 0:
+        ttft += profiles.dense_ps[profile, rest + others] + extra
+    pairs = uncached * cached_tokens + uncached * (uncached + 1) // 2
+    own_pairs = profiles.pair_fs[profile] * pairs // 1000
+    ttft += own_pairs
+    if in_flight > 0:
+        ttft += (profiles.dense_ps[profile, max_num_batched_tokens] if pending_tokens > 0 else decode_step) // 2
+    residence = output_tokens * tpot
+    if in_flight >= max_num_seqs:
+        ttft += (in_flight - max_num_seqs + 1) * (residence // max_num_seqs)
+    short = kv_tokens + pending_tokens + prompt_tokens - kv_capacity
+    if short > 0:
+        ttft += int(residence * (float(short) / max(1, kv_tokens)))
+
+    per_token = profiles.dense_ps[profile, max_num_batched_tokens] // max_num_batched_tokens
+    slimmer = profiles.dense_ps[profile, max(1, others)] + profiles.sample_ps[profile, max(1, others)]
+    wider = profiles.dense_ps[profile, others + 1] + profiles.sample_ps[profile, others + 1]
+    own_kv = _kv_ps(profiles, profile, prompt_tokens + output_tokens // 2)
+    added = uncached * per_token + own_pairs + output_tokens * (wider - slimmer + own_kv)
+    return ttft, tpot, added
+
+
+@fused
+def forecast_serverless(
+    profiles: ProfileTables,
+    profile: int,
+    width: int,
+    instances: int,
+    in_flight: int,
+    cold_start: int,
+    prompt_tokens: int,
+    output_tokens: int,
+) -> tuple[int, int, int]:
+    """(ttft, tpot, billed) in picoseconds of function instances; a cold start is expected when none is in flight."""
+    chunks = prompt_tokens // width
+    rest = prompt_tokens - chunks * width
+    ttft = chunks * profiles.dense_ps[profile, width] + profiles.sample_ps[profile, 1]
+    if rest > 0:
+        ttft += profiles.dense_ps[profile, rest]
+    ttft += profiles.pair_fs[profile] * (prompt_tokens * (prompt_tokens + 1) // 2) // 1000
+    tpot = profiles.dense_ps[profile, 1] + profiles.sample_ps[profile, 1]
+    tpot += _kv_ps(profiles, profile, prompt_tokens + output_tokens // 2)
+    billed = ttft + output_tokens * tpot
+    if in_flight >= instances:
+        ttft += (in_flight - instances + 1) * (billed // instances)
+    else:
+        ttft += cold_start
+        billed += cold_start
+    return ttft, tpot, billed

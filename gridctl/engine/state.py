@@ -1,0 +1,196 @@
+"""The twin's memory: one fixed-width record per engine, one per request in flight, one per cached prefix node.
+
+All times are picoseconds, all counts int64: interpreted NumPy scalars and compiled integers then behave alike.
+Lists are intrusive and doubly linked through `next`/`previous`; −1 (`NIL`) ends them. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gridctl.engine.profile import ProfileTables
+
+NIL = -1
+NEVER = np.int64(1) << 62
+"""A time no run reaches."""
+
+GPU, SERVERLESS, API, UNUSED = range(4)
+KIND_NAMES = ("gpu", "serverless", "api", "unused")
+
+
+def _record(*fields: str) -> np.dtype[np.void]:
+    return np.dtype([(field, np.int64) for field in fields])
+
+
+ENGINE = _record(
+    # what it is
+    "kind",
+    "profile",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "block_size",
+    "blocks_total",
+    "prefix_caching",
+    "priority_scheduling",
+    "max_waiting",
+    "max_context",
+    "gpus",
+    "longest_jump",
+    # serverless and API
+    "cold_start",
+    "keep_warm",
+    "api_ttft",
+    "api_tpot",
+    "idle_instances",
+    # clock and batch
+    "clock",
+    "step_end",
+    "step_tokens",
+    "decode_steps",
+    "decoding",
+    "kv_tokens",
+    "prefilling",
+    "running",
+    "running_head",
+    "running_tail",
+    "waiting",
+    "waiting_head",
+    "waiting_tail",
+    "inbound",
+    "inbound_head",
+    "inbound_tail",
+    # KV blocks
+    "free_blocks",
+    "cached_blocks",
+    "lru_oldest",
+    "lru_newest",
+    # what the router counts itself: dispatched and not finished, prompt tokens without a first token
+    "in_flight",
+    "pending_tokens",
+    # telemetry: the last two scrapes
+    "next_scrape",
+    "scrape_time",
+    "scrape_running",
+    "scrape_waiting",
+    "scrape_pending_tokens",
+    "scrape_kv_blocks",
+    "older_time",
+    "older_running",
+    "older_waiting",
+    "older_pending_tokens",
+    "older_kv_blocks",
+    # accounts
+    "busy",
+    "share_total",
+    "share_pending",
+    "share_tokens",
+    "dispatched",
+    "preempted",
+)
+
+SEQUENCE = _record(
+    "request",
+    "workload",
+    "next",
+    "previous",
+    "arrival",
+    "priority",
+    "prompt_tokens",
+    "output_tokens",
+    "generated",
+    "target",
+    "computed",
+    "chunk",
+    "phase",
+    "finish_step",
+    "blocks_first",
+    "blocks_full",
+    "pinned",
+    "announced_tokens",
+    "cached_tokens",
+    "scheduled",
+    "first_token",
+    "preemptions",
+    "share_start",
+    "share",
+)
+
+NODE = _record("key", "pins", "newer", "older")
+
+
+class Results(NamedTuple):
+    """What the twin writes for each request, indexed by request: `(n,)` int64; times in picoseconds, −1 = never."""
+
+    scheduled: NDArray[np.int64]
+    first_token: NDArray[np.int64]
+    last_token: NDArray[np.int64]
+    cached_tokens: NDArray[np.int64]
+    preemptions: NDArray[np.int64]
+    share: NDArray[np.int64]
+
+
+class Learned(NamedTuple):
+    """What finished requests teach the router: per workload, how many finished and how many tokens they produced."""
+
+    finished: NDArray[np.int64]
+    output_tokens: NDArray[np.int64]
+
+
+class Fleet(NamedTuple):
+    """Every engine of the grid and everything in them. Shapes: engines `(e,)`; finishing `(e, widest batch)`;
+    phases `(e, largest block)`; idle `(e, instances)`; sequences and nodes are pools with a stack of free slots."""
+
+    engines: np.recarray  # type: ignore[type-arg]
+    sequences: np.recarray  # type: ignore[type-arg]
+    free_sequences: NDArray[np.int64]  # [0] holds the count, then the slots
+    finishing: NDArray[np.int64]
+    phases: NDArray[np.int64]
+    idle_since: NDArray[np.int64]
+    nodes: np.recarray  # type: ignore[type-arg]
+    free_nodes: NDArray[np.int64]
+    table: NDArray[np.int64]  # open addressing: node index or NIL
+    block_ids: NDArray[np.int64]  # dense ids of the trace's prefix nodes
+    node_tokens: int
+    profiles: ProfileTables
+    results: Results
+    learned: Learned
+
+
+def records(count: int, dtype: np.dtype[np.void]) -> np.recarray:  # type: ignore[type-arg]
+    """A zeroed record array with attribute access in both modes."""
+    return np.zeros(count, dtype).view(np.recarray)
+
+
+def free_stack(count: int, start: int = 0) -> NDArray[np.int64]:
+    """A stack of the slots `start … count − 1`, lowest on top; entry 0 is its height."""
+    stack = np.empty(count + 1, np.int64)
+    stack[0] = count - start
+    stack[1 : count - start + 1] = np.arange(count - 1, start - 1, -1)
+    return stack
+
+
+def grow_sequences(fleet: Fleet, room: int) -> Fleet:
+    """The fleet with at least `room` free sequence slots; slots in use keep their place."""
+    if int(fleet.free_sequences[0]) >= room:
+        return fleet
+    old = len(fleet.sequences)
+    new = max(2 * old, old + room)
+    sequences = records(new, SEQUENCE)
+    sequences[:old] = fleet.sequences
+    free = np.empty(new + 1, np.int64)
+    height = int(fleet.free_sequences[0])
+    free[1 : height + 1] = fleet.free_sequences[1 : height + 1]
+    free[height + 1 : height + 1 + new - old] = np.arange(new - 1, old - 1, -1)
+    free[0] = height + new - old
+    return fleet._replace(sequences=sequences, free_sequences=free)
+
+
+def hash_table(nodes: int) -> NDArray[np.int64]:
+    """An empty table at most half full with `nodes` entries; its length is a power of two."""
+    size = 16
+    while size < 2 * nodes:
+        size *= 2
+    return np.full(size, NIL, np.int64)

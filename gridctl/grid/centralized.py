@@ -1,0 +1,54 @@
+"""The centralised alternative: the same GPUs and deployments, all standing in core sites.
+
+Every cluster moves to the nearest core site of its own jurisdiction, else to the nearest core site, so that the
+alternative keeps serving jurisdiction-bound workloads; it pays core prices (the book's, or the site's cluster price
+for the same GPU) and there are no functions at the edge. This is the strongest centralised grid the same hardware
+makes, not the weakest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from gridctl.geography.place import distance_km, place_of
+from gridctl.grid.view import GridView, jurisdiction_at
+from gridctl.resources import Cluster, Resource, Site
+
+
+def centralize(resources: Sequence[Resource]) -> list[Resource]:
+    """The resources with every cluster at a core site. Unchanged when the grid has no core site."""
+    view = GridView(resources)
+    cores = [site for site in view.sites.values() if site.spec.tier == "core" and site.spec.state == "active"]
+    if not cores:
+        return list(resources)
+    hosts = {cluster.spec.site for cluster in view.clusters.values()}
+    # A core that already has GPUs is a data centre; one without is a location.
+    cores = [core for core in cores if core.name in hosts] or cores
+    prices = {
+        (cluster.spec.site, cluster.spec.gpu): cluster.spec.usd_per_gpu_hour for cluster in view.clusters.values()
+    }
+    moved: list[Resource] = []
+    for resource in resources:
+        if isinstance(resource, Cluster):
+            moved.append(_moved(resource, view.sites, cores, prices))
+        elif isinstance(resource, Site) and resource.spec.serverless is not None:
+            moved.append(msgspec.structs.replace(resource, spec=msgspec.structs.replace(resource.spec, serverless=None)))
+        else:
+            moved.append(resource)
+    return moved
+
+
+def _moved(
+    cluster: Cluster, sites: dict[str, Site], cores: list[Site], prices: dict[tuple[str, str], float | None]
+) -> Cluster:
+    home = sites[cluster.spec.site]
+    if home.spec.tier == "core":
+        return cluster
+    lawful = [core for core in cores if jurisdiction_at(core) == jurisdiction_at(home)] or cores
+    target = min(lawful, key=lambda core: (distance_km(place_of(home), place_of(core)), core.name))
+    spec = msgspec.structs.replace(
+        cluster.spec, site=target.name, usd_per_gpu_hour=prices.get((target.name, cluster.spec.gpu))
+    )
+    return msgspec.structs.replace(cluster, spec=spec)

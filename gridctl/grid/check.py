@@ -1,0 +1,200 @@
+"""Whether a set of resources makes one consistent grid. Plain Python, no arrays: `apply` and `validate` ask it.
+
+Checked together, reported together: every reference resolves, GPUs are enough for the deployments, every deployed
+variant fits its GPUs with room for KV cache, and every workload can be served somewhere once there are clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from gridctl.engine.memory import plan_memory
+from gridctl.errors import InputError, did_you_mean, raise_all
+from gridctl.grid.view import GridView, jurisdiction_at
+from gridctl.resources import Deployment, GpuSpec, Model, Resource, Serverless, key_of
+from gridctl.units import GIB
+
+SMALLEST_CONTEXT = 2048
+"""An engine that cannot hold one request of this many tokens serves nobody."""
+
+
+def check_grid(resources: Sequence[Resource]) -> None:
+    """Raise InputError for every inconsistency of the grid that `resources` make; the others ride as `related`."""
+    grid = GridView(resources)
+    errors = [
+        *_cluster_errors(grid),
+        *_serverless_errors(grid),
+        *_link_errors(grid),
+        *_price_errors(grid),
+        *_gate_errors(grid),
+    ]
+    if not errors:
+        errors = list(_workload_errors(grid))
+    raise_all(errors)
+
+
+def _unknown(what: str, name: str, known: Iterable[str], where: str, command: str) -> InputError:
+    close = did_you_mean(name, known)
+    fix = f"did you mean {close}?" if close else command
+    return InputError(f"{what} {name} does not exist", where=where, fix=fix)
+
+
+def _cluster_errors(grid: GridView) -> Iterator[InputError]:
+    for cluster in grid.clusters.values():
+        where, spec = str(key_of(cluster)), cluster.spec
+        if spec.site not in grid.sites:
+            fix = f"gridctl site register {spec.site} --lat … --lon … --country … --tier …"
+            yield _unknown("site", spec.site, grid.sites, f"{where}, spec.site", fix)
+        gpu = grid.gpus.get(spec.gpu)
+        if gpu is None:
+            yield _unknown("gpu", spec.gpu, grid.gpus, f"{where}, spec.gpu", "gridctl gpu list")
+        used = sum(deployment.gpus for deployment in spec.deployments)
+        if used > spec.gpus:
+            yield InputError(
+                f"its deployments need {used} GPUs, it has {spec.gpus}",
+                where=f"{where}, spec.deployments",
+                fix="lower replicas or tensor_parallel, or raise spec.gpus",
+            )
+        for index, deployment in enumerate(spec.deployments):
+            place = f"{where}, spec.deployments[{index}]"
+            yield from _deployment_errors(grid, deployment, gpu.spec if gpu else None, spec.gpu, place)
+
+
+def _deployment_errors(
+    grid: GridView, deployment: Deployment, gpu: GpuSpec | None, gpu_name: str, where: str
+) -> Iterator[InputError]:
+    limits = deployment.engine
+    if limits.max_num_batched_tokens < limits.max_num_seqs:
+        yield InputError(
+            f"max_num_batched_tokens {limits.max_num_batched_tokens} is below max_num_seqs {limits.max_num_seqs}",
+            where=f"{where}.engine",
+            fix="every running sequence needs one token a step: raise max_num_batched_tokens",
+        )
+    found = grid.variant(deployment.variant)
+    if found is None:
+        yield _unknown(
+            "model variant", deployment.variant, grid.variant_names(), f"{where}.variant", "gridctl model list -o wide"
+        )
+        return
+    if gpu is None:
+        return
+    model, variant = found
+    plan = plan_memory(model.spec, variant, gpu, deployment)
+    if plan.kv_blocks * limits.block_size < SMALLEST_CONTEXT:
+        count = deployment.tensor_parallel
+        yield InputError(
+            f"{deployment.variant} does not fit {count} × {gpu_name}: {plan.arithmetic}",
+            where=where,
+            fix=_fitting(model, gpu, deployment, grid),
+        )
+
+
+def _fitting(model: Model, gpu: GpuSpec, deployment: Deployment, grid: GridView) -> str:
+    """A variant or a tensor_parallel that would fit."""
+    for parallel in (deployment.tensor_parallel, 2, 4, 8):
+        for variant in sorted(model.spec.variants, key=lambda v: -model.spec.weight_bytes(v)):
+            wider = Deployment(variant=deployment.variant, tensor_parallel=parallel, engine=deployment.engine)
+            plan = plan_memory(model.spec, variant, gpu, wider)
+            if plan.kv_blocks * deployment.engine.block_size >= SMALLEST_CONTEXT:
+                return f"deploy {model.name}/{variant.name} with tensor_parallel: {parallel}"
+    return "no variant of this model fits up to 8 of these GPUs: add a smaller variant"
+
+
+def _serverless_errors(grid: GridView) -> Iterator[InputError]:
+    for site in grid.sites.values():
+        cpu: Serverless | None = site.spec.serverless
+        if cpu is None:
+            continue
+        for index, reference in enumerate(cpu.variants):
+            where = f"{key_of(site)}, spec.serverless.variants[{index}]"
+            found = grid.variant(reference)
+            if found is None:
+                yield _unknown("model variant", reference, grid.variant_names(), where, "gridctl model list -o wide")
+                continue
+            weights = found[0].spec.weight_bytes(found[1])
+            if weights > cpu.memory_gib * GIB * 0.8:
+                yield InputError(
+                    f"{reference} takes {weights / GIB:.1f} GiB, an instance has {cpu.memory_gib:g} GiB",
+                    where=where,
+                    fix="name a smaller variant, or raise serverless.memory_gib (a fifth is kept for the runtime)",
+                )
+
+
+def _link_errors(grid: GridView) -> Iterator[InputError]:
+    for link in grid.links.values():
+        for field, name in (("source", link.spec.source), ("target", link.spec.target)):
+            if name not in grid.sites:
+                yield _unknown("site", name, grid.sites, f"{key_of(link)}, spec.{field}", "gridctl site list")
+
+
+def _price_errors(grid: GridView) -> Iterator[InputError]:
+    for book in grid.prices.values():
+        fallback = book.spec.fallback
+        if fallback is not None and fallback.model not in grid.models:
+            where = f"{key_of(book)}, spec.fallback.model"
+            yield _unknown("model", fallback.model, grid.models, where, "gridctl model list")
+
+
+def _gate_errors(grid: GridView) -> Iterator[InputError]:
+    for gate in grid.gates.values():
+        name = gate.spec.workload
+        if name is not None and name not in grid.workloads:
+            where = f"{key_of(gate)}, spec.workload"
+            yield _unknown("workload", name, grid.workloads, where, "gridctl workload list")
+
+
+def _workload_errors(grid: GridView) -> Iterator[InputError]:
+    offers = _offers(grid)
+    for workload in grid.workloads.values():
+        where, spec = str(key_of(workload)), workload.spec
+        unknown = [name for name in spec.models if name not in grid.models]
+        for name in unknown:
+            yield _unknown("model", name, grid.models, f"{where}, spec.models", "gridctl model list")
+        rule = spec.jurisdiction
+        if rule.rule == "listed" and not rule.allow:
+            yield InputError(
+                "jurisdiction rule `listed` allows nowhere",
+                where=f"{where}, spec.jurisdiction.allow",
+                fix="list jurisdictions or countries, for example allow: [EU]",
+            )
+            continue
+        if unknown or not grid.clusters:
+            continue
+        able = [offer for offer in offers if offer[0] in spec.models]
+        good = [offer for offer in able if offer[1] is not None and offer[1] >= spec.quality_floor]
+        if spec.quality_floor == 0:
+            good = able
+        legal = [o for o in good if rule.rule != "listed" or o[2] in rule.allow or o[3] in rule.allow]
+        if legal:
+            continue
+        reason, fix = (
+            (f"no deployment of {', '.join(spec.models)}", "add it to a cluster's deployments")
+            if not able
+            else (
+                (f"no deployed variant reaches quality {spec.quality_floor:g}", "lower quality_floor or deploy a better variant")
+                if not good
+                else (f"no deployment inside {', '.join(rule.allow)}", "deploy there or widen jurisdiction.allow")
+            )
+        )
+        yield InputError(f"no site may serve it: {reason}", where=where, fix=fix)
+
+
+def _offers(grid: GridView) -> list[tuple[str, float | None, str, str]]:
+    """(model, quality, country, jurisdiction) of everything deployed on clusters and functions."""
+    offers: set[tuple[str, float | None, str, str]] = set()
+    for cluster in grid.clusters.values():
+        site = grid.sites[cluster.spec.site]
+        place = (site.spec.country, jurisdiction_at(site))
+        offers.update((*_offered(grid, deployment.variant), *place) for deployment in cluster.spec.deployments)
+    for declared in grid.sites.values():
+        spec = declared.spec
+        if spec.serverless is not None:
+            place = (spec.country, jurisdiction_at(declared))
+            offers.update((*_offered(grid, reference), *place) for reference in spec.serverless.variants)
+    return sorted(offers, key=str)
+
+
+def _offered(grid: GridView, reference: str) -> tuple[str, float | None]:
+    found = grid.variant(reference)
+    assert found is not None, "references are checked first"
+    return found[0].name, found[1].quality

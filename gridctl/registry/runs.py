@@ -1,0 +1,296 @@
+"""RunStore: the results of replays, a folder each: `run.json`, one `.npy` file per column, and an index of them.
+
+    runs/NAME/run.json        the document, as given
+    runs/NAME/columns.json    bytes, checksum, type and shape of every column
+    runs/NAME/COLUMN.npy
+    runs/.partial-NAME-…      a run being written; its writer holds a lock on the folder
+    runs/.replaced-NAME       the old run, between the two renames that put a new one in its place
+
+Invariant: a folder NAME is a complete run whatever was killed when: a run is written aside, flushed to the disk and
+renamed. Leftovers of killed writers are invisible to readers and removed by the next writer.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gridctl.errors import InputError, NotFoundError, StoreError, did_you_mean
+from gridctl.registry.columns import ColumnFacts, damaged, map_column, needed_bytes, write_column
+from gridctl.registry.faults import disk_fault
+from gridctl.registry.lock import locked, try_lock
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LOCK_TIMEOUT_S = 5.0
+DOCUMENT = "run.json"
+INDEX = "columns.json"
+PARTIAL = ".partial-"
+REPLACED = ".replaced-"
+
+_NAME = r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?"
+_COLUMN = r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?"
+
+
+class RunStore:
+    """The runs in one folder. Safe for any number of processes at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(
+        self, name: str, document: bytes, columns: Mapping[str, np.ndarray[Any, Any]], *, replace: bool = False
+    ) -> None:
+        """Write a run; when this returns it is complete and survives a power loss.
+
+        Raises InputError when the name is taken and `replace` is false, or is no name; StoreError when the disk is
+        full or refuses. Nothing is left behind then, and an older run of that name is untouched.
+        """
+        _refuse_bad_name(name)
+        needed = len(document) + sum(needed_bytes(array) for array in columns.values())
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._restore(name)
+            if not replace:
+                self._refuse_taken(name)
+            with self._partial(name) as partial:
+                _write(partial, document, columns)
+                self._move_into_place(partial, name, replace=replace)
+        except OSError as error:
+            # What was written is gone again by now, so the free bytes are the ones to compare with.
+            raise disk_fault(error, self.folder / name, needed_bytes=needed) from error
+
+    def load(self, name: str) -> tuple[bytes, dict[str, np.ndarray[Any, Any]]]:
+        """The document and the columns, read-only and memory-mapped.
+
+        Raises NotFoundError when there is no such run, StoreError when a file of it is missing, cut or altered.
+        """
+        while True:
+            folder = self._existing(name)
+            with _held(folder) as is_in_place:
+                try:
+                    loaded = _read(folder)
+                except StoreError:
+                    if is_in_place():
+                        raise
+                    continue
+                if is_in_place():
+                    return loaded
+
+    def document(self, name: str) -> bytes:
+        """The document alone. Raises NotFoundError, with the closest name there is."""
+        return _read_bytes(self._existing(name) / DOCUMENT)
+
+    def list(self) -> builtins.list[str]:
+        """Names of all runs, in code-point order."""
+        try:
+            entries = [entry.name for entry in os.scandir(self.folder) if entry.is_dir()]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise disk_fault(error, self.folder) from error
+        interrupted = [entry.removeprefix(REPLACED) for entry in entries if entry.startswith(REPLACED)]
+        return sorted({name for name in (*entries, *interrupted) if re.fullmatch(_NAME, name)})
+
+    def latest(self) -> str | None:
+        """The run saved last, or None when there is none."""
+        moments = []
+        for name in self.list():
+            with contextlib.suppress(OSError):
+                moments.append(((self.folder / name / DOCUMENT).stat().st_mtime_ns, name))
+        return max(moments)[1] if moments else None
+
+    def delete(self, name: str) -> None:
+        """Delete a run, whole at once for every reader. Raises NotFoundError."""
+        path = self._existing(name)
+        try:
+            with self._lock():
+                if not path.is_dir():
+                    raise self._missing(name)
+                gone = self._fresh_partial(name)
+                # A reader that holds the run's columns keeps them: its files live on until it lets go.
+                path.rename(gone / "run")
+                _sync(self.folder)
+                _remove(gone)
+        except OSError as error:
+            raise disk_fault(error, path) from error
+
+    def fresh_name(self, prefix: str = "run") -> str:
+        """The first free name `PREFIX-N` after the highest N there is. A concurrent caller may get the same one."""
+        _refuse_bad_name(f"{prefix}-1")
+        suffixes = (name.removeprefix(f"{prefix}-") for name in self.list() if name.startswith(f"{prefix}-"))
+        return f"{prefix}-{1 + max((int(s) for s in suffixes if s.isdecimal()), default=0)}"
+
+    def _existing(self, name: str) -> Path:
+        if re.fullmatch(_NAME, name):
+            self._restore(name)
+            if (self.folder / name).is_dir():
+                return self.folder / name
+        raise self._missing(name)
+
+    def _missing(self, name: str) -> NotFoundError:
+        close = did_you_mean(name, self.list())
+        return NotFoundError(
+            f"there is no run {name}",
+            where=str(self.folder),
+            fix=f"did you mean {close}? `gridctl run list` shows all"
+            if close
+            else "see what there is: gridctl run list",
+        )
+
+    def _refuse_taken(self, name: str) -> None:
+        if (self.folder / name).exists():
+            raise InputError(
+                f"there is a run {name} already",
+                where=str(self.folder / name),
+                fix=f"choose another name (--name {self.fresh_name(_prefix(name))}) or replace it (--replace)",
+            )
+
+    def _restore(self, name: str) -> None:
+        """Bring back the old run when its replacement was killed between the two renames."""
+        replaced = self.folder / f"{REPLACED}{name}"
+        if (self.folder / name).exists() or not replaced.exists():
+            return
+        with self._lock():
+            if not (self.folder / name).exists() and replaced.exists():
+                replaced.rename(self.folder / name)
+
+    def _move_into_place(self, partial: Path, name: str, *, replace: bool) -> None:
+        target = self.folder / name
+        replaced = self.folder / f"{REPLACED}{name}"
+        with self._lock():
+            if not replace:
+                self._refuse_taken(name)
+            if target.exists():
+                _remove(replaced)
+                target.rename(replaced)
+            partial.rename(target)
+            _sync(self.folder)
+            _remove(replaced)
+
+    @contextlib.contextmanager
+    def _partial(self, name: str) -> Iterator[Path]:
+        """A new folder to write a run into, removed again unless it was renamed away."""
+        with self._lock():
+            self._remove_leftovers()
+            path = self._fresh_partial(name)
+            # Held until the end, so that no other writer takes the folder for a leftover.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try_lock(descriptor)
+        try:
+            yield path
+        finally:
+            _remove(path)
+            os.close(descriptor)
+
+    def _fresh_partial(self, name: str) -> Path:
+        path = self.folder / f"{PARTIAL}{name}-{os.urandom(8).hex()}"
+        path.mkdir(mode=0o700)
+        return path
+
+    def _remove_leftovers(self) -> None:
+        for entry in os.scandir(self.folder):
+            if not entry.name.startswith(PARTIAL):
+                continue
+            descriptor = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if try_lock(descriptor):
+                    _remove(Path(entry.path))
+            finally:
+                os.close(descriptor)
+
+    def _lock(self) -> contextlib.AbstractContextManager[None]:
+        return locked(self.folder / ".lock", timeout_s=LOCK_TIMEOUT_S, doing="writing a run")
+
+
+def _refuse_bad_name(name: str) -> None:
+    if not re.fullmatch(_NAME, name):
+        raise InputError(
+            f"{name!r} is not a name for a run",
+            fix="use lower-case letters, digits, '-' and '.'; 1 to 63 characters (--name)",
+        )
+
+
+def _prefix(name: str) -> str:
+    """`base` for `base` and `base-7`, cut so that a number still fits."""
+    return re.sub(r"-\d+$", "", name)[:50].rstrip("-.")
+
+
+def _column_path(folder: Path, column: str) -> Path:
+    if not re.fullmatch(_COLUMN, column):
+        raise StoreError(f"{column!r} is not a name for a column", where=str(folder))
+    return folder / f"{column}.npy"
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[Callable[[], bool]]:
+    """Tells whether `folder` is still the one it was at the start: a replacement may come between two reads of it."""
+    try:
+        # While it is open its inode number cannot go to another folder.
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise disk_fault(error, folder) from error
+
+    def is_in_place() -> bool:
+        try:
+            return os.path.samestat(os.stat(folder), os.fstat(descriptor))
+        except FileNotFoundError:
+            return False
+
+    try:
+        yield is_in_place
+    finally:
+        os.close(descriptor)
+
+
+def _read(folder: Path) -> tuple[bytes, dict[str, np.ndarray[Any, Any]]]:
+    document = _read_bytes(folder / DOCUMENT)
+    try:
+        index = msgspec.json.decode(_read_bytes(folder / INDEX), type=dict[str, ColumnFacts])
+    except msgspec.MsgspecError as error:
+        raise damaged(folder / INDEX, f"it cannot be read: {error}") from error
+    return document, {column: map_column(_column_path(folder, column), facts) for column, facts in index.items()}
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise damaged(path, f"it cannot be read: {error.strerror or error}") from error
+
+
+def _write(folder: Path, document: bytes, columns: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    index = {column: write_column(_column_path(folder, column), array) for column, array in columns.items()}
+    _write_bytes(folder / INDEX, msgspec.json.encode(index))
+    _write_bytes(folder / DOCUMENT, document)
+    _sync(folder)
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder if it is there. What cannot be removed stays invisible and is tried again by the next writer."""
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,270 @@
+"""The replay loop: virtual time over requests, compiled. Fill candidate rows from the twin, `route`, dispatch.
+
+Requests are decided in order of arrival. An engine is advanced only when somebody looks at it: to the moment of the
+look, never beyond, so no decision sees the future. What the router sees of an engine is its own in-flight counters,
+which are exact because every response passes through it, and the last scrape that is at least `delay` old; prefix
+matches are what an engine's KV events would tell, which arrive within milliseconds and are taken to be current.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gridctl.accounts.rows import (
+    COMPLETED,
+    FAILED,
+    INFEASIBLE,
+    NO_MODEL,
+    NO_REASON,
+    QUEUE_FULL,
+    REJECTED,
+    TOO_LONG,
+)
+from gridctl.engine.blocks import matching_nodes
+from gridctl.engine.clock import observe
+from gridctl.engine.fleet import dispatch
+from gridctl.engine.forecast import forecast_batching, forecast_serverless
+from gridctl.engine.state import API, GPU, SERVERLESS, Fleet
+from gridctl.kernels import compiled, fused
+from gridctl.routing.route import REFUSED, route
+from gridctl.routing.rows import BATCHING, FUNCTION, GRID, PUBLIC_API
+from gridctl.units import PS_PER_US
+
+PRIOR_REQUESTS = 16
+"""How many finished requests the workload's declared mean output length weighs as much as."""
+
+
+class Requests(NamedTuple):
+    """A chunk of requests, columns `(n,)`; times in picoseconds. `jitter_ppm` stretches the round trip."""
+
+    arrival: NDArray[np.int64]
+    list_index: NDArray[np.int64]
+    workload: NDArray[np.int64]
+    prompt_tokens: NDArray[np.int64]
+    output_tokens: NDArray[np.int64]
+    blocks_first: NDArray[np.int64]
+    blocks_full: NDArray[np.int64]
+    jitter_ppm: NDArray[np.int64]
+    draw: NDArray[np.int64]
+    session: NDArray[np.int64]
+
+
+class Outcomes(NamedTuple):
+    """What the router did with each request, columns `(n,)` over the whole run."""
+
+    engine: NDArray[np.int64]
+    outcome: NDArray[np.int64]
+    reason: NDArray[np.int64]
+    rtt: NDArray[np.int64]
+
+
+class Scene(NamedTuple):
+    """What does not change during a run. Per list: `offset`, `reason`, `turns` (round-robin counters, these do);
+    per candidate: `candidate`, `rtt_us`; per engine: prices and tier; per workload: access time, priority, prior."""
+
+    offset: NDArray[np.int64]
+    candidate: NDArray[np.int64]
+    rtt_us: NDArray[np.int64]
+    reason: NDArray[np.int64]
+    turns: NDArray[np.int64]
+    is_core: NDArray[np.int64]
+    gpu_usd_per_ps: NDArray[np.float64]
+    cash_usd_per_ps: NDArray[np.float64]
+    usd_per_input_token: NDArray[np.float64]
+    usd_per_output_token: NDArray[np.float64]
+    access_us: NDArray[np.int64]
+    priority: NDArray[np.int64]
+    mean_output_tokens: NDArray[np.int64]
+    period: int
+    delay: int
+    counts_in_flight: int
+
+
+@fused
+def _expected_output(fleet: Fleet, scene: Scene, workload: int) -> int:
+    """Mean output length of the workload so far, the declared mean counting as a few finished requests."""
+    finished = fleet.learned.finished[workload] + PRIOR_REQUESTS
+    total = fleet.learned.output_tokens[workload] + PRIOR_REQUESTS * scene.mean_output_tokens[workload]
+    return max(1, total // finished)
+
+
+@fused
+def _fill_load(row: np.record, fleet: Fleet, engine: int, scene: Scene, now: int) -> tuple[int, int, int]:
+    """What the router knows of the engine's load: (in flight, pending tokens, KV tokens)."""
+    host = fleet.engines[engine]
+    is_visible = host.scrape_time <= now - scene.delay
+    kv_blocks = host.scrape_kv_blocks if is_visible else host.older_kv_blocks
+    if scene.counts_in_flight == 1:
+        in_flight, pending = host.in_flight, host.pending_tokens
+    elif is_visible:
+        in_flight, pending = host.scrape_running + host.scrape_waiting, host.scrape_pending_tokens
+    else:
+        in_flight, pending = host.older_running + host.older_waiting, host.older_pending_tokens
+    row.in_flight = in_flight
+    return in_flight, pending, kv_blocks * host.block_size
+
+
+@fused
+def _forecast(
+    row: np.record, fleet: Fleet, engine: int, scene: Scene, load: tuple[int, int, int], prompt: int, output: int
+) -> None:
+    """Fill the row's predicted latencies and dollars."""
+    host = fleet.engines[engine]
+    in_flight, pending, kv_tokens = load
+    cached = row.cached_tokens
+    if host.kind == GPU:
+        ttft, tpot, added = forecast_batching(
+            fleet.profiles,
+            host.profile,
+            host.max_num_seqs,
+            host.max_num_batched_tokens,
+            host.blocks_total * host.block_size,
+            in_flight,
+            pending,
+            kv_tokens,
+            prompt,
+            cached,
+            output,
+        )
+        row.usd_gpu = added * scene.gpu_usd_per_ps[engine]
+        row.usd_cash = output * scene.usd_per_output_token[engine]
+    elif host.kind == SERVERLESS:
+        cold = host.cold_start if host.idle_instances == 0 else 0
+        ttft, tpot, added = forecast_serverless(
+            fleet.profiles,
+            host.profile,
+            host.max_num_batched_tokens,
+            host.max_num_seqs,
+            in_flight,
+            cold,
+            prompt,
+            output,
+        )
+        row.usd_gpu = 0.0
+        row.usd_cash = added * scene.cash_usd_per_ps[engine] + output * scene.usd_per_output_token[engine]
+    else:
+        ttft, tpot = host.api_ttft, host.api_tpot
+        row.usd_gpu = 0.0
+        row.usd_cash = prompt * scene.usd_per_input_token[engine] + output * scene.usd_per_output_token[engine]
+    row.ttft_us = ttft / PS_PER_US
+    row.tpot_us = tpot / PS_PER_US
+
+
+@fused
+def _fill_rows(
+    rows: np.recarray,  # type: ignore[type-arg]
+    fleet: Fleet,
+    scene: Scene,
+    requests: Requests,
+    index: int,
+    output: int,
+    needs_forecast: bool,
+) -> tuple[int, int]:
+    """A row per candidate; returns how many fit the request's context and how many of those have a full queue."""
+    now, prompt = requests.arrival[index], requests.prompt_tokens[index]
+    start = scene.offset[requests.list_index[index]]
+    stop = scene.offset[requests.list_index[index] + 1]
+    fitting, full = 0, 0
+    for place in range(start, stop):
+        engine = scene.candidate[place]
+        host = fleet.engines[engine]
+        row = rows[place - start]
+        row.engine = engine
+        row.kind = BATCHING if host.kind == GPU else (FUNCTION if host.kind == SERVERLESS else PUBLIC_API)
+        row.is_core = scene.is_core[engine]
+        row.prompt_tokens = prompt
+        row.rtt_us = scene.rtt_us[place] + scene.access_us[requests.workload[index]]
+        row.cached_tokens = 0
+        row.is_available = 0
+        if prompt + requests.output_tokens[index] > host.max_context:
+            continue
+        fitting += 1
+        if host.kind != API:
+            observe(fleet, engine, now, scene.period)
+        load = _fill_load(row, fleet, engine, scene, now)
+        if load[0] >= host.max_num_seqs + host.max_waiting:
+            full += 1
+            continue
+        row.is_available = 1
+        blocks = requests.blocks_full[index]
+        if host.prefix_caching == 1 and blocks > 0:
+            matched = matching_nodes(fleet, engine, requests.blocks_first[index], blocks, prompt)
+            row.cached_tokens = matched * fleet.node_tokens
+        if needs_forecast:
+            _forecast(row, fleet, engine, scene, load, prompt, output)
+    return fitting, full
+
+
+@fused
+def _refusal(choice: int, fitting: int, full: int) -> tuple[int, int]:
+    """Outcome and reason of a request that was given to nobody."""
+    if choice == REFUSED:
+        return REJECTED, INFEASIBLE
+    if fitting == 0:
+        return FAILED, TOO_LONG
+    if full > 0:
+        return REJECTED, QUEUE_FULL
+    return REJECTED, NO_MODEL
+
+
+@compiled
+def replay_chunk(
+    fleet: Fleet,
+    scene: Scene,
+    requests: Requests,
+    offset: int,
+    outcomes: Outcomes,
+    rows: np.recarray,  # type: ignore[type-arg]
+    templates: np.recarray,  # type: ignore[type-arg]
+    policies: np.recarray,  # type: ignore[type-arg]
+) -> None:
+    """Route and dispatch a chunk whose first request is number `offset` of the run.
+
+    `rows` has room for the longest candidate list; `templates` holds one request record per workload; `policies` one
+    policy. The fleet must have a free sequence slot for every request of the chunk."""
+    policy = policies[0]
+    for index in range(len(requests.arrival)):
+        number = offset + index
+        which, workload = requests.list_index[index], requests.workload[index]
+        count = scene.offset[which + 1] - scene.offset[which]
+        if count == 0:
+            outcomes.outcome[number] = REJECTED
+            outcomes.reason[number] = scene.reason[which]
+            continue
+        request = templates[workload]
+        request.output_tokens = _expected_output(fleet, scene, workload)
+        request.turn = scene.turns[which]
+        request.draw = requests.draw[index]
+        request.session = requests.session[index]
+        scene.turns[which] += 1
+        fitting, full = _fill_rows(
+            rows, fleet, scene, requests, index, request.output_tokens, policy.algorithm == GRID
+        )
+        choice = route(rows, count, request, policy)
+        if choice < 0:
+            outcomes.outcome[number], outcomes.reason[number] = _refusal(choice, fitting, full)
+            continue
+        row = rows[choice]
+        place = scene.offset[which] + choice
+        wire = scene.rtt_us[place] * (1_000_000 + requests.jitter_ppm[index])
+        rtt = wire + scene.access_us[workload] * PS_PER_US
+        outcomes.engine[number] = row.engine
+        outcomes.outcome[number] = COMPLETED
+        outcomes.reason[number] = NO_REASON
+        outcomes.rtt[number] = rtt
+        dispatch(
+            fleet,
+            row.engine,
+            number,
+            workload,
+            scene.priority[workload],
+            requests.arrival[index] + rtt // 2,
+            requests.prompt_tokens[index],
+            requests.output_tokens[index],
+            requests.blocks_first[index],
+            requests.blocks_full[index],
+            requests.prompt_tokens[index] - row.cached_tokens,
+        )

@@ -1,0 +1,62 @@
+"""The cost of one candidate in dollars: cash, the GPU time taken from others, and the expected price of a miss.
+
+Predicted latency is taken to be right up to a log-logistic error of shape k, so the probability that an objective
+with limit L is missed when p is predicted is r^k / (1 + r^k) with r = p / L; objectives are taken to be independent.
+Powers are products, so that the same bits come out on every machine.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gridctl.kernels import compiled, inner
+from gridctl.routing.rows import NO_OBJECTIVE, REJECT
+
+CERTAIN_RATIO = 100.0
+"""A prediction a hundred times over its limit is a miss; larger ratios would overflow for nothing."""
+
+
+@compiled
+def miss_probability(ratio: float, shape: int) -> float:
+    """P(miss) when the prediction is `ratio` times the limit."""
+    base = min(ratio, CERTAIN_RATIO)
+    power = 1.0
+    while shape > 0:
+        if shape & 1:
+            power *= base
+        base *= base
+        shape >>= 1
+    return power / (1.0 + power) if power < 1e300 else 1.0
+
+
+@compiled
+def price_candidate(row: np.record, request: np.record, policy: np.record) -> None:
+    """Predict what the client sees at this candidate and what choosing it costs; writes the row's last five fields."""
+    row.client_ttft_us = row.rtt_us + request.overhead_us + row.ttft_us
+    row.client_e2e_us = row.client_ttft_us + max(0, request.output_tokens - 1) * row.tpot_us
+    met = 1.0
+    worst = 0.0
+    for objective in range(4):
+        if objective == 0:
+            value, limit = row.rtt_us, request.network_us
+        elif objective == 1:
+            value, limit = row.client_ttft_us, request.ttft_us
+        elif objective == 2:
+            value, limit = row.tpot_us, request.tpot_us
+        else:
+            value, limit = row.client_e2e_us, request.e2e_us
+        if limit != NO_OBJECTIVE:
+            ratio = value / limit
+            worst = max(worst, ratio)
+            met *= 1.0 - miss_probability(ratio, policy.prediction_shape)
+    row.worst_ratio = worst
+    row.miss_probability = 1.0 - met
+    row.usd = policy.gpu_weight * row.usd_gpu + policy.cash_weight * row.usd_cash
+    row.usd += policy.miss_weight * request.miss_usd * row.miss_probability
+
+
+@inner
+def is_hopeless(row: np.record, request: np.record, policy: np.record) -> bool:
+    """Whether even this candidate is predicted to miss so clearly that the request should be refused at once."""
+    refuses = policy.allow_reject == 1 and request.when_infeasible == REJECT
+    return refuses and row.worst_ratio > policy.reject_ratio

@@ -1,0 +1,285 @@
+"""Random loads for the engine twin, the same load on the oracle, and the twin's books audited between two events.
+
+A case is made from a `pick(low, high)` function, so hypothesis and a seeded generator make the same kind of cases.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from stepping import Arrival, Costs, Limits, Outcome, SteppedEngine
+
+from gridctl.engine.blocks import KEY_BITS, find_node
+from gridctl.engine.clock import advance, drain, observe
+from gridctl.engine.fleet import NO_LIMIT, EngineSpec, build_fleet, dispatch
+from gridctl.engine.profile import StepProfile
+from gridctl.engine.queues import SLOT_BITS
+from gridctl.engine.state import GPU, NIL, Fleet
+
+Pick = Callable[[int, int], int]
+COLUMNS = ("scheduled", "first_token", "last_token", "cached_tokens", "preemptions", "share")
+
+
+@dataclass(frozen=True)
+class Load:
+    """One request: sent to `engine` at `sent`, there at `arrival`."""
+
+    engine: int
+    sent: int
+    arrival: int
+    priority: int
+    prompt: int
+    output: int
+    prefix: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Query:
+    """A look at an engine: `observe` with the case's period, or a bare `advance`."""
+
+    engine: int
+    time: int
+    observes: bool
+
+
+@dataclass(frozen=True)
+class Case:
+    """Engines that share one fleet, what they serve, and when somebody looks."""
+
+    limits: tuple[Limits, ...]
+    costs: tuple[Costs, ...]
+    loads: tuple[Load, ...]
+    queries: tuple[Query, ...]
+    period: int
+
+
+def _limits(pick: Pick, node_tokens: int) -> Limits:
+    """All but the memory, which must hold the longest request."""
+    max_num_seqs = pick(1, 8)
+    divisors = [size for size in range(1, node_tokens + 1) if node_tokens % size == 0]
+    return Limits(
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=pick(max_num_seqs, 64),
+        block_size=pick(1, 12) if pick(0, 5) == 0 else divisors[pick(0, len(divisors) - 1)],
+        kv_blocks=0,
+        node_tokens=node_tokens,
+        prefix_caching=pick(0, 4) > 0,
+        priority_scheduling=pick(0, 2) == 0,
+    )
+
+
+def _costs(pick: Pick, limits: Limits) -> Costs:
+    base, per_token, jitter = pick(1, 500), pick(0, 40), pick(1, 97)
+    dense = tuple(base + per_token * tokens + tokens * 31 % jitter for tokens in range(limits.max_num_batched_tokens + 1))
+    sample = tuple(pick(0, 30) for _ in range(limits.max_num_seqs + 1))
+    knots = [0]
+    for _ in range(pick(0, 3)):
+        knots.append(knots[-1] + pick(1, 60))
+    return Costs(dense, sample, tuple((knot, pick(0, 400), pick(0, 25)) for knot in knots), pick(0, 4000))
+
+
+def _prefix(pick: Pick, ids: dict[tuple[int, ...], int], length: int) -> tuple[int, ...]:
+    """A path down a small tree of prefixes: equal ids mean equal tokens up to there."""
+    path: tuple[int, ...] = ()
+    nodes = []
+    for _ in range(length):
+        path = (*path, 0 if pick(0, 3) > 0 else pick(1, 2))
+        nodes.append(ids.setdefault(path, len(ids)))
+    return tuple(nodes)
+
+
+def make_case(pick: Pick, requests: int) -> Case:
+    """One or two engines with little memory under a load that comes in bursts."""
+    node_tokens = pick(1, 12)
+    limits = [_limits(pick, node_tokens) for _ in range(pick(1, 2))]
+    costs = [_costs(pick, limit) for limit in limits]
+    ids: dict[tuple[int, ...], int] = {}
+    loads, arrival = [], 0
+    gap = pick(0, 3000)
+    for _ in range(requests):
+        arrival += 0 if pick(0, 2) == 0 else pick(0, gap)
+        prompt, output = pick(1, 60), pick(1, 30)
+        prefix = _prefix(pick, ids, min(prompt // node_tokens, pick(0, 8)))
+        wire = pick(0, min(arrival, 2000))
+        engine = pick(0, len(limits) - 1)
+        loads.append(Load(engine, arrival - wire, arrival, pick(0, 3), prompt, output, prefix))
+    for index, limit in enumerate(limits):
+        longest = max((load.prompt + load.output for load in loads if load.engine == index), default=1)
+        blocks = -(-longest // limit.block_size)
+        limits[index] = Limits(**{**vars(limit), "kv_blocks": blocks + pick(0, blocks)})
+    queries = tuple(
+        Query(pick(0, len(limits) - 1), pick(0, 2 * arrival + 1000), pick(0, 1) == 0) for _ in range(pick(0, 30))
+    )
+    return Case(tuple(limits), tuple(costs), tuple(loads), queries, pick(1, 5000))
+
+
+def oracle(case: Case) -> tuple[dict[int, Outcome], Counter[str], list[SteppedEngine]]:
+    """What the stepped engines make of the case; dispatches of one moment are in the order of the requests."""
+    outcomes: dict[int, Outcome] = {}
+    seen: Counter[str] = Counter()
+    engines = []
+    sent = sorted(range(len(case.loads)), key=lambda request: (case.loads[request].sent, request))
+    for index, (limits, costs) in enumerate(zip(case.limits, case.costs, strict=True)):
+        engine = SteppedEngine(limits, costs)
+        arrivals = [
+            Arrival(request, load.arrival, order, load.priority, load.prompt, load.output, load.prefix)
+            for order, request in enumerate(sent)
+            if (load := case.loads[request]).engine == index
+        ]
+        outcomes |= engine.run(arrivals)
+        seen += engine.seen
+        engines.append(engine)
+    return outcomes, seen, engines
+
+
+def _fleet(case: Case, longest_jump: int) -> Fleet:
+    specs = [
+        EngineSpec(
+            kind=GPU,
+            profile=StepProfile(
+                dense_ps=np.array(costs.dense, np.int64),
+                sample_ps=np.array(costs.sample, np.int64),
+                kv=costs.kv,
+                pair_fs=costs.pair_fs,
+                source="test",
+            ),
+            max_num_seqs=limits.max_num_seqs,
+            max_num_batched_tokens=limits.max_num_batched_tokens,
+            block_size=limits.block_size,
+            kv_blocks=limits.kv_blocks,
+            prefix_caching=limits.prefix_caching,
+            priority_scheduling=limits.priority_scheduling,
+        )
+        for limits, costs in zip(case.limits, case.costs, strict=True)
+    ]
+    ids = [node for load in case.loads for node in load.prefix]
+    return build_fleet(
+        specs,
+        requests=len(case.loads),
+        block_ids=np.array(ids, np.int64),
+        node_tokens=case.limits[0].node_tokens,
+        scrape_period=case.period,
+        in_flight=len(case.loads),
+        longest_jump=longest_jump,
+    )
+
+
+def twin(case: Case, *, longest_jump: int = NO_LIMIT, with_queries: bool = True, audits: bool = False) -> Fleet:
+    """Serve the case on the twin; with `audits`, its books are checked after every event."""
+    fleet = _fleet(case, longest_jump)
+    firsts = np.cumsum([0] + [len(load.prefix) for load in case.loads])
+    events = [(load.sent, 1, request) for request, load in enumerate(case.loads)]
+    if with_queries:
+        events += [(query.time, 0, index) for index, query in enumerate(case.queries)]
+    for time, is_dispatch, index in sorted(events):
+        if is_dispatch:
+            load = case.loads[index]
+            full = len(load.prefix)
+            dispatch(
+                fleet, load.engine, index, 0, load.priority, load.arrival, load.prompt, load.output, int(firsts[index]),
+                full, load.prompt,
+            )  # fmt: skip
+        elif case.queries[index].observes:
+            observe(fleet, case.queries[index].engine, time, case.period)
+        else:
+            advance(fleet, case.queries[index].engine, time)
+        if audits:
+            audit(fleet)
+    drain(fleet)
+    if audits:
+        audit(fleet)
+    return fleet
+
+
+def _walk(fleet: Fleet, head: int, tail: int) -> list[int]:
+    """The slots of a doubly linked list, checked in both directions."""
+    slots: list[int] = []
+    while head != NIL:
+        assert fleet.sequences[head].previous == (slots[-1] if slots else NIL)
+        slots.append(int(head))
+        head = fleet.sequences[head].next
+    assert tail == (slots[-1] if slots else NIL)
+    return slots
+
+
+def audit(fleet: Fleet) -> None:
+    """Every list, count and block of the fleet agrees with the sequences and nodes it stands for."""
+    used: list[int] = []
+    pins: Counter[int] = Counter()
+    for engine in range(len(fleet.engines)):
+        slots = _audit_batch(fleet, engine)
+        used += slots
+        _audit_blocks(fleet, engine, pins)
+    free = list(fleet.free_sequences[1 : fleet.free_sequences[0] + 1])
+    assert sorted([*used, *free]) == list(range(len(fleet.sequences)))
+    alive = [int(node) for node in fleet.table if node != NIL]
+    spare = list(fleet.free_nodes[1 : fleet.free_nodes[0] + 1])
+    assert sorted([*alive, *spare]) == list(range(len(fleet.nodes)))
+    for node in alive:
+        key = int(fleet.nodes[node].key)
+        assert find_node(fleet, key >> KEY_BITS, key & ((1 << KEY_BITS) - 1)) == node
+        assert fleet.nodes[node].pins == pins[node]
+
+
+def _audit_batch(fleet: Fleet, engine: int) -> list[int]:
+    host = fleet.engines[engine]
+    inbound = _walk(fleet, host.inbound_head, host.inbound_tail)
+    waiting = _walk(fleet, host.waiting_head, host.waiting_tail)
+    running = _walk(fleet, host.running_head, host.running_tail)
+    assert (host.inbound, host.waiting, host.running) == (len(inbound), len(waiting), len(running))
+    assert host.running <= host.max_num_seqs
+    assert host.in_flight == len(inbound) + len(waiting) + len(running)
+    arrivals = [fleet.sequences[slot].arrival for slot in inbound]
+    assert arrivals == sorted(arrivals)
+    decoding = [slot for slot in running if fleet.sequences[slot].finish_step > 0]
+    heap = [int(key) for key in fleet.finishing[engine, : host.decoding]]
+    assert sorted(key & ((1 << SLOT_BITS) - 1) for key in heap) == sorted(decoding)
+    assert all(heap[(at - 1) >> 1] <= heap[at] for at in range(1, len(heap)))
+    assert host.kv_tokens == sum(_stored(fleet, engine, slot) for slot in decoding)
+    phases = Counter(int(_stored(fleet, engine, slot) - host.decode_steps) % host.block_size for slot in decoding)
+    assert [phases[phase] for phase in range(host.block_size)] == list(fleet.phases[engine, : host.block_size])
+    everyone = inbound + waiting + running
+    pending = [slot for slot in everyone if fleet.sequences[slot].first_token < 0]
+    assert host.pending_tokens == sum(fleet.sequences[slot].announced_tokens for slot in pending)
+    return everyone
+
+
+def _stored(fleet: Fleet, engine: int, slot: int) -> int:
+    """KV tokens a decode holds, from what it still has to produce."""
+    sequence = fleet.sequences[slot]
+    left = sequence.finish_step - fleet.engines[engine].decode_steps
+    return int(sequence.prompt_tokens + sequence.output_tokens - left - 1)
+
+
+def _audit_blocks(fleet: Fleet, engine: int, pins: Counter[int]) -> None:
+    """The invariant of `blocks`, and every pin has a sequence that holds it."""
+    host = fleet.engines[engine]
+    per_node = fleet.node_tokens // host.block_size
+    private = 0
+    for slot in _walk(fleet, host.running_head, host.running_tail):
+        sequence = fleet.sequences[slot]
+        if sequence.finish_step > 0:
+            tokens = _stored(fleet, engine, slot) + (1 if host.step_end > 0 else 0)
+        else:
+            tokens = sequence.computed + sequence.chunk
+        private += -(-tokens // host.block_size) - sequence.pinned * per_node
+        for block in fleet.block_ids[sequence.blocks_first : sequence.blocks_first + sequence.pinned]:
+            node = find_node(fleet, engine, block)
+            assert node != NIL
+            pins[node] += 1
+    nodes = [int(node) for node in fleet.table if node != NIL and fleet.nodes[node].key >> KEY_BITS == engine]
+    pinned = [node for node in nodes if fleet.nodes[node].pins > 0]
+    cached = [node for node in nodes if fleet.nodes[node].pins == 0]
+    linked, node = [], host.lru_oldest
+    while node != NIL:
+        assert fleet.nodes[node].older == (linked[-1] if linked else NIL)
+        linked.append(int(node))
+        node = fleet.nodes[node].newer
+    assert host.lru_newest == (linked[-1] if linked else NIL)
+    assert sorted(linked) == sorted(cached)
+    assert host.cached_blocks == len(cached) * per_node
+    assert host.free_blocks >= 0
+    assert host.free_blocks + host.cached_blocks + len(pinned) * per_node + private == host.blocks_total
