@@ -108,7 +108,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about a run but its request columns: how it was made, under which declarations, on which engines.
 
-    `window_ns` is the span owned GPUs are billed for: from the first arrival to the last token or refusal.
+    Token counts are of all offered requests, completed or not. `window_ns` is the span owned GPUs are billed for: from the first arrival to the last token or refusal.
     """
 
     name: str
@@ -122,6 +122,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     completed: int
     rejected: int
     failed: int
+    input_tokens: int
+    output_tokens: int
     window_ns: int
     digest: str
     gridctl_version: str

@@ -53,22 +53,32 @@ def emit_entries(
 def show(kind: "type[Resource]", names: Sequence[str], selectors: Sequence[str], output: str) -> None:
     """The one implementation of `get` and `list`, by noun or by kind."""
     from gridctl.orchestrator.context import current_grid
-    from gridctl.orchestrator.resources import entries, entry_named, select
-    from gridctl.orchestrator.selector import explain_nothing, parse_selector
+    from gridctl.orchestrator.resources import entries, entry_named
 
     if names and selectors:
         raise UsageError("names and a selector both choose", fix="give either names or -l")
-    selector = parse_selector(selectors)
+    reason = f"no {kind.plural} yet; add some: gridctl apply -f FILE"
     with current_grid().open_registry() as registry:
         if names:
             found = [entry_named(registry, kind, name) for name in dict.fromkeys(names)]
+        elif selectors:
+            found, reason = _selected(registry, kind, selectors)
         else:
-            present = entries(registry, kind)
-            found = select(registry, kind, selector, present)
+            found = entries(registry, kind)
         emit_entries(registry, kind, found, output, single=len(names) == 1)
     if not found:
-        reason = explain_nothing(selector, kind, [entry.resource for entry in present]) if selector else ""
-        note(reason or f"no {kind.plural} yet; add some: gridctl apply -f FILE")
+        note(reason)
+
+
+def _selected(registry: "Registry", kind: "type[Resource]", selectors: Sequence[str]) -> "tuple[list[Stored], str]":
+    """What the selectors choose, and why it is nothing when it is."""
+    from gridctl.orchestrator.resources import entries, select
+    from gridctl.orchestrator.selector import explain_nothing, parse_selector
+
+    selector = parse_selector(selectors)
+    present = entries(registry, kind)
+    reason = explain_nothing(selector, kind, [entry.resource for entry in present])
+    return select(registry, kind, selector, present), reason
 
 
 def remove(
@@ -102,22 +112,16 @@ def chosen_names(
 
     Raises: UsageError when neither or both are given, NotFoundError when the selector chooses nothing."""
     from gridctl.errors import NotFoundError
-    from gridctl.orchestrator.resources import BUILT_IN, entries, select
-    from gridctl.orchestrator.selector import explain_nothing, parse_selector
+    from gridctl.orchestrator.resources import BUILT_IN
 
     if bool(names) == bool(selectors):
         raise UsageError(f"say which {kind.plural}", fix="give names, or -l with a selector")
     if names:
         return list(dict.fromkeys(names))
-    present = [entry for entry in entries(registry, kind) if entry.version != BUILT_IN]
-    selector = parse_selector(selectors)
-    found = [entry.resource.name for entry in select(registry, kind, selector, present)]
+    selected, reason = _selected(registry, kind, selectors)
+    found = [entry.resource.name for entry in selected if entry.version != BUILT_IN]
     if not found:
-        raise NotFoundError(
-            explain_nothing(selector, kind, [entry.resource for entry in present]),
-            where="-l/--selector",
-            fix=f"see what there is: gridctl {kind.noun} list",
-        )
+        raise NotFoundError(reason, where="-l/--selector", fix=f"see what there is: gridctl {kind.noun} list")
     return found
 
 

@@ -7,10 +7,12 @@ has what it wanted: that is no failure.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import itertools
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -108,8 +110,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         reconfigure: Any = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    code = _guarded(given)
-    sys.exit(_flushed(code))
+    code = _flushed(_guarded(given))
+    if arguments is None:
+        _leave(code)
+    sys.exit(code)
+
+
+def _leave(code: int) -> None:
+    """End the process without freeing its memory piece by piece, which takes longer than many a command.
+
+    What was registered for the exit still runs; with other threads alive the interpreter must end in its own way."""
+    if threading.active_count() > 1:
+        return
+    atexit._run_exitfuncs()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _guarded(arguments: list[str]) -> int:

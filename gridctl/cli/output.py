@@ -30,7 +30,14 @@ from gridctl.render.rows import FORMATS, Column, Format, Item, render_rows
 
 OutputOption = Annotated[
     Format,
-    typer.Option("--output", "-o", metavar="FORMAT", help="Print as " + ", ".join(FORMATS) + "."),
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FORMAT",
+        envvar="GRIDCTL_OUTPUT",
+        show_envvar=False,
+        help="Print as " + ", ".join(FORMATS) + ".",
+    ),
 ]
 PROGRESS_AFTER_S = 2.0
 

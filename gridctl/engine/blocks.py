@@ -14,6 +14,7 @@ from gridctl.kernels import compiled, fused, inner
 
 KEY_BITS = 40
 """Bits of a node's key that hold the block id; the rest holds the engine."""
+BLOCK_MASK = (1 << KEY_BITS) - 1
 
 
 @fused
@@ -51,6 +52,7 @@ def _insert_node(fleet: Fleet, engine: int, block: int) -> int:
     record = fleet.nodes[node]
     record.key = (engine << KEY_BITS) | block
     record.pins = 1
+    fleet.holders[block] += 1
     mask = len(fleet.table) - 1
     slot = _home(record.key, mask)
     while fleet.table[slot] != NIL:
@@ -63,7 +65,9 @@ def _insert_node(fleet: Fleet, engine: int, block: int) -> int:
 def _remove_node(fleet: Fleet, node: int) -> None:
     """Take the node out of the table, closing the gap so that probes never meet a tombstone."""
     mask = len(fleet.table) - 1
-    slot = _home(fleet.nodes[node].key, mask)
+    key = fleet.nodes[node].key
+    fleet.holders[key & BLOCK_MASK] -= 1
+    slot = _home(key, mask)
     while fleet.table[slot] != node:
         slot = (slot + 1) & mask
     hole = slot
@@ -135,7 +139,11 @@ def matching_nodes(fleet: Fleet, engine: int, first: int, count: int, tokens: in
         return 0
     limit = min(count, (tokens - 1) // fleet.node_tokens)
     matched = 0
-    while matched < limit and find_node(fleet, engine, fleet.block_ids[first + matched]) != NIL:
+    while matched < limit:
+        block = fleet.block_ids[first + matched]
+        # Most prompts end in blocks nobody holds; that is told by one count, without a look-up per engine.
+        if fleet.holders[block] == 0 or find_node(fleet, engine, block) == NIL:
+            break
         matched += 1
     return matched
 

@@ -90,19 +90,21 @@ def _jump(fleet: Fleet, engine: int, until: int, available: int) -> bool:
     tables, profile, decodes = fleet.profiles, host.profile, host.decoding
     first = host.kv_tokens + decodes
     segment = 0
-    while tables.kv_knot[profile, segment + 1] <= first:
+    while tables.kv[profile, segment + 1].knot <= first:
         segment += 1
-    slope = tables.kv_slope_ps[profile, segment]
+    part = tables.kv[profile, segment]
+    slope = part.slope_ps
     fixed = tables.dense_ps[profile, decodes] + tables.sample_ps[profile, decodes]
-    fixed += tables.kv_base_ps[profile, segment] - slope * tables.kv_knot[profile, segment]
+    fixed += part.base_ps - slope * part.knot
     most = min(next_finish_step(fleet, engine) - host.decode_steps, host.longest_jump)
-    most = min(most, (tables.kv_knot[profile, segment + 1] - first + decodes - 1) // decodes)
+    most = min(most, (tables.kv[profile, segment + 1].knot - first + decodes - 1) // decodes)
     most = _affordable_steps(fleet, engine, most, available)
     if host.inbound > 0:
         wait = fleet.sequences[host.inbound_head].arrival - host.clock
         most = min(most, _steps_within(wait - 1, most, fixed, slope, first, decodes) + 1)
     steps = _steps_within(until - host.clock, most, fixed, slope, first, decodes)
     if steps == 0:
+        host.quiet_until = host.clock + _run_ps(1, fixed, slope, first, decodes)
         return False
     duration = _run_ps(steps, fixed, slope, first, decodes)
     allocate(fleet, engine, _blocks_over(fleet, engine, steps))
@@ -159,12 +161,14 @@ def advance_batching(fleet: Fleet, engine: int, until: int) -> None:
 
 @fused
 def advance(fleet: Fleet, engine: int, until: int) -> None:
-    """Complete everything the engine completes at or before `until`."""
-    kind = fleet.engines[engine].kind
-    if kind == GPU:
-        advance_batching(fleet, engine, until)
-    elif kind == SERVERLESS:
-        advance_serverless(fleet, engine, until)
+    """Complete everything the engine completes at or before `until`. Most looks find it amid a step: they cost a
+    comparison, because the last advance noted until when nothing can happen."""
+    host = fleet.engines[engine]
+    if until >= host.quiet_until:
+        if host.kind == GPU:
+            advance_batching(fleet, engine, until)
+        elif host.kind == SERVERLESS:
+            advance_serverless(fleet, engine, until)
 
 
 @fused

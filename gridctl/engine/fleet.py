@@ -13,15 +13,15 @@ from gridctl.engine.state import (
     API,
     ENGINE,
     GPU,
+    LEARNED,
     NEVER,
     NIL,
     NODE,
+    RESULT,
     SEQUENCE,
     SERVERLESS,
     UNUSED,
     Fleet,
-    Learned,
-    Results,
     free_stack,
     hash_table,
     records,
@@ -97,6 +97,8 @@ def build_fleet(
     batch = max((spec.max_num_seqs for spec in specs), default=1)
     block = max((spec.block_size for spec in specs), default=1)
     instances = max((spec.max_num_seqs for spec in specs if spec.kind == SERVERLESS), default=1)
+    results = records(requests, RESULT)
+    results.scheduled = results.first_token = results.last_token = NIL
     return Fleet(
         engines=engines,
         sequences=records(in_flight, SEQUENCE),
@@ -108,10 +110,11 @@ def build_fleet(
         free_nodes=free_stack(nodes),
         table=hash_table(nodes),
         block_ids=ids,
+        holders=np.zeros(int(ids.max(initial=-1)) + 1, np.int64),
         node_tokens=max(1, node_tokens),
         profiles=stack_profiles(profiles),
-        results=Results(*(np.full(requests, -1, np.int64) for _ in range(3)), *(np.zeros(requests, np.int64) for _ in range(3))),
-        learned=Learned(np.zeros(workloads, np.int64), np.zeros(workloads, np.int64)),
+        results=results,
+        learned=records(workloads, LEARNED),
     )
 
 
@@ -170,9 +173,10 @@ def dispatch(
     host = fleet.engines[engine]
     host.dispatched += 1
     if host.kind == API:
-        fleet.results.scheduled[request] = arrival
-        fleet.results.first_token[request] = arrival + host.api_ttft
-        fleet.results.last_token[request] = arrival + host.api_ttft + (output_tokens - 1) * host.api_tpot
+        result = fleet.results[request]
+        result.scheduled = arrival
+        result.first_token = arrival + host.api_ttft
+        result.last_token = result.first_token + (output_tokens - 1) * host.api_tpot
         return
     height = fleet.free_sequences[0]
     slot = fleet.free_sequences[height]
@@ -202,4 +206,7 @@ def dispatch(
     sequence.share = 0
     host.in_flight += 1
     host.pending_tokens += announced_tokens
+    # Amid a step an arrival waits for its end; before a finish of functions or on an idle engine it may come first.
+    if host.kind == SERVERLESS or (host.running == 0 and host.waiting == 0):
+        host.quiet_until = min(host.quiet_until, arrival + 1)
     push_inbound(fleet, engine, slot)

@@ -12,17 +12,8 @@ max_num_seqs, or when KV memory is short, somebody has to finish first.
 from __future__ import annotations
 
 from gridctl.engine.profile import ProfileTables
-from gridctl.kernels import fused, inner
-
-
-@inner
-def _kv_ps(profiles: ProfileTables, profile: int, tokens: int) -> int:
-    segment = 0
-    while profiles.kv_knot[profile, segment + 1] <= tokens:
-        segment += 1
-    return profiles.kv_base_ps[profile, segment] + profiles.kv_slope_ps[profile, segment] * (
-        tokens - profiles.kv_knot[profile, segment]
-    )
+from gridctl.engine.steptime import kv_read_ps, prefill_ps
+from gridctl.kernels import fused
 
 
 @fused
@@ -45,7 +36,7 @@ def forecast_batching(
     request adds to what the engine has to do anyway."""
     others = min(in_flight, max_num_seqs - 1)
     uncached = prompt_tokens - cached_tokens
-    kv = _kv_ps(profiles, profile, kv_tokens + prompt_tokens + output_tokens // 2)
+    kv = kv_read_ps(profiles, profile, kv_tokens + prompt_tokens + output_tokens // 2)
     decode_step = profiles.dense_ps[profile, others + 1] + profiles.sample_ps[profile, others + 1] + kv
     refill = others * uncached // max(1, output_tokens)
     mixed = min(max_num_batched_tokens, others + 1 + refill)
@@ -74,7 +65,7 @@ def forecast_batching(
     per_token = profiles.dense_ps[profile, max_num_batched_tokens] // max_num_batched_tokens
     slimmer = profiles.dense_ps[profile, max(1, others)] + profiles.sample_ps[profile, max(1, others)]
     wider = profiles.dense_ps[profile, others + 1] + profiles.sample_ps[profile, others + 1]
-    own_kv = _kv_ps(profiles, profile, prompt_tokens + output_tokens // 2)
+    own_kv = kv_read_ps(profiles, profile, prompt_tokens + output_tokens // 2)
     added = uncached * per_token + own_pairs + output_tokens * (wider - slimmer + own_kv)
     return ttft, tpot, added
 
@@ -91,14 +82,9 @@ def forecast_serverless(
     output_tokens: int,
 ) -> tuple[int, int, int]:
     """(ttft, tpot, billed) in picoseconds of function instances; a cold start is expected when none is in flight."""
-    chunks = prompt_tokens // width
-    rest = prompt_tokens - chunks * width
-    ttft = chunks * profiles.dense_ps[profile, width] + profiles.sample_ps[profile, 1]
-    if rest > 0:
-        ttft += profiles.dense_ps[profile, rest]
-    ttft += profiles.pair_fs[profile] * (prompt_tokens * (prompt_tokens + 1) // 2) // 1000
+    ttft = prefill_ps(profiles, profile, width, prompt_tokens)
     tpot = profiles.dense_ps[profile, 1] + profiles.sample_ps[profile, 1]
-    tpot += _kv_ps(profiles, profile, prompt_tokens + output_tokens // 2)
+    tpot += kv_read_ps(profiles, profile, prompt_tokens + output_tokens // 2)
     billed = ttft + output_tokens * tpot
     if in_flight >= instances:
         ttft += (in_flight - instances + 1) * (billed // instances)

@@ -31,7 +31,6 @@ ALLREDUCE_LATENCY_PS = 8 * PS_PER_US
 
 CPU_STEP_OVERHEAD_PS = 300 * PS_PER_US
 CPU_EFFICIENCY = 0.7
-KV_SEGMENTS = 4
 FAR = np.int64(1) << 50
 """A KV-token count no engine reaches: the end of the last segment."""
 
@@ -52,14 +51,16 @@ class StepProfile:
 
 
 class ProfileTables(NamedTuple):
-    """All profiles of a fleet, stacked: `(n_profiles, …)` int64, padded with their last entry."""
+    """All profiles of a fleet, stacked: `(n_profiles, …)` int64, padded with their last entry; `kv` is a record per
+    profile and segment, ended by one whose knot no engine reaches."""
 
     dense_ps: NDArray[np.int64]
     sample_ps: NDArray[np.int64]
-    kv_knot: NDArray[np.int64]
-    kv_base_ps: NDArray[np.int64]
-    kv_slope_ps: NDArray[np.int64]
+    kv: np.recarray  # type: ignore[type-arg]
     pair_fs: NDArray[np.int64]
+
+
+KV_SEGMENT = np.dtype([("knot", np.int64), ("base_ps", np.int64), ("slope_ps", np.int64)])
 
 
 def _seconds_to_ps(seconds: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -138,22 +139,20 @@ def stack_profiles(profiles: list[StepProfile]) -> ProfileTables:
     count = max(1, len(profiles))
     width = max((len(p.dense_ps) for p in profiles), default=1)
     sequences = max((len(p.sample_ps) for p in profiles), default=1)
+    segments = max((len(p.kv) for p in profiles), default=1)
     tables = ProfileTables(
         dense_ps=np.zeros((count, width), np.int64),
         sample_ps=np.zeros((count, sequences), np.int64),
-        kv_knot=np.full((count, KV_SEGMENTS + 1), FAR, np.int64),
-        kv_base_ps=np.zeros((count, KV_SEGMENTS), np.int64),
-        kv_slope_ps=np.zeros((count, KV_SEGMENTS), np.int64),
+        kv=np.zeros((count, segments + 1), KV_SEGMENT).view(np.recarray),
         pair_fs=np.zeros(count, np.int64),
     )
+    tables.kv.knot = FAR
     for row, profile in enumerate(profiles):
         tables.dense_ps[row, : len(profile.dense_ps)] = profile.dense_ps
         tables.dense_ps[row, len(profile.dense_ps) :] = profile.dense_ps[-1]
         tables.sample_ps[row, : len(profile.sample_ps)] = profile.sample_ps
         tables.sample_ps[row, len(profile.sample_ps) :] = profile.sample_ps[-1]
-        for segment, (knot, base, slope) in enumerate(profile.kv):
-            tables.kv_knot[row, segment] = knot
-            tables.kv_base_ps[row, segment] = base
-            tables.kv_slope_ps[row, segment] = slope
+        for segment, values in enumerate(profile.kv):
+            tables.kv[row, segment] = values
         tables.pair_fs[row] = profile.pair_fs
     return tables

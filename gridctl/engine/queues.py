@@ -2,7 +2,7 @@
 
 inbound is sorted by arrival at the engine; waiting is first come first served, or by (priority, arrival) when the
 engine schedules by priority; running is in order of admission; finishing is a binary heap of the decode step at which
-a running sequence produces its last token, with the slot as tie-break.
+a running sequence produces its last token.
 """
 
 from __future__ import annotations
@@ -113,6 +113,8 @@ def push_running(fleet: Fleet, engine: int, slot: int) -> None:
         fleet.sequences[host.running_tail].next = slot
     host.running_tail = slot
     host.running += 1
+    host.admissions += 1
+    sequence.admission = host.admissions
 
 
 @inner
@@ -175,6 +177,25 @@ def pop_finishing(fleet: Fleet, engine: int, count: int) -> int:
     if count > 1:
         _sift_down(fleet, engine, count - 1, 0)
     return slot
+
+
+@inner
+def pop_finished(fleet: Fleet, engine: int, count: int, step: int) -> int:
+    """Take from the heap of `count` entries all that finish at `step`; returns how many they are.
+
+    Their slots lie behind what is left of the heap, in order of admission: whose cached blocks grow old first must
+    not hang on slots, which are dealt to all engines from one stack."""
+    heap = fleet.finishing[engine]
+    left = count
+    while left > 0 and next_finish_step(fleet, engine) == step:
+        slot = pop_finishing(fleet, engine, left)
+        left -= 1
+        place = left
+        while place + 1 < count and fleet.sequences[heap[place + 1]].admission < fleet.sequences[slot].admission:
+            heap[place] = heap[place + 1]
+            place += 1
+        heap[place] = slot
+    return count - left
 
 
 @inner

@@ -12,7 +12,7 @@ from __future__ import annotations
 from gridctl.engine.blocks import allocate, blocks_for, fits, matching_nodes, publish, release, reserve
 from gridctl.engine.queues import (
     next_finish_step,
-    pop_finishing,
+    pop_finished,
     pop_waiting,
     push_finishing,
     push_running,
@@ -21,19 +21,8 @@ from gridctl.engine.queues import (
     remove_running,
 )
 from gridctl.engine.state import NIL, Fleet
+from gridctl.engine.steptime import kv_read_ps
 from gridctl.kernels import fused, inner
-
-
-@inner
-def kv_read_ps(fleet: Fleet, profile: int, tokens: int) -> int:
-    """Time to read `tokens` of KV in one decode step."""
-    tables = fleet.profiles
-    segment = 0
-    while tables.kv_knot[profile, segment + 1] <= tokens:
-        segment += 1
-    return tables.kv_base_ps[profile, segment] + tables.kv_slope_ps[profile, segment] * (
-        tokens - tables.kv_knot[profile, segment]
-    )
 
 
 @fused
@@ -123,6 +112,20 @@ def can_admit(fleet: Fleet, engine: int) -> bool:
 
 
 @fused
+def eviction_may_admit(fleet: Fleet, engine: int) -> bool:
+    """Whether the head of the queue, kept out by memory, may ask for less of it once decodes evict its cached prefix:
+    a chunk cut by the token budget ends earlier when fewer of the tokens before it are found."""
+    host = fleet.engines[engine]
+    budget = host.max_num_batched_tokens - host.decoding
+    if host.waiting == 0 or host.running >= host.max_num_seqs or budget <= 0:
+        return False
+    sequence = fleet.sequences[host.waiting_head]
+    if sequence.target <= budget:
+        return False
+    return matching_nodes(fleet, engine, sequence.blocks_first, sequence.blocks_full, sequence.target) > 0
+
+
+@fused
 def _admit(fleet: Fleet, engine: int, budget: int) -> int:
     """Let the head of the queue join with at most `budget` tokens; returns its chunk, 0 when memory forbids it."""
     host = fleet.engines[engine]
@@ -145,19 +148,25 @@ def _admit(fleet: Fleet, engine: int, budget: int) -> int:
 
 
 @fused
-def _continue_prefill(fleet: Fleet, engine: int, budget: int) -> int:
-    """Give the partial prefill its next chunk; returns it, 0 when it had to be preempted."""
+def _next_chunk(fleet: Fleet, engine: int) -> int:
+    """What the decodes leave of the token budget for the partial prefill; 0 when there is none."""
     host = fleet.engines[engine]
-    slot = host.prefilling
-    sequence = fleet.sequences[slot]
-    chunk = min(sequence.target - sequence.computed, budget)
-    more = blocks_for(sequence.computed + chunk, host.block_size) - blocks_for(sequence.computed, host.block_size)
-    if not allocate(fleet, engine, more):
-        _preempt(fleet, engine, slot)
+    if host.prefilling == NIL:
         return 0
-    sequence.chunk = chunk
-    publish(fleet, engine, slot, sequence.computed + chunk)
-    return chunk
+    sequence = fleet.sequences[host.prefilling]
+    return min(sequence.target - sequence.computed, host.max_num_batched_tokens - host.decoding)
+
+
+@fused
+def _blocks_for_batch(fleet: Fleet, engine: int) -> int:
+    """Blocks the running sequences need for their next step: the decodes' and the partial prefill's."""
+    blocks = blocks_for_decodes(fleet, engine)
+    chunk = _next_chunk(fleet, engine)
+    if chunk > 0:
+        host = fleet.engines[engine]
+        computed = fleet.sequences[host.prefilling].computed
+        blocks += blocks_for(computed + chunk, host.block_size) - blocks_for(computed, host.block_size)
+    return blocks
 
 
 @fused
@@ -172,21 +181,21 @@ def begin_step(fleet: Fleet, engine: int) -> None:
     host = fleet.engines[engine]
     settle_shares(fleet, engine)
     preempted = host.preempted
-    while blocks_for_decodes(fleet, engine) > host.free_blocks + host.cached_blocks:
+    while _blocks_for_batch(fleet, engine) > host.free_blocks + host.cached_blocks:
         _preempt(fleet, engine, _victim(fleet, engine))
-    allocate(fleet, engine, blocks_for_decodes(fleet, engine))
+    allocate(fleet, engine, _blocks_for_batch(fleet, engine))
     decodes = host.decoding
     budget = host.max_num_batched_tokens - decodes
     tokens, samples, pairs = decodes, decodes, 0
-    if host.prefilling != NIL and budget > 0:
-        slot = host.prefilling
-        chunk = _continue_prefill(fleet, engine, budget)
-        if chunk > 0:
-            sequence = fleet.sequences[slot]
-            budget -= chunk
-            tokens += chunk
-            pairs += _pairs(sequence.computed, chunk)
-            samples += 1 if sequence.computed + chunk == sequence.target else 0
+    chunk = _next_chunk(fleet, engine)
+    if chunk > 0:
+        sequence = fleet.sequences[host.prefilling]
+        sequence.chunk = chunk
+        publish(fleet, engine, host.prefilling, sequence.computed + chunk)
+        budget -= chunk
+        tokens += chunk
+        pairs += _pairs(sequence.computed, chunk)
+        samples += 1 if sequence.computed + chunk == sequence.target else 0
     while budget > 0 and host.preempted == preempted and host.waiting > 0 and host.running < host.max_num_seqs:
         slot = host.waiting_head
         chunk = _admit(fleet, engine, budget)
@@ -203,7 +212,7 @@ def begin_step(fleet: Fleet, engine: int) -> None:
     duration = tables.dense_ps[profile, tokens] + tables.sample_ps[profile, samples]
     duration += tables.pair_fs[profile] * pairs // 1000
     if decodes > 0:
-        duration += kv_read_ps(fleet, profile, host.kv_tokens + decodes)
+        duration += kv_read_ps(tables, profile, host.kv_tokens + decodes)
     host.step_tokens = tokens
     host.step_end = host.clock + duration
 
@@ -222,16 +231,16 @@ def finish_sequence(fleet: Fleet, engine: int, slot: int, held_tokens: int) -> N
 def record_finish(fleet: Fleet, engine: int, slot: int, when: int) -> None:
     """Write a finished sequence's results and free its slot."""
     sequence = fleet.sequences[slot]
-    results = fleet.results
-    request = sequence.request
-    results.scheduled[request] = sequence.scheduled
-    results.first_token[request] = sequence.first_token
-    results.last_token[request] = when
-    results.cached_tokens[request] = sequence.cached_tokens
-    results.preemptions[request] = sequence.preemptions
-    results.share[request] = sequence.share
-    fleet.learned.finished[sequence.workload] += 1
-    fleet.learned.output_tokens[sequence.workload] += sequence.output_tokens
+    result = fleet.results[sequence.request]
+    result.scheduled = sequence.scheduled
+    result.first_token = sequence.first_token
+    result.last_token = when
+    result.cached_tokens = sequence.cached_tokens
+    result.preemptions = sequence.preemptions
+    result.share = sequence.share
+    lesson = fleet.learned[sequence.workload]
+    lesson.finished += 1
+    lesson.output_tokens += sequence.output_tokens
     fleet.engines[engine].in_flight -= 1
     height = fleet.free_sequences[0] + 1
     fleet.free_sequences[height] = slot
@@ -247,11 +256,12 @@ def advance_decodes(fleet: Fleet, engine: int, steps: int) -> None:
     if next_finish_step(fleet, engine) > host.decode_steps:
         return
     settle_shares(fleet, engine)
-    while host.decoding > 0 and next_finish_step(fleet, engine) == host.decode_steps:
-        slot = pop_finishing(fleet, engine, host.decoding)
+    finished = pop_finished(fleet, engine, host.decoding, host.decode_steps)
+    host.decoding -= finished
+    for place in range(host.decoding, host.decoding + finished):
+        slot = fleet.finishing[engine, place]
         sequence = fleet.sequences[slot]
         length = _length(fleet, engine, slot)
-        host.decoding -= 1
         host.kv_tokens -= length
         fleet.phases[engine, sequence.phase] -= 1
         sequence.share += host.share_total - sequence.share_start

@@ -18,31 +18,12 @@ from gridctl.engine.queues import (
     remove_running,
 )
 from gridctl.engine.scheduler import record_finish
-from gridctl.engine.state import NIL, Fleet
+from gridctl.engine.state import NEVER, NIL, Fleet
+from gridctl.engine.steptime import decode_ps, prefill_ps
 from gridctl.kernels import compiled, fused
 
 TICK = 10_000_000
 """Finish times are kept in the heap in units of 10 µs, rounded up: 37 bits of them are 15 days."""
-
-
-@compiled
-def prefill_ps(fleet: Fleet, profile: int, width: int, tokens: int) -> int:
-    """Time to prefill `tokens` alone on an engine, in chunks of at most `width`, first token sampled."""
-    tables = fleet.profiles
-    chunks = tokens // width
-    rest = tokens - chunks * width
-    duration = chunks * tables.dense_ps[profile, width] + tables.sample_ps[profile, 1]
-    if rest > 0:
-        duration += tables.dense_ps[profile, rest]
-    return duration + tables.pair_fs[profile] * (tokens * (tokens + 1) // 2) // 1000
-
-
-@compiled
-def decode_ps(fleet: Fleet, profile: int, context: int, tokens: int) -> int:
-    """Time of `tokens` decode steps of one sequence after `context` tokens."""
-    tables = fleet.profiles
-    fixed = tables.dense_ps[profile, 1] + tables.sample_ps[profile, 1] + tables.kv_base_ps[profile, 0]
-    return tokens * fixed + tables.kv_slope_ps[profile, 0] * (tokens * (context + 1) + tokens * (tokens - 1) // 2)
 
 
 @fused
@@ -59,9 +40,9 @@ def _start(fleet: Fleet, engine: int, now: int) -> None:
         begin += host.cold_start
     sequence.scheduled = now
     width = host.max_num_batched_tokens
-    sequence.first_token = begin + prefill_ps(fleet, host.profile, width, sequence.prompt_tokens)
+    sequence.first_token = begin + prefill_ps(fleet.profiles, host.profile, width, sequence.prompt_tokens)
     steps = sequence.output_tokens - 1
-    finish = sequence.first_token + decode_ps(fleet, host.profile, sequence.prompt_tokens, steps)
+    finish = sequence.first_token + decode_ps(fleet.profiles, host.profile, sequence.prompt_tokens, steps)
     sequence.share = finish - now
     host.busy += finish - now
     sequence.target = finish
@@ -100,12 +81,14 @@ def advance_serverless(fleet: Fleet, engine: int, until: int) -> None:
             arrival = fleet.sequences[host.inbound_head].arrival
         if finish != NIL and (arrival == NIL or finish <= arrival):
             if finish > until:
+                host.quiet_until = finish
                 return
             _finish(fleet, engine)
             if host.waiting > 0:
                 _start(fleet, engine, host.clock)
         elif arrival != NIL:
             if arrival >= until:
+                host.quiet_until = arrival + 1
                 return
             slot = pop_inbound(fleet, engine)
             push_waiting(fleet, engine, slot, False)
@@ -113,4 +96,5 @@ def advance_serverless(fleet: Fleet, engine: int, until: int) -> None:
             if host.decoding < host.max_num_seqs:
                 _start(fleet, engine, arrival)
         else:
+            host.quiet_until = NEVER
             return

@@ -45,8 +45,9 @@ ENGINE = _record(
     "api_ttft",
     "api_tpot",
     "idle_instances",
-    # clock and batch
+    # clock and batch; nothing happens to an `advance` to a moment before quiet_until
     "clock",
+    "quiet_until",
     "step_end",
     "step_tokens",
     "decode_steps",
@@ -59,6 +60,7 @@ ENGINE = _record(
     "waiting",
     "waiting_head",
     "waiting_tail",
+    "admissions",
     "inbound",
     "inbound_head",
     "inbound_tail",
@@ -105,6 +107,7 @@ SEQUENCE = _record(
     "computed",
     "chunk",
     "phase",
+    "admission",
     "finish_step",
     "blocks_first",
     "blocks_full",
@@ -121,22 +124,11 @@ SEQUENCE = _record(
 NODE = _record("key", "pins", "newer", "older")
 
 
-class Results(NamedTuple):
-    """What the twin writes for each request, indexed by request: `(n,)` int64; times in picoseconds, −1 = never."""
+RESULT = _record("scheduled", "first_token", "last_token", "cached_tokens", "preemptions", "share")
+"""What the twin writes for each request; times in picoseconds, −1 = never."""
 
-    scheduled: NDArray[np.int64]
-    first_token: NDArray[np.int64]
-    last_token: NDArray[np.int64]
-    cached_tokens: NDArray[np.int64]
-    preemptions: NDArray[np.int64]
-    share: NDArray[np.int64]
-
-
-class Learned(NamedTuple):
-    """What finished requests teach the router: per workload, how many finished and how many tokens they produced."""
-
-    finished: NDArray[np.int64]
-    output_tokens: NDArray[np.int64]
+LEARNED = _record("finished", "output_tokens")
+"""What finished requests teach the router, per workload: how many, and how many tokens they produced."""
 
 
 class Fleet(NamedTuple):
@@ -153,10 +145,11 @@ class Fleet(NamedTuple):
     free_nodes: NDArray[np.int64]
     table: NDArray[np.int64]  # open addressing: node index or NIL
     block_ids: NDArray[np.int64]  # dense ids of the trace's prefix nodes
+    holders: NDArray[np.int64]  # per id, how many engines cache it
     node_tokens: int
     profiles: ProfileTables
-    results: Results
-    learned: Learned
+    results: np.recarray  # type: ignore[type-arg]
+    learned: np.recarray  # type: ignore[type-arg]
 
 
 def records(count: int, dtype: np.dtype[np.void]) -> np.recarray:  # type: ignore[type-arg]

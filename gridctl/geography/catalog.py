@@ -119,7 +119,8 @@ def price_book() -> PriceBook:
 
     Egress: Akamai Cloud's list price in most regions; `SITE_EGRESS_USD_PER_GB` holds the dearer regions. Electricity:
     the mean wholesale price of 17 markets in 2024 was a median 0.076 $/kWh; half as much again stands for the network.
-    Fallback: the largest model behind an API at 2 and 6 $/M tokens (what Mistral Large lists), of no stated jurisdiction.
+    Fallback: the largest model behind an API at 2 and 6 $/M tokens (Mistral Large's list price), in no stated
+    jurisdiction.
     """
     return PriceBook(
         metadata=Metadata(name="default"),

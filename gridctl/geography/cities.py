@@ -138,7 +138,7 @@ def _required_country(text: str, whole: str) -> str:
     if code is not None:
         return code
     near = did_you_mean(slug(text), _country_codes())
-    fix = f"did you mean {country_names()[_country_codes()[near]]}?" if near else "use a two-letter code, as in paris,fr"
+    fix = f"did you mean {country_names()[_country_codes()[near]]}?" if near else "use a two-letter code: paris,fr"
     raise NotFoundError(f"no country called {text.strip()!r} in {whole.strip()!r}", where="city", fix=fix)
 
 
@@ -172,7 +172,7 @@ def _by_name() -> dict[str, tuple[City, ...]]:
 
 
 def _also_called(name: str) -> tuple[City, ...]:
-    """Cities that also go by a name, in any script. A scan: an index of half a million names costs more than it saves."""
+    """Cities that also go by a name, in any script. A scan: an index of all names costs more."""
     cities, names = _gazetteer()
     spellings = {name.strip().lower(), slug(name).replace("-", " ")} - {""}
     return tuple(city for city in cities if any(other.lower() in spellings for other in names[city.id]))

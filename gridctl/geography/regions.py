@@ -35,8 +35,10 @@ _COUNTRIES: dict[Region, str] = {
 }
 _REGION: dict[str, Region] = {code: region for region, codes in _COUNTRIES.items() for code in codes.split()}
 
-EU_MEMBERS = frozenset("AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split())
-EU_TERRITORIES = frozenset("AX GF GP MF MQ RE YT".split())
+_EU_MEMBERS = "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK"
+_EU_TERRITORIES = "AX GF GP MF MQ RE YT"
+EU_MEMBERS = frozenset(_EU_MEMBERS.split())
+EU_TERRITORIES = frozenset(_EU_TERRITORIES.split())
 
 
 def region_of(country: str) -> Region:

@@ -13,7 +13,7 @@ import io
 import re
 import zlib
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from gridctl.errors import InputError, did_you_mean, raise_all
 from gridctl.geography.cities import unaccented
@@ -83,7 +83,9 @@ def _text(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read the site table: {error.strerror}", where=str(path), fix="check the path") from error
+        raise InputError(
+            f"cannot read the site table: {error.strerror}", where=str(path), fix="check the path"
+        ) from error
     if raw[:2] == b"\x1f\x8b":
         try:
             with gzip.open(io.BytesIO(raw)) as stream:
@@ -116,7 +118,9 @@ def _row(cells: list[str], places: list[int], width: int, where: str) -> SiteRow
     site = unaccented(site)
     if not _NAME.fullmatch(site):
         raise InputError(
-            f"{site[:80]!r} is not a site name", where=where, fix="use lower-case letters, digits, '-' and '.' (at most 63)"
+            f"{site[:80]!r} is not a site name",
+            where=where,
+            fix="use lower-case letters, digits, '-' and '.' (at most 63)",
         )
     if not is_country(country):
         raise InputError(f"no country has the code {country[:20]!r}", where=where, fix="use ISO 3166-1 alpha-2, as FR")
@@ -130,7 +134,7 @@ def _row(cells: list[str], places: list[int], width: int, where: str) -> SiteRow
         country,
         _number(lat, "lat", 90, where),
         _number(lon, "lon", 180, where),
-        cast(Tier, tier),
+        tier,
         _count(population, where),
     )
 

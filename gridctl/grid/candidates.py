@@ -63,7 +63,7 @@ def find_candidates(
 ) -> CandidateLists:
     """Candidate lists of at most `limit` batching engines, plus functions and the API, nearest first."""
     deployments, sites = _group(image.engines)
-    rtt = rtt_matrix_us(places, sites, image.view.links) if sites else np.zeros((len(places), 0), np.int64)
+    rtt = rtt_matrix_us(places, sites, image.view.links)
     of = np.zeros((len(places), len(classes)), np.int64)
     lists: list[tuple[NDArray[np.int64], NDArray[np.int64], int]] = []
     selections: dict[bytes, dict[int, int]] = {}

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from gridctl.engine.memory import plan_memory
 from gridctl.errors import InputError, did_you_mean, raise_all
 from gridctl.grid.view import GridView, jurisdiction_at
-from gridctl.resources import Deployment, GpuSpec, Model, Resource, Serverless, key_of
+from gridctl.resources import Deployment, GpuSpec, Model, PolicySpec, Resource, Serverless, key_of
 from gridctl.units import GIB
 
 SMALLEST_CONTEXT = 2048
@@ -27,6 +27,7 @@ def check_grid(resources: Sequence[Resource]) -> None:
         *_link_errors(grid),
         *_price_errors(grid),
         *_gate_errors(grid),
+        *_policy_errors(grid),
     ]
     if not errors:
         errors = list(_workload_errors(grid))
@@ -141,6 +142,21 @@ def _gate_errors(grid: GridView) -> Iterator[InputError]:
         if name is not None and name not in grid.workloads:
             where = f"{key_of(gate)}, spec.workload"
             yield _unknown("workload", name, grid.workloads, where, "gridctl workload list")
+
+
+def check_policy(spec: PolicySpec, where: str) -> Iterator[InputError]:
+    """What is wrong with a policy whose fields are each in range."""
+    if spec.telemetry.delay_ms > spec.telemetry.period_ms:
+        yield InputError(
+            f"telemetry.delay_ms {spec.telemetry.delay_ms:g} is above period_ms {spec.telemetry.period_ms:g}",
+            where=where,
+            fix="a scrape arrives before the next is made: raise period_ms to model stale telemetry",
+        )
+
+
+def _policy_errors(grid: GridView) -> Iterator[InputError]:
+    for policy in grid.policies.values():
+        yield from check_policy(policy.spec, f"{key_of(policy)}, spec.telemetry")
 
 
 def _workload_errors(grid: GridView) -> Iterator[InputError]:

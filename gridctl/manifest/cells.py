@@ -15,8 +15,8 @@ from msgspec import inspect
 
 from gridctl.errors import InputError
 from gridctl.manifest.json_reader import decode_value
+from gridctl.manifest.scalars import plain_value
 from gridctl.manifest.shape import bare_type, fields_of, item_type, struct_of
-from gridctl.manifest.yaml_reader import plain_value
 from gridctl.resources import Resource
 
 Column = tuple[tuple[str, ...], inspect.Type]

@@ -17,7 +17,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "country": "Country of the site, ISO 3166-1 alpha-2; jurisdiction rules compare it with a request's origin.",
         "tier": "Place in the hierarchy from edge to core; sets the network estimate's floor and the tables' rows.",
         "city": "City, for people and for looking a location up; routing uses the coordinates.",
-        "jurisdiction": "Legal area of the site; without one the site serves no workload bound to a jurisdiction.",
+        "jurisdiction": "Legal area of the site; absent means the one its country belongs to, such as EU for FR.",
         "state": "Whether the site takes traffic: cordoned and draining take nothing new, down serves nothing.",
         "population": "People served from here; overlays draw the origins of a trace in proportion to it.",
         "cache_gib": "Memory for the response cache in GiB; 0 means the site caches nothing.",
@@ -43,7 +43,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "deployments": "What the engines serve; together they may use no more GPUs than the cluster owns.",
         "state": "Whether the cluster takes traffic: cordoned and draining take nothing new, down serves nothing.",
         "usd_per_gpu_hour": "Dollars for each GPU-hour owned, idle hours included; absent means the price book's.",
-        "idle_watts_per_gpu": "Watts an idle GPU draws, for the energy account.",
+        "idle_watts_per_gpu": "Watts an idle GPU draws, for the energy account; absent means a share of its full load.",
         "endpoints": "URLs of the running engines; a replay does not need any.",
     },
     "Deployment": {

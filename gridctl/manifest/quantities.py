@@ -9,6 +9,9 @@ import re
 
 _QUANTITY = re.compile(r"\s*([$€£]?)\s*([-+]?[0-9][0-9,_]*(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)\s*([A-Za-zµμ%°/ -]*)\s*")
 
+_LONGEST = 40
+"""Characters; nobody writes a longer quantity."""
+
 _FACTORS: dict[str, dict[str, float]] = {
     "_ms": {"ms": 1, "msec": 1, "millis": 1, "milliseconds": 1, "s": 1e3, "sec": 1e3, "seconds": 1e3, "us": 1e-3,
             "µs": 1e-3, "μs": 1e-3, "ns": 1e-6, "m": 6e4, "min": 6e4, "minutes": 6e4, "h": 3.6e6},
@@ -36,7 +39,7 @@ def meant_number(text: str, field: str) -> float | None:
     >>> meant_number("0.5 s", "threshold_ms"), meant_number("1,000", "gpus"), meant_number("fast", "rtt_ms")
     (500.0, 1000.0, None)
     """
-    found = _QUANTITY.fullmatch(text[:60])
+    found = _QUANTITY.fullmatch(text) if len(text) <= _LONGEST else None
     if found is None:
         return None
     currency, digits, unit = found.groups()

@@ -7,6 +7,7 @@ all that is wrong.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import msgspec
 from gridctl.errors import InputError, did_you_mean, raise_all
 from gridctl.manifest.document import MAX_BYTES, MAX_PROBLEMS, Item, at, check_count, spot_at
 from gridctl.manifest.document import Path as FieldPath
-from gridctl.manifest.source import sources, too_large
+from gridctl.manifest.source import SUFFIXES, sources, too_large
 from gridctl.resources import KINDS, Resource, ResourceKey, key_of, kind_named
 
 _Reader = Callable[[str, str, list[InputError]], Iterator[Item]]
@@ -127,19 +128,19 @@ def _decoded(data: bytes, name: str) -> str:
 
 
 def _reader_for(text: str, name: str) -> _Reader:
-    suffix = re.split(r"[?#]", name, maxsplit=1)[0].rpartition(".")[2].lower() if "://" in name else ""
-    suffix = suffix or name.rpartition(".")[2].lower()
+    path = re.split(r"[?#]", name, maxsplit=1)[0] if "://" in name else name
+    suffix = os.path.splitext(path)[1].lower()
     first_line = text.lstrip()[:1000].partition("\n")[0]
-    if suffix == "csv" or (suffix not in ("yaml", "yml", "json", "jsonl") and _looks_like_csv(first_line)):
+    if suffix == ".csv" or (suffix not in SUFFIXES and _looks_like_csv(first_line)):
         if _TRACE_HEADER.match(first_line):
             raise _trace_error(name)
         from gridctl.manifest.csv_reader import read_csv
 
         return read_csv
-    if suffix in ("json", "jsonl") or (suffix not in ("yaml", "yml") and _JSON_START.match(text)):
+    if suffix in (".json", ".jsonl") or (suffix not in SUFFIXES and _JSON_START.match(text)):
         from gridctl.manifest.json_reader import read_json, read_jsonl
 
-        return read_jsonl if suffix == "jsonl" else read_json
+        return read_jsonl if suffix == ".jsonl" else read_json
     from gridctl.manifest.yaml_reader import read_yaml
 
     return read_yaml

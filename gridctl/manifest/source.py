@@ -68,10 +68,19 @@ def _read_url(url: str) -> Source:
 
 def _read_folder(folder: Path, problems: list[InputError]) -> Iterator[Source]:
     found: list[Path] = []
-    for parent, folders, files in os.walk(folder):
+
+    def unreadable(error: OSError) -> None:
+        problems.append(
+            InputError(
+                f"the folder cannot be read: {error.strerror}", where=str(error.filename), fix="check its permissions"
+            )
+        )
+
+    before = len(problems)
+    for parent, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(parent) / name for name in files if _is_manifest_name(name)]
-    if not found:
+    if not found and len(problems) == before:
         raise InputError(
             "the folder holds no manifests",
             where=str(folder),

@@ -28,46 +28,14 @@ from gridctl.manifest.document import (
     nul_error,
     spot_at,
 )
+from gridctl.manifest.scalars import plain_value
 
 MAX_EVENTS = 2_500_000
 """Parser events of one file; a site takes about 50."""
-
-_WORDS: dict[str, object] = {
-    "": None,
-    "~": None,
-    "null": None,
-    "Null": None,
-    "NULL": None,
-    "true": True,
-    "false": False,
-    ".nan": float("nan"),
-    ".NaN": float("nan"),
-    ".NAN": float("nan"),
-    **{f"{sign}.{word}": float(f"{sign}inf") for sign in ("", "+", "-") for word in ("inf", "Inf", "INF")},
-}
-_NUMBER = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*)(\.[0-9]*)?|(\.[0-9]+))([eE][-+]?[0-9]+)?")
-_NUMBER_START = frozenset("0123456789+-.")
-_LONGEST_INTEGER = 40
 _ITEM_DEPTH = 2
 """An item is a document, an entry of its list, or an entry of an envelope's `items`."""
 _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _DIRECTIVE = re.compile(r"^%", re.MULTILINE)
-
-
-def plain_value(text: str) -> object:
-    """The value of an unquoted scalar.
-
-    >>> [plain_value(text) for text in ("NO", "true", "48.85", "7", "007", "1e3", "~")]
-    ['NO', True, 48.85, 7, '007', 1000.0, None]
-    """
-    if text and text[0] not in _NUMBER_START:
-        return _WORDS.get(text, text)
-    found = _NUMBER.fullmatch(text)
-    if found is None:
-        return _WORDS.get(text, text)
-    if found.lastindex is None and len(text) <= _LONGEST_INTEGER:
-        return int(text)
-    return float(text)
 
 
 def read_yaml(text: str, name: str, problems: list[InputError]) -> Iterator[Item]:

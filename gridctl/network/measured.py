@@ -1,8 +1,8 @@
 """Measured round trips: city pairs and city coordinates from CSV, gzip or plain, found out from the first bytes.
 
-Pairs: columns `src,dst,rtt_avg_ms` and, where there, `rtt_min_ms,rtt_max_ms,rtt_mdev_ms`. Cities: `city,lat,lon,country`
-(a name or a code) and, where there, `coord_suspect` (1: the coordinates contradict the measurements' own distances).
-Other columns are ignored. Nothing is repaired: a wrong cell is an error with its line.
+Pairs: columns `src,dst,rtt_avg_ms` and, where there, `rtt_min_ms,rtt_max_ms,rtt_mdev_ms`. Cities:
+`city,lat,lon,country` (a name or a code) and, where there, `coord_suspect` (1: the coordinates contradict the
+measurements' own distances). Other columns are ignored. Nothing is repaired: a wrong cell is an error with its line.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def read_pairs(path: str | Path) -> list[MeasuredPair]:
     for where, row in _rows(Path(path), ("src", "dst", "rtt_avg_ms")):
         spread = None
         if row.get("rtt_mdev_ms"):
-            low, high, deviation = (_number(row, f"rtt_{name}_ms", 0, _MAX_MS, where) for name in ("min", "max", "mdev"))
+            low, high, deviation = (
+                _number(row, f"rtt_{name}_ms", 0, _MAX_MS, where) for name in ("min", "max", "mdev")
+            )
             spread = (low, high, deviation)
         rtt = _number(row, "rtt_avg_ms", 0, _MAX_MS, where)
         if rtt == 0:
@@ -99,7 +101,9 @@ def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[str, dict[str, 
                 )
             yield where, dict(zip(header, cells, strict=True))
     except csv.Error as error:
-        raise InputError(f"this is not CSV: {error}", where=f"{path}:{reader.line_num}", fix="save it as CSV") from error
+        raise InputError(
+            f"this is not CSV: {error}", where=f"{path}:{reader.line_num}", fix="save it as CSV"
+        ) from error
 
 
 def _text(path: Path) -> str:

@@ -20,7 +20,8 @@ from gridctl.errors import InputError, NotFoundError, StoreError, did_you_mean
 PROJECT_FILE = "gridctl.yaml"
 Value = str | dict[str, str]
 
-_LINE = re.compile(r"^(?P<indent> *)(?P<key>\"[^\"]+\"|[A-Za-z0-9_.-]+):(?:\s+(?P<value>.*?))?\s*$")
+_LINE = re.compile(r"^(?P<indent> *)(?P<key>\"(?:[^\"\\]|\\.)*\"|[A-Za-z0-9_.-]+):(?:\s+(?P<value>.*?))?\s*$")
+_PLAIN_KEY = re.compile(r"^[A-Za-z0-9_.-]+$")
 _PLAIN = re.compile(r"^[A-Za-z0-9/~._][A-Za-z0-9/~._ +@-]*$")
 
 
@@ -127,10 +128,10 @@ def write_config(path: Path, content: Mapping[str, Value]) -> None:
     lines = ["# Written by `gridctl config set` and `gridctl context use`."]
     for key, value in content.items():
         if isinstance(value, str):
-            lines.append(f"{_scalar(key)}: {_scalar(value)}")
+            lines.append(f"{_written_key(key)}: {_scalar(value)}")
         else:
-            lines.append(f"{_scalar(key)}:")
-            lines.extend(f"  {_scalar(name)}: {_scalar(item)}" for name, item in value.items())
+            lines.append(f"{_written_key(key)}:")
+            lines.extend(f"  {_written_key(name)}: {_scalar(item)}" for name, item in value.items())
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +162,7 @@ def _checked(key: Key, value: str, origin: str) -> Setting:
 def _parse(text: str, path: Path) -> dict[str, Value]:
     content: dict[str, Value] = {}
     block: dict[str, str] | None = None
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         where = f"{path}:{number}"
         if not line.strip() or line.lstrip().startswith("#") or line.strip() == "---":
             continue
@@ -210,5 +211,9 @@ def _only_comment(rest: str, where: str) -> None:
         raise InputError("text after a quoted value", where=where, fix="remove it")
 
 
+def _written_key(text: str) -> str:
+    return text if _PLAIN_KEY.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+
+
 def _scalar(text: str) -> str:
-    return text if _PLAIN.match(text) and text.strip() == text else json.dumps(text, ensure_ascii=False)
+    return text if _PLAIN.fullmatch(text) and text.strip() == text else json.dumps(text, ensure_ascii=False)

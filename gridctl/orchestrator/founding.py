@@ -46,8 +46,8 @@ class Blueprint:
     sites_file: Path | None = None
 
 
-def found_grid(target: Path, blueprint: Blueprint, *, force: bool = False) -> Founded:
-    """Build the grid in `target` and make it the current context.
+def found_grid(target: Path, blueprint: Blueprint, *, force: bool = False, remember: bool = True) -> Founded:
+    """Build the grid in `target` and, unless `remember` is off, make it the current context.
 
     Raises: InputError when the folder is not empty (and `force` is not given) or the blueprint does not fit together;
     NotFoundError for an unknown example; StoreError when the disk refuses.
@@ -73,11 +73,15 @@ def found_grid(target: Path, blueprint: Blueprint, *, force: bool = False) -> Fo
         raise StoreError(f"cannot create the grid: {error.strerror}", where=str(error.filename or target)) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    add_context(target.name, target)
+    if remember:
+        add_context(target.name, target)
     return Founded(target.name, home_of(target, f"context {target.name}"), moved)
 
 
 def _check_name(target: Path) -> None:
+    here = Path.cwd()
+    if target.resolve() == here or target.resolve() in here.parents:
+        raise InputError("the grid would replace the folder you are in", where=str(target), fix="name a new folder")
     if not _NAME.match(target.name):
         raise InputError(
             f"{target.name!r} cannot name a grid",
@@ -100,11 +104,11 @@ def _filler(blueprint: Blueprint) -> Callable[[Path], None]:
 
 
 def _world(blueprint: Blueprint) -> Sequence[Resource]:
-    from gridctl.geography import world
+    from gridctl.geography.world import generate_world, read_site_rows, world_from_sites
 
     if blueprint.sites_file is not None:
-        return world.world_from_sites(world.read_site_rows(blueprint.sites_file))
-    return world.generate_world(blueprint.sites or DEFAULT_WORLD_SITES, blueprint.seed)
+        return world_from_sites(read_site_rows(blueprint.sites_file))
+    return generate_world(blueprint.sites or DEFAULT_WORLD_SITES, blueprint.seed)
 
 
 def _copy_example(source: Path, folder: Path) -> None:

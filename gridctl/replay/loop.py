@@ -86,8 +86,9 @@ class Scene(NamedTuple):
 @fused
 def _expected_output(fleet: Fleet, scene: Scene, workload: int) -> int:
     """Mean output length of the workload so far, the declared mean counting as a few finished requests."""
-    finished = fleet.learned.finished[workload] + PRIOR_REQUESTS
-    total = fleet.learned.output_tokens[workload] + PRIOR_REQUESTS * scene.mean_output_tokens[workload]
+    lesson = fleet.learned[workload]
+    finished = lesson.finished + PRIOR_REQUESTS
+    total = lesson.output_tokens + PRIOR_REQUESTS * scene.mean_output_tokens[workload]
     return max(1, total // finished)
 
 

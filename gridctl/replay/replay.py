@@ -25,7 +25,7 @@ from gridctl.grid.image import GridImage
 from gridctl.grid.view import GridView, jurisdiction_at
 from gridctl.network.jitter import JITTER_PPM
 from gridctl.replay.loop import Outcomes, Requests, Scene, replay_chunk
-from gridctl.replay.noise import draws, interpolate, small_draws
+from gridctl.replay.noise import from_quantiles, small_draws
 from gridctl.replay.prefixes import PrefixNodes, prefix_nodes
 from gridctl.resources import PolicySpec, WorkloadSpec
 from gridctl.routing.rows import CANDIDATE, policy_record, request_records
@@ -33,7 +33,6 @@ from gridctl.traces.trace import UNSAID, Trace
 from gridctl.units import NS_PER_S, PS_PER_MS, PS_PER_NS
 
 CHUNK_REQUESTS = 50_000
-JITTER_STREAM, TIE_STREAM, SESSION_STREAM = 1, 2, 3
 LONGEST_TRACE_NS = 30 * 86_400 * NS_PER_S
 """30 days: virtual time is counted in picoseconds, and engines must be able to finish what the trace leaves."""
 
@@ -209,9 +208,9 @@ def _requests(
         output_tokens=trace.output_tokens[part].astype(np.int64),
         blocks_first=nodes.first[part],
         blocks_full=nodes.full[part],
-        jitter_ppm=interpolate(draws(seed, JITTER_STREAM, numbers), np.array(JITTER_PPM, np.int64)),
-        draw=small_draws(seed, TIE_STREAM, numbers),
-        session=small_draws(seed, SESSION_STREAM, sessions),
+        jitter_ppm=from_quantiles(seed, "jitter", numbers, np.array(JITTER_PPM, np.int64)),
+        draw=small_draws(seed, "ties", numbers),
+        session=small_draws(seed, "sessions", sessions),
     )
 
 

@@ -41,7 +41,10 @@ def overlay(trace: Trace, sites: Sequence[Site], workloads: Sequence[Workload], 
         filled = _fill_workload(filled, workloads, holder, key, seed)
     if workloads and np.any(trace.tenant == UNSAID):
         filled = _fill_tenant(filled, workloads, holder, key, seed)
-    return filled
+    changed = [word for word in ("origin", "workload", "tenant") if getattr(filled, word) is not getattr(trace, word)]
+    if not changed:
+        return trace
+    return replace(filled, notes=(*trace.notes, f"{', '.join(changed)} drawn from the grid's mix, seed {seed}"))
 
 
 def _holders(trace: Trace) -> tuple[Ints, Ints]:
@@ -134,7 +137,8 @@ def _last_resort(limits_in: Ints, limits_out: Ints, shares: Floats) -> Floats:
     unlimited = np.where((limits_in == _NO_LIMIT) & (limits_out == _NO_LIMIT), shares, 0.0)
     if unlimited.any():
         return unlimited
-    widest = np.lexsort((-np.arange(len(shares)), limits_out, limits_in))[-1]
+    # a share of 0 asks for no traffic at all; equal limits go to the first by name
+    widest = np.lexsort((-np.arange(len(shares)), limits_out, limits_in, shares > 0))[-1]
     return np.where(np.arange(len(shares)) == widest, 1.0, 0.0)
 
 

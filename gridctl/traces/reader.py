@@ -138,7 +138,7 @@ def _recognise_json(line: bytes, place: str) -> _Recognised:
         return _Recognised("mooncake")
     if keys.keys() & {"input_tokens", "output_tokens"}:
         return _Recognised("agent")
-    shown = ", ".join(list(keys)[:6]) or "none"
+    shown = ", ".join(ascii(key)[1:-1] for key in list(keys)[:6]) or "none"
     raise InputError(f"JSON lines of another format: fields {shown}", where=place, fix=f"known formats: {_KNOWN}")
 
 

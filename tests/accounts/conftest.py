@@ -70,6 +70,8 @@ def make_run() -> MakeRun:
             completed=outcomes[0],
             rejected=outcomes[1],
             failed=outcomes[2],
+            input_tokens=0,
+            output_tokens=0,
             window_ns=round(window_s * 1e9),
             digest="",
             gridctl_version="0",

@@ -1,6 +1,8 @@
 """Fits the round-trip model and its jitter to measured city pairs, and says how wrong it is on cities it never saw.
 
-    python tests/bench/fit_rtt.py MEASURED CITIES      # cross-validated error to stderr, the constants to stdout
+    python tests/bench/fit_rtt.py MEASURED CITIES      # error to stderr, network/coefficients.py to stdout
+
+`DEALS` deals of the cities give the error, their mean is what the model states.
 
 Four levels of least absolute deviations, each by iteratively reweighted least squares: one line over all pairs; for
 each pair of regions a line (within a region, four segments) shrunk towards it; for each pair of areas a deviation
@@ -15,9 +17,9 @@ predicted once, by a fit that has seen neither of its cities.
 from __future__ import annotations
 
 import dataclasses
-import json
 import random
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,16 +29,18 @@ from numpy.typing import NDArray
 
 from gridctl.geography.place import distance_km
 from gridctl.network.areas import area_of, pair_key, region_of_area
+from gridctl.network.curve import REACH_KM, curve_of, evaluate
 from gridctl.network.measured import MeasuredPair, read_cities, read_pairs
 
 Floats = NDArray[np.float64]
 Line = tuple[float, ...]
 
-FOLDS = 7
+FOLDS, DEALS = 7, 3
+ROUNDS = 6  # of reweighting; 15 fit the seen cities closer and the unseen ones worse (28.7 ms)
 MIN_SLOPE = 5.0  # ms per 1,000 km
+MAX_LOCAL_MS = 12.0  # of a line within a region at no distance: bounds what too few near pairs cannot tell
 KNOTS_KM = (0.0, 100.0, 500.0, 2000.0)
-FIBRE_MS_PER_KM = 0.01
-SHRINK_REGION, SHRINK_INTERCEPT, SHRINK_SLOPE, SHRINK_COUNTRY = 0.1, 0.03, 1.0, 10.0
+SHRINK_REGION, SHRINK_REACH, SHRINK_SLOPE, SHRINK_COUNTRY = 0.1, 0.03, 1.0, 10.0
 QUANTILES = (0.005, 0.025, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.975, 0.995)
 
 
@@ -60,7 +64,7 @@ class Pairs:
 @dataclass(frozen=True)
 class Model:
     """The fitted lines: `base` over everything, (intercept, slope) or (intercept, four slopes) by region pair,
-    (intercept, slope) deviations by area pair, and milliseconds by country, once for each end."""
+    (reach, slope) deviations by area pair, and milliseconds by country, once for each end."""
 
     base: Line
     regions: dict[str, Line]
@@ -68,19 +72,22 @@ class Model:
     countries: dict[str, float]
 
     def predict(self, pairs: Pairs) -> Floats:
+        """The estimate, by the model's own curve."""
         ends = np.array([self.countries.get(a, 0.0) + self.countries.get(b, 0.0) for a, b in countries_of(pairs)])
-        return np.maximum(self.lines(pairs) + ends, FIBRE_MS_PER_KM * pairs.km)
-
-    def lines(self, pairs: Pairs) -> Floats:
-        """The estimate without the countries' shares and the floor."""
         out = np.empty(len(pairs.km))
         for key in np.unique(pairs.areas):
             chosen = pairs.areas == key
-            region = region_pair(key)
-            line = np.array(self.regions.get(region, self.base))
-            deviation = np.array(self.areas.get(key, (0.0, 0.0)))
+            curve = curve_of(self.regions.get(region_pair(key), self.base), self.areas.get(key, (0.0, 0.0)))
+            out[chosen] = evaluate(curve, pairs.km[chosen], ends[chosen])
+        return out
+
+    def lines(self, pairs: Pairs) -> Floats:
+        """What the lines say before countries, floors and monotony."""
+        out = np.empty(len(pairs.km))
+        for key in np.unique(pairs.areas):
+            chosen, line = pairs.areas == key, np.array(self.regions[region_pair(key)])
             km = pairs.km[chosen]
-            out[chosen] = features(km, len(line)) @ line + features(km, 2) @ deviation
+            out[chosen] = features(km, len(line)) @ line + reach_features(km) @ np.array(self.areas[key])
         return out
 
 
@@ -125,73 +132,77 @@ def features(km: Floats, width: int) -> Floats:
     return np.stack([np.ones_like(km), *segments], axis=1)
 
 
-def least_absolute(x: Floats, y: Floats, shrink: Floats, toward: Floats, floor: Floats) -> Floats:
-    """argmin Σ|y − xβ| + Σ shrink·(β − toward)², with β ≥ floor: coefficients that would fall below stay on it."""
+def reach_features(km: Floats) -> Floats:
+    """Columns of a deviation: one that is nothing at no distance and whole from `REACH_KM` on, and the distance."""
+    return np.stack([np.minimum(km, REACH_KM) / REACH_KM, km / 1000], axis=1)
+
+
+def least_absolute(x: Floats, y: Floats, shrink: Floats, toward: Floats, low: Floats, high: Floats) -> Floats:
+    """argmin Σ|y − xβ| + Σ shrink·(β − toward)², low ≤ β ≤ high: what would leave the bounds stays on them."""
     fixed = np.zeros(x.shape[1], dtype=bool)
     beta = toward.copy()
     for _ in range(x.shape[1] + 1):
         free = ~fixed
-        for _ in range(60):
+        for _ in range(ROUNDS):
             weight = 1 / np.maximum(np.abs(y - x @ beta), 0.5)
             rest = y - x[:, fixed] @ beta[fixed]
             gram = x[:, free].T @ (x[:, free] * weight[:, None]) + np.diag(shrink[free])
             solved = np.linalg.solve(gram, x[:, free].T @ (weight * rest) + shrink[free] * toward[free])
             step = np.abs(solved - beta[free]).max()
             beta[free] = solved
-            if step < 1e-3:
+            if step < 0.01:
                 break
-        low = free & (beta < floor)
-        if not low.any():
+        outside = free & ((beta < low) | (beta > high))
+        if not outside.any():
             break
-        beta[low] = floor[low]
-        fixed |= low
+        beta[outside] = np.clip(beta, low, high)[outside]
+        fixed |= outside
     return beta
 
 
 def fit(pairs: Pairs) -> Model:
-    """The three levels."""
-    anywhere = np.array([-np.inf, MIN_SLOPE])
-    base = least_absolute(features(pairs.km, 2), pairs.rtt_ms, np.zeros(2), np.array([20.0, 17.0]), anywhere)
+    """The four levels."""
+    free = np.full(2, np.inf)
+    x = features(pairs.km, 2)
+    base = least_absolute(x, pairs.rtt_ms, np.zeros(2), np.array([20.0, 17.0]), -free, free)
     regions, areas = {}, {}
     for region in np.unique(pairs.regions):
         inside = pairs.take(pairs.regions == region)
-        a, b = region.split("|")
-        width = 5 if a == b else 2
-        toward = np.array([base[0], *[base[1]] * (width - 1)])
-        floor = np.array([-np.inf, *[MIN_SLOPE] * (width - 1)])
-        line = least_absolute(
-            features(inside.km, width), inside.rtt_ms, np.full(width, SHRINK_REGION), toward, floor
-        )
+        line = fit_region(inside, base)
         regions[str(region)] = tuple(float(v) for v in line)
         for area in np.unique(inside.areas):
             part = inside.take(inside.areas == area)
-            rest = part.rtt_ms - features(part.km, width) @ line
-            deviation = least_absolute(
-                features(part.km, 2),
-                rest,
-                np.array([SHRINK_INTERCEPT, SHRINK_SLOPE]),
-                np.zeros(2),
-                np.array([-np.inf, MIN_SLOPE - line[1:].min()]),
-            )
+            rest = part.rtt_ms - features(part.km, len(line)) @ line
+            shrink = np.array([SHRINK_REACH, SHRINK_SLOPE])
+            deviation = least_absolute(reach_features(part.km), rest, shrink, np.zeros(2), -free, free)
             areas[str(area)] = tuple(float(v) for v in deviation)
     lines = Model(tuple(float(v) for v in base), regions, areas, {})
     return dataclasses.replace(lines, countries=fit_countries(pairs, pairs.rtt_ms - lines.lines(pairs)))
+
+
+def fit_region(inside: Pairs, base: Floats) -> Floats:
+    """A line for a pair of regions; within a region four segments, from at most `MAX_LOCAL_MS` at no distance."""
+    a, b = str(inside.regions[0]).split("|")
+    width = 5 if a == b else 2
+    toward = np.array([base[0], *[base[1]] * (width - 1)])
+    low = np.array([0.0 if a == b else -np.inf, *[MIN_SLOPE] * (width - 1)])
+    high = np.array([MAX_LOCAL_MS if a == b else np.inf, *[np.inf] * (width - 1)])
+    return least_absolute(features(inside.km, width), inside.rtt_ms, np.full(width, SHRINK_REGION), toward, low, high)
 
 
 def fit_countries(pairs: Pairs, rest_ms: Floats) -> dict[str, float]:
     """What each country adds at its end to what the lines leave over, shrunk towards nothing."""
     names, ends = np.unique(np.concatenate([pairs.country_a, pairs.country_b]), return_inverse=True)
     a, b = ends[: len(rest_ms)], ends[len(rest_ms) :]
-    size = len(names)
+    both, size = np.concatenate([a, b]), len(names)
+    reach = np.minimum(pairs.km, REACH_KM) / REACH_KM
     share = np.zeros(size)
-    for _ in range(15):
-        weight = 1 / np.maximum(np.abs(rest_ms - share[a] - share[b]), 0.5)
-        gram = np.bincount(np.concatenate([a * size + b, b * size + a]), np.tile(weight, 2), size * size)
-        gram = gram.reshape(size, size) + np.diag(
-            np.bincount(np.concatenate([a, b]), np.tile(weight, 2), size) + SHRINK_COUNTRY
-        )
-        right = np.bincount(np.concatenate([a, b]), np.tile(weight * rest_ms, 2), size)
-        share = np.linalg.solve(gram, right)
+    for _ in range(ROUNDS):
+        weight = 1 / np.maximum(np.abs(rest_ms - reach * (share[a] + share[b])), 0.5)
+        square = np.tile(weight * reach * reach, 2)
+        gram = np.bincount(np.concatenate([a * size + b, b * size + a]), square, size * size).reshape(size, size)
+        gram += np.diag(np.bincount(both, square, size) + SHRINK_COUNTRY)
+        share = np.linalg.solve(gram, np.bincount(both, np.tile(weight * reach * rest_ms, 2), size))
     return {str(name): float(value) for name, value in zip(names, share, strict=True)}
 
 
@@ -213,7 +224,8 @@ def cross_validated(pairs: Pairs, folds: int = FOLDS, seed: int = 1) -> Floats:
 def classes(pairs: Pairs) -> NDArray[Any]:
     """same-country, same-region or inter-region, for each pair."""
     same_region = np.array([a == b for a, b in (key.split("|") for key in pairs.regions.tolist())])
-    return np.where(pairs.country_a == pairs.country_b, "same-country", np.where(same_region, "same-region", "inter-region"))
+    region_or_not = np.where(same_region, "same-region", "inter-region")
+    return np.where(pairs.country_a == pairs.country_b, "same-country", region_or_not)
 
 
 def jitter_ppm(measurements: list[MeasuredPair]) -> list[int]:
@@ -249,30 +261,78 @@ def jitter_ppm(measurements: list[MeasuredPair]) -> list[int]:
     return [round(float(k) * 1e6) for k in knots]
 
 
-def main(measured: str, cities: str) -> None:
-    pairs, measurements = load(Path(measured), Path(cities))
-    predicted = cross_validated(pairs)
-    kind = classes(pairs)
-    error = predicted - pairs.rtt_ms
-    for name in ("all", "same-country", "same-region", "inter-region"):
-        e = error[kind == name] if name != "all" else error
-        print(
-            f"{name:13} n {len(e):6} MAE {np.abs(e).mean():.1f} median {np.median(np.abs(e)):.1f} bias {e.mean():.1f} ms",
-            file=sys.stderr,
-        )
-    model = fit(pairs)
-    residuals = {
-        name: [round(float(v), 3) for v in np.quantile(np.log(pairs.rtt_ms / predicted)[kind == name], QUANTILES)]
+def stated_error(pairs: Pairs) -> tuple[Floats, Floats]:
+    """Cross-validated predictions, and errors in ms, of shape (DEALS, n)."""
+    predicted = np.stack([cross_validated(pairs, seed=seed) for seed in range(1, DEALS + 1)])
+    return predicted, predicted - pairs.rtt_ms
+
+
+def residual_quantiles(pairs: Pairs, predicted: Floats) -> dict[str, list[float]]:
+    """Quantiles of log(measured / predicted) over cities unseen, for each class of pair."""
+    residual, kind = np.log(pairs.rtt_ms / predicted), classes(pairs)
+    return {
+        name: [round(float(v), 3) for v in np.quantile(residual[:, kind == name], QUANTILES)]
         for name in ("same-country", "same-region", "inter-region")
     }
-    fitted = {
-        "base": model.base,
-        "regions": model.regions,
-        "areas": {key: deviation for key, deviation in model.areas.items() if max(map(abs, deviation)) >= 0.005},
-        "countries": model.countries,
-    }
-    rounded = json.loads(json.dumps(fitted), parse_float=lambda text: round(float(text), 2))
-    print(json.dumps({**rounded, "log_residuals": residuals, "jitter_ppm": jitter_ppm(measurements)}, indent=1))
+
+
+HEADER = '''"""Coefficients of the round-trip model, as fitted: facts, not decisions. `model.py` says what they mean.
+
+Fitted by tests/bench/fit_rtt.py on WonderNetwork city-to-city ping averages of November 2018. Milliseconds, and
+milliseconds per 1,000 km.
+"""
+
+# fmt: off
+'''
+
+
+def module_text(model: Model, residuals: dict[str, list[float]], jitter: list[int]) -> str:
+    """The constants as the source of a module."""
+    regions = {key: tuple(round(v, 2) for v in line) for key, line in model.regions.items()}
+    areas = {key: tuple(round(v, 2) for v in line) for key, line in model.areas.items()}
+    countries = {key: round(v, 2) for key, v in model.countries.items()}
+    return HEADER + "\n\n".join(
+        (
+            f"BASE: tuple[float, float] = ({model.base[0]:.2f}, {model.base[1]:.2f})",
+            _packed("REGION_LINES: dict[str, tuple[float, ...]]", regions),
+            _packed("AREA_DEVIATIONS: dict[str, tuple[float, float]]", areas),
+            _packed("COUNTRY_MS: dict[str, float]", countries),
+            "QUANTILES: tuple[float, ...] = (\n" + _wrapped([f"{v}," for v in QUANTILES]) + ")",
+            "LOG_RESIDUALS: dict[str, tuple[float, ...]] = {\n"
+            + "".join(f'    "{k}": (\n{_wrapped([f"{x}," for x in v])}    ),\n' for k, v in sorted(residuals.items()))
+            + "}",
+            "JITTER_PPM: tuple[int, ...] = (\n" + _wrapped([f"{v}," for v in jitter]) + ")\n",
+        )
+    )
+
+
+def _packed(name: str, entries: Mapping[str, object]) -> str:
+    items = [f'"{key}": {value},' for key, value in sorted(entries.items())]
+    return f"{name} = {{\n{_wrapped(items)}}}"
+
+
+def _wrapped(items: list[str]) -> str:
+    lines = [""]
+    for item in items:
+        if len(lines[-1]) + len(item) > 114:
+            lines.append("")
+        lines[-1] += f" {item}" if lines[-1] else f"    {item}"
+    return "".join(f"{line}\n" for line in lines)
+
+
+def main(measured: str, cities: str) -> None:
+    pairs, measurements = load(Path(measured), Path(cities))
+    predicted, error = stated_error(pairs)
+    kind = classes(pairs)
+    for name in ("all", "same-country", "same-region", "inter-region"):
+        e = error[:, kind == name] if name != "all" else error
+        middle, tail = np.quantile(np.abs(e), (0.5, 0.9))
+        print(
+            f"{name:13} n {e.shape[1]:6} MAE {np.abs(e).mean():.1f} median {middle:.1f} p90 {tail:.1f} "
+            f"bias {e.mean():.1f} ms",
+            file=sys.stderr,
+        )
+    sys.stdout.write(module_text(fit(pairs), residual_quantiles(pairs, predicted), jitter_ppm(measurements)))
 
 
 if __name__ == "__main__":

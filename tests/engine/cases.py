@@ -18,9 +18,17 @@ from gridctl.engine.fleet import NO_LIMIT, EngineSpec, build_fleet, dispatch
 from gridctl.engine.profile import StepProfile
 from gridctl.engine.queues import SLOT_BITS
 from gridctl.engine.state import GPU, NIL, Fleet
+from gridctl.kernels import compiled
 
 Pick = Callable[[int, int], int]
+ROUND = 100
 COLUMNS = ("scheduled", "first_token", "last_token", "cached_tokens", "preemptions", "share")
+
+
+@compiled
+def _locate(fleet: Fleet, engine: int, block: int) -> int:
+    """The node of a block, as the kernels find it."""
+    return find_node(fleet, engine, block)
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ class Case:
 
 def _limits(pick: Pick, node_tokens: int) -> Limits:
     """All but the memory, which must hold the longest request."""
-    max_num_seqs = pick(1, 8)
+    max_num_seqs = pick(1, 8) if pick(0, 3) > 0 else pick(9, 24)
     divisors = [size for size in range(1, node_tokens + 1) if node_tokens % size == 0]
     return Limits(
         max_num_seqs=max_num_seqs,
@@ -71,9 +79,17 @@ def _limits(pick: Pick, node_tokens: int) -> Limits:
     )
 
 
+def _round_costs(limits: Limits) -> Costs:
+    """Every step takes one unit of time, so steps end just when requests arrive and somebody looks."""
+    width = limits.max_num_batched_tokens + 1
+    return Costs((ROUND,) * width, (0,) * (limits.max_num_seqs + 1), ((0, 0, 0),), 0)
+
+
 def _costs(pick: Pick, limits: Limits) -> Costs:
     base, per_token, jitter = pick(1, 500), pick(0, 40), pick(1, 97)
-    dense = tuple(base + per_token * tokens + tokens * 31 % jitter for tokens in range(limits.max_num_batched_tokens + 1))
+    dense = tuple(
+        base + per_token * tokens + tokens * 31 % jitter for tokens in range(limits.max_num_batched_tokens + 1)
+    )
     sample = tuple(pick(0, 30) for _ in range(limits.max_num_seqs + 1))
     knots = [0]
     for _ in range(pick(0, 3)):
@@ -95,15 +111,17 @@ def make_case(pick: Pick, requests: int) -> Case:
     """One or two engines with little memory under a load that comes in bursts."""
     node_tokens = pick(1, 12)
     limits = [_limits(pick, node_tokens) for _ in range(pick(1, 2))]
-    costs = [_costs(pick, limit) for limit in limits]
+    is_round = pick(0, 4) == 0
+    unit = ROUND if is_round else 1
+    costs = [_round_costs(limit) if is_round else _costs(pick, limit) for limit in limits]
     ids: dict[tuple[int, ...], int] = {}
     loads, arrival = [], 0
-    gap = pick(0, 3000)
+    gap = pick(0, 3000 // unit)
     for _ in range(requests):
-        arrival += 0 if pick(0, 2) == 0 else pick(0, gap)
+        arrival += 0 if pick(0, 2) == 0 else pick(0, gap) * unit
         prompt, output = pick(1, 60), pick(1, 30)
         prefix = _prefix(pick, ids, min(prompt // node_tokens, pick(0, 8)))
-        wire = pick(0, min(arrival, 2000))
+        wire = pick(0, min(arrival, 2000) // unit) * unit
         engine = pick(0, len(limits) - 1)
         loads.append(Load(engine, arrival - wire, arrival, pick(0, 3), prompt, output, prefix))
     for index, limit in enumerate(limits):
@@ -111,7 +129,8 @@ def make_case(pick: Pick, requests: int) -> Case:
         blocks = -(-longest // limit.block_size)
         limits[index] = Limits(**{**vars(limit), "kv_blocks": blocks + pick(0, blocks)})
     queries = tuple(
-        Query(pick(0, len(limits) - 1), pick(0, 2 * arrival + 1000), pick(0, 1) == 0) for _ in range(pick(0, 30))
+        Query(pick(0, len(limits) - 1), pick(0, (2 * arrival + 1000) // unit) * unit, pick(0, 1) == 0)
+        for _ in range(pick(0, 30))
     )
     return Case(tuple(limits), tuple(costs), tuple(loads), queries, pick(1, 5000))
 
@@ -220,7 +239,7 @@ def audit(fleet: Fleet) -> None:
     assert sorted([*alive, *spare]) == list(range(len(fleet.nodes)))
     for node in alive:
         key = int(fleet.nodes[node].key)
-        assert find_node(fleet, key >> KEY_BITS, key & ((1 << KEY_BITS) - 1)) == node
+        assert _locate(fleet, key >> KEY_BITS, key & ((1 << KEY_BITS) - 1)) == node
         assert fleet.nodes[node].pins == pins[node]
 
 
@@ -267,7 +286,7 @@ def _audit_blocks(fleet: Fleet, engine: int, pins: Counter[int]) -> None:
             tokens = sequence.computed + sequence.chunk
         private += -(-tokens // host.block_size) - sequence.pinned * per_node
         for block in fleet.block_ids[sequence.blocks_first : sequence.blocks_first + sequence.pinned]:
-            node = find_node(fleet, engine, block)
+            node = _locate(fleet, engine, block)
             assert node != NIL
             pins[node] += 1
     nodes = [int(node) for node in fleet.table if node != NIL and fleet.nodes[node].key >> KEY_BITS == engine]

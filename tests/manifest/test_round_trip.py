@@ -24,7 +24,27 @@ _TEXT = st.text(
     max_size=12,
 )
 _TRAPS = st.sampled_from(
-    ["NO", "yes", "null", "~", "1e5", "0x1F", "1:30", "2026-11-23", " x ", "", "[a]", '"', "a;b", "=1+1", "<<", "? ", "- ", "#", "---"]
+    [
+        "NO",
+        "yes",
+        "null",
+        "~",
+        "1e5",
+        "0x1F",
+        "1:30",
+        "2026-11-23",
+        " x ",
+        "",
+        "[a]",
+        '"',
+        "a;b",
+        "=1+1",
+        "<<",
+        "? ",
+        "- ",
+        "#",
+        "---",
+    ]
 )
 _NAMES = st.from_regex(r"\A[a-z0-9]([a-z0-9.-]{0,6}[a-z0-9])?\Z")
 
@@ -45,14 +65,21 @@ def values_of(type_: inspect.Type) -> st.SearchStrategy[Any]:
         case inspect.IntType():
             return st.integers(type_.ge, type_.le)
         case inspect.FloatType():
-            low, high = (type_.ge if type_.ge is not None else type_.gt), (type_.le if type_.le is not None else type_.lt)
+            low, high = (
+                (type_.ge if type_.ge is not None else type_.gt),
+                (type_.le if type_.le is not None else type_.lt),
+            )
             return st.floats(low, high, exclude_min=type_.gt is not None, exclude_max=type_.lt is not None)
         case inspect.StrType():
             if type_.pattern is None:
                 return st.one_of(_TEXT, _TRAPS)
             if "/" in type_.pattern:
                 return st.tuples(_NAMES, _NAMES).map("/".join)
-            return _NAMES if "a-z" in type_.pattern else st.from_regex(type_.pattern).filter(lambda text: text.isprintable())
+            return (
+                _NAMES
+                if "a-z" in type_.pattern
+                else st.from_regex(type_.pattern).filter(lambda text: text.isprintable())
+            )
         case inspect.VarTupleType():
             return st.lists(values_of(type_.item_type), min_size=type_.min_length or 0, max_size=3)
         case inspect.DictType():
@@ -79,7 +106,7 @@ _ANY = st.lists(st.one_of(*(resources_of(kind) for kind in KINDS.values())), min
 
 @pytest.mark.parametrize("format_", ["yaml", "json", "jsonl"])
 @given(resources=_ANY)
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 def test_what_is_written_reads_back_equal(format_: Any, resources: list[Resource]) -> None:
     text = dump(resources, format_)
     assert [one.resource for one in parse_manifest(text.encode(), name=f"grid.{format_}")] == resources
@@ -88,7 +115,7 @@ def test_what_is_written_reads_back_equal(format_: Any, resources: list[Resource
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.noun)
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_csv_of_one_kind_reads_back_equal(kind: type[Resource], data: st.DataObject) -> None:
     resources = unique(data.draw(st.lists(resources_of(kind), min_size=1, max_size=3)))
     text = dump(resources, "csv")
@@ -96,7 +123,7 @@ def test_a_csv_of_one_kind_reads_back_equal(kind: type[Resource], data: st.DataO
 
 
 @given(resources=_ANY)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 def test_another_yaml_reader_sees_the_same_values(resources: list[Resource]) -> None:
     """PyYAML's own loader, with all of YAML 1.1's surprises on, reads what the JSON form says."""
     documents = json.loads(dump(resources, "json"))["items"]
@@ -171,7 +198,13 @@ def test_formulas_do_not_run_in_a_spreadsheet() -> None:
 
 def test_a_csv_of_two_kinds_is_refused() -> None:
     with pytest.raises(UsageError, match="one kind"):
-        dump([BUILTIN_GPUS["l4"], parse_manifest(b'{"kind":"Policy","metadata":{"name":"p"},"spec":{}}', name="-")[0].resource], "csv")
+        dump(
+            [
+                BUILTIN_GPUS["l4"],
+                parse_manifest(b'{"kind":"Policy","metadata":{"name":"p"},"spec":{}}', name="-")[0].resource,
+            ],
+            "csv",
+        )
 
 
 def test_an_unknown_format_is_refused() -> None:
@@ -192,7 +225,10 @@ def test_the_text_does_not_depend_on_the_hash_seed() -> None:
     code = "from gridctl.manifest import *; from gridctl.resources import *; print(dump(BUILTIN_GPUS.values(), 'yaml'))"
     outputs = {
         subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed, "PYTHONPATH": "."}, capture_output=True, check=True
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": "."},
+            capture_output=True,
+            check=True,
         ).stdout
         for seed in ("1", "2")
     }

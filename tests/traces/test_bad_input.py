@@ -109,7 +109,13 @@ def test_binary_data(write: Write, content: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("magic", "match"),
-    [(b"\x28\xb5\x2f\xfd", "zstd"), (b"PK\x03\x04", "zip"), (b"PAR1", "Parquet"), (b"BZh9", "bzip2"), (b"\xfd7zXZ", "xz")],
+    [
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"PK\x03\x04", "zip"),
+        (b"PAR1", "Parquet"),
+        (b"BZh9", "bzip2"),
+        (b"\xfd7zXZ", "xz"),
+    ],
 )
 def test_other_packings_are_named(write: Write, magic: bytes, match: str) -> None:
     refused(write(magic + b"rest"), match)
@@ -166,8 +172,8 @@ def test_hash_ids_that_fit_no_common_block_size(write: Write) -> None:
 
 
 def test_hash_ids_that_do_not_fit_the_declared_block_size(write: Write) -> None:
-    rows = '{"gridctl_trace":"v1","block_tokens":512}\n{"timestamp":0,"input_length":1024,"output_length":5,"hash_ids":[1]}\n'
-    error = refused(write(rows), "do not fit blocks of 512", line=2)
+    row = '{"timestamp":0,"input_length":1024,"output_length":5,"hash_ids":[1]}\n'
+    error = refused(write('{"gridctl_trace":"v1","block_tokens":512}\n' + row), "do not fit blocks of 512", line=2)
     assert "--block-tokens" in str(error.fix)
 
 

@@ -83,13 +83,17 @@ def test_burstgpt_with_sessions_and_elapsed_time(write: Write) -> None:
 
 def test_quoted_cells_blank_lines_and_a_byte_order_mark_are_read(write: Write) -> None:
     trace = read_trace(
-        write('\ufeffTIMESTAMP,ContextTokens,GeneratedTokens\n"2024-05-10 00:00:00","12","3"\n\n2024-05-10 00:00:01,4.0,5\n')
+        write(
+            "\ufeffTIMESTAMP,ContextTokens,GeneratedTokens\n"
+            '"2024-05-10 00:00:00","12","3"\n\n2024-05-10 00:00:01,4.0,5\n'
+        )
     )
     assert trace.input_tokens.tolist() == [12, 4]
 
 
 MOONCAKE = (
-    '{"timestamp": 27482, "input_length": 6955, "output_length": 52, "hash_ids": [46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 2353, 2354]}\n'
+    '{"timestamp": 27482, "input_length": 6955, "output_length": 52, '
+    '"hash_ids": [46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 2353, 2354]}\n'
     '{"timestamp": 30535, "input_length": 1024, "output_length": 26, "hash_ids": [46, 2366]}\n'
 )
 
@@ -157,9 +161,7 @@ def test_native_header_tables_and_fields(write: Write) -> None:
 
 def test_times_since_1970_keep_their_nanoseconds(write: Write) -> None:
     row = '"input_length": 1, "output_length": 1}\n'
-    trace = read_trace(
-        write(f'{{"timestamp": 1700000000000.000001, {row}{{"timestamp": 1700000000000.123457, {row}')
-    )
+    trace = read_trace(write(f'{{"timestamp": 1700000000000.000001, {row}{{"timestamp": 1700000000000.123457, {row}'))
     assert trace.arrival_ns.tolist() == [0, 123_456]
 
 
@@ -199,7 +201,9 @@ def test_limit_with_sort_keeps_the_earliest(write: Write) -> None:
 
 
 def test_sort_keeps_the_order_of_ties(write: Write) -> None:
-    rows = "".join(f'{{"timestamp":{t},"input_length":{i},"output_length":1}}\n' for t, i in ((5, 1), (2, 2), (5, 3), (2, 4)))
+    rows = "".join(
+        f'{{"timestamp":{t},"input_length":{i},"output_length":1}}\n' for t, i in ((5, 1), (2, 2), (5, 3), (2, 4))
+    )
     trace = read_trace(write(rows), sort=True)
     assert trace.input_tokens.tolist() == [2, 4, 1, 3]
     assert trace.arrival_ns.tolist() == [0, 0, 3_000_000, 3_000_000]
@@ -212,7 +216,9 @@ def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_blocks_of_lines_join_without_a_seam(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = "".join(f'{{"timestamp":{t},"input_length":{t + 1},"output_length":2,"hash_ids":[{t}]}}\n' for t in range(500))
+    rows = "".join(
+        f'{{"timestamp":{t},"input_length":{t + 1},"output_length":2,"hash_ids":[{t}]}}\n' for t in range(500)
+    )
     whole = read_trace(write(rows), block_tokens=512)
     monkeypatch.setattr("gridctl.traces.lines.BLOCK_BYTES", 97)
     pieces = read_trace(write(rows), block_tokens=512)
@@ -269,7 +275,9 @@ def test_formats_are_recognised_by_content(write: Write, row: str, found: str) -
         ("agent_taubench.jsonl.gz", 392, 64, 15_915_293_000),
     ],
 )
-def test_real_traces_are_read_whole(real_traces: Path, name: str, requests: int, block_tokens: int, last_ns: int) -> None:
+def test_real_traces_are_read_whole(
+    real_traces: Path, name: str, requests: int, block_tokens: int, last_ns: int
+) -> None:
     trace = read_trace(real_traces / name)
     assert (len(trace), trace.block_tokens, trace.duration_ns) == (requests, block_tokens, last_ns)
 

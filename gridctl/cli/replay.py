@@ -1,0 +1,150 @@
+"""`gridctl replay`: send a trace through the router in virtual time, and print what happened to each request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from gridctl.cli.output import OutputOption, emit, note, progress
+from gridctl.cli.run_argument import RunArgument, read_run
+
+if TYPE_CHECKING:
+    from gridctl.traces.trace import Trace
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Send a trace through the router in virtual time."
+)
+
+ROWS_SHOWN = 50
+"""Requests a table shows unless --limit says otherwise; csv and jsonl print all."""
+
+
+def complete_policy(incomplete: str) -> list[str]:
+    """Policies of the grid and the built-in algorithms."""
+    from gridctl.cli.options import complete_names
+    from gridctl.resources.policy import ALGORITHMS
+
+    names = complete_names("policy")(typer.Context, incomplete)  # type: ignore[arg-type]
+    return [*names, *(algorithm for algorithm in ALGORITHMS if algorithm.startswith(incomplete))]
+
+
+@app.command()
+def run(
+    trace: Annotated[str, typer.Argument(metavar="TRACE", help="A trace in any format gridctl reads; - for stdin.")],
+    name: Annotated[str | None, typer.Option(metavar="RUN", help="The run's name; run-1, run-2, … otherwise.")] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="A policy of the grid, a manifest, or an algorithm such as least-loaded.",
+            autocompletion=complete_policy,
+        ),
+    ] = None,
+    prices: Annotated[str, typer.Option(metavar="NAME", help="The price book to account with.")] = "default",
+    seed: Annotated[int, typer.Option(min=0, max=2**62, help="The same seed gives the same run, byte for byte.")] = 1,
+    speed: Annotated[float, typer.Option(metavar="X", help="Replay X times as fast: 2 doubles the load.")] = 1.0,
+    start: Annotated[str, typer.Option("--from", metavar="TIME", help="Skip what comes before: 90, 30s, 5m.")] = "0",
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Drop what comes at this time or later.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N requests.")] = None,
+    repeat: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="The trace N times in a row.")] = 1,
+    sort: Annotated[bool, typer.Option("--sort", help="Accept requests in any order and sort them.")] = False,
+    block_tokens: Annotated[
+        int | None, typer.Option(metavar="N", help="Tokens per prefix block, where the file does not say.")
+    ] = None,
+    centralized: Annotated[
+        bool,
+        typer.Option(
+            "--centralized/--no-centralized", help="Replay the same trace on the same GPUs, all in the core, too."
+        ),
+    ] = True,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a run of that name.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, replay nothing.")] = False,
+    output: OutputOption = "table",
+) -> None:
+    """Replay a trace over the grid and keep the result as a run.
+
+    Requests that do not say where they come from, or for which workload, get an origin by population and a workload by
+    traffic share, drawn with the seed.
+
+    Example:
+      gridctl replay run trace.jsonl.gz --name base
+      gridctl replay run azure.csv --speed 10 --policy least-loaded --name heavy -o json
+    """
+    from gridctl.orchestrator.context import current_grid
+    from gridctl.orchestrator.replaying import Listener, Order, check_order, replay_trace
+    from gridctl.render.runs import RUN_COLUMNS, run_item
+    from gridctl.replay.warmup import is_warm, warm_up
+
+    home = current_grid()
+    requests = _shaped(_read(trace, sort, block_tokens), start, until, limit, speed, repeat)
+    order = Order(name, policy, prices, seed, centralized, replace)
+    if dry_run:
+        checked = check_order(home, requests, order, note)
+        note(f"dry run: {len(requests):,} requests over {checked} engines would be replayed; nothing was written")
+        return
+    if not is_warm():
+        note("compiling the replay engine (once per version; gridctl warmup does it ahead of time)")
+    warm_up()
+    total = len(requests) * (2 if centralized else 1)
+    with progress("replaying", total) as advance:
+        info = replay_trace(home, requests, order, Listener(note, advance))
+    emit([run_item(info)], RUN_COLUMNS, output, kind="Run", single=True)
+    note(f"next: gridctl tokenomics {info.name}; gridctl sla {info.name}")
+
+
+@app.command()
+def requests(
+    run: RunArgument = None,
+    workload: Annotated[str | None, typer.Option(metavar="NAME", help="Only this workload.")] = None,
+    outcome: Annotated[
+        Literal["completed", "rejected", "failed"] | None, typer.Option(help="Only this outcome.")
+    ] = None,
+    slowest: Annotated[bool, typer.Option("--slowest", help="By falling time to first token.")] = False,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most N requests.")] = None,
+    output: OutputOption = "table",
+) -> None:
+    """Print what happened to each request of a run.
+
+    csv and jsonl print every request; other formats the first 50 unless --limit says otherwise.
+
+    Example:
+      gridctl replay requests base -o csv > requests.csv
+      gridctl replay requests base --slowest --limit 10
+    """
+    from gridctl.cli.output import write
+    from gridctl.render.requests import REQUEST_COLUMNS, chosen_rows, csv_pieces, items, jsonl_pieces
+
+    found = read_run(run)
+    rows = chosen_rows(found, workload, outcome, slowest=slowest)
+    if output in ("csv", "jsonl"):
+        rows = rows[:limit]
+        for piece in csv_pieces(found, rows) if output == "csv" else jsonl_pieces(found, rows):
+            write(piece)
+        return
+    shown = rows[: limit or ROWS_SHOWN]
+    emit(items(found, shown), REQUEST_COLUMNS, output, kind="RequestList", name_key="id")
+    if len(shown) < len(rows):
+        note(f"{len(shown)} of {len(rows):,} requests; -o csv prints all, --limit N more")
+
+
+def _read(path: str, sort: bool, block_tokens: int | None) -> Trace:
+    from gridctl.traces.reader import read_trace
+
+    with progress("reading"):
+        return read_trace(path, sort=sort, block_tokens=block_tokens)
+
+
+def _shaped(
+    trace: Trace, start: str, until: str | None, limit: int | None, speed: float, repeat: int
+) -> Trace:
+    """The part of the trace that is asked for, sped up and repeated."""
+    from gridctl.cli.trace import seconds
+    from gridctl.traces import slicing
+
+    end_s = None if until is None else seconds(until, "--until")
+    if start != "0" or until is not None or limit is not None:
+        trace = slicing.cut(trace, seconds(start, "--from"), end_s, limit)
+    if speed != 1.0:
+        trace = slicing.scale_time(trace, speed)
+    return slicing.repeat(trace, repeat, shared_blocks=True) if repeat > 1 else trace

@@ -1,0 +1,86 @@
+"""Estimate: round-trip times from many places to many sites at once, measured links included.
+
+Decides nothing the model has not decided: every entry equals `Overrides.rtt_ms` of its pair, to the microsecond. NumPy
+is imported by the first call, so that commands without arrays stay fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from gridctl.geography.place import Place
+from gridctl.geography.sphere import arcs_km, unit_vector
+from gridctl.network.areas import AREAS, area_of, pair_key
+from gridctl.network.coefficients import COUNTRY_MS
+from gridctl.network.curve import KNOTS_KM, evaluate_each
+from gridctl.network.model import TIER_FLOOR_MS, curve_between
+from gridctl.network.overrides import Overrides
+from gridctl.resources import Link
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_AREA_INDEX = {area: index for index, area in enumerate(AREAS)}
+
+
+class RttField:
+    """Round-trip times from any place to `n` fixed sites, whose arrays are made once."""
+
+    def __init__(self, sites: Sequence[Place], overrides: Overrides | None = None) -> None:
+        import numpy as np
+
+        self._vectors = np.array([unit_vector(site.lat, site.lon) for site in sites]).reshape(len(sites), 3).T.copy()
+        self._areas = np.array([_area_index(site) for site in sites], dtype=np.int64)
+        self._shares = np.array([COUNTRY_MS.get(site.country, 0.0) for site in sites])
+        self._floors = np.array([TIER_FLOOR_MS[site.tier] for site in sites])
+        self._overrides = overrides or Overrides()
+        self._columns = {site.name: column for column, site in enumerate(sites) if site.tier}
+
+    def from_place(self, origin: Place) -> NDArray[np.int64]:
+        """Microseconds to every site, shape (n,). O(n)."""
+        import numpy as np
+
+        knots, slopes = _curves_from(_area_index(origin))
+        km = arcs_km(unit_vector(origin.lat, origin.lon), self._vectors)
+        share = COUNTRY_MS.get(origin.country, 0.0) + self._shares
+        along = evaluate_each(knots[self._areas], slopes[self._areas], km, share)
+        floor = np.maximum(TIER_FLOOR_MS[origin.tier], self._floors)
+        row: NDArray[np.int64] = np.floor(np.maximum(along, floor) * 1000 + 0.5).astype(np.int64)
+        if origin.tier:
+            self._overrides.patch_us(origin.name, row, self._columns)
+        return row
+
+
+def rtt_matrix_us(
+    origins: Sequence[Place], sites: Sequence[Place], links: Mapping[str, Link] | None = None
+) -> NDArray[np.int64]:
+    """Microseconds between every origin and every site, shape (origins, sites).
+
+    Callers that cannot hold the whole matrix keep an `RttField` and take a row at a time.
+
+    Raises: InputError when links contradict each other.
+    """
+    import numpy as np
+
+    field = RttField(sites, Overrides((links or {}).values()))
+    out = np.empty((len(origins), len(sites)), dtype=np.int64)
+    for row, origin in enumerate(origins):
+        out[row] = field.from_place(origin)
+    return out
+
+
+def _area_index(place: Place) -> int:
+    return _AREA_INDEX[area_of(place.country, place.lon)]
+
+
+@cache
+def _curves_from(area: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Knots, shape (areas, knots), and slopes, shape (areas,), of the curves from one area to each."""
+    import numpy as np
+
+    curves = [curve_between(pair_key(AREAS[area], other)) for other in AREAS]
+    knots = np.array([curve.knots_ms for curve in curves]).reshape(len(AREAS), len(KNOTS_KM))
+    return knots, np.array([curve.slope_ms_per_km for curve in curves])

@@ -1,0 +1,211 @@
+"""The replay service: a grid's registry and a trace in, saved runs out — the run, and its centralised alternative.
+
+Decides which policy and prices apply and what a run is called; the replay itself is the replay room's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gridctl import __version__
+from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, Run, RunInfo
+from gridctl.errors import InputError, Interrupted, NotFoundError, did_you_mean, raise_all
+from gridctl.grid.centralized import centralize
+from gridctl.grid.check import check_policy
+from gridctl.grid.image import GridImage, build_image
+from gridctl.orchestrator.context import GridHome
+from gridctl.orchestrator.runs import save_run
+from gridctl.replay.digest import digest_rows
+from gridctl.replay.replay import replay
+from gridctl.resources import Policy, PolicySpec, Resource, Site, Workload
+from gridctl.resources.policy import ALGORITHMS
+from gridctl.resources.resource import Metadata
+from gridctl.traces.overlay import overlay
+from gridctl.traces.trace import UNSAID, Trace
+
+CENTRALIZED_SUFFIX = ".centralized"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a person asked for. `policy` is a Policy's name, a manifest file or an algorithm; None is the default."""
+
+    name: str | None = None
+    policy: str | None = None
+    prices: str = "default"
+    seed: int = 1
+    with_centralized: bool = True
+    replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who is told what happens: `say` a sentence, `advanced` how many more requests are done."""
+
+    say: Callable[[str], None] = lambda text: None
+    advanced: Callable[[int], None] = lambda requests: None
+
+
+def replay_trace(home: GridHome, trace: Trace, order: Order, listener: Listener) -> RunInfo:
+    """Replay a trace over the grid at `home` and save the run; its centralised alternative is saved first.
+
+    Raises InputError for a trace or grid that cannot be replayed, Interrupted when the user stops it; in both cases
+    nothing is saved.
+    """
+    resources = _resources(home)
+    name = _run_name(home, order)
+    policy = choose_policy(resources, order.policy)
+    complete = _overlaid(trace, resources, order.seed, listener.say)
+    central = f"{name}{CENTRALIZED_SUFFIX}" if order.with_centralized else ""
+    main = _replayed(name, complete, resources, policy, order, listener, central)
+    if central:
+        alternative = Policy(
+            metadata=Metadata(name="centralized"),
+            spec=PolicySpec(algorithm="centralized", telemetry=policy.spec.telemetry, candidates=256),
+        )
+        beside = _replayed(central, complete, centralize(resources), alternative, order, listener, central)
+        save_run(beside, home, replace=True)
+    save_run(main, home, replace=order.replace)
+    return main.info
+
+
+def check_order(home: GridHome, trace: Trace, order: Order, say: Callable[[str], None]) -> int:
+    """Check everything a replay would stumble over; returns how many engines would take part. Writes nothing."""
+    resources = _resources(home)
+    _run_name(home, order)
+    choose_policy(resources, order.policy)
+    _overlaid(trace, resources, order.seed, say)
+    return len(build_image(resources, price_book=order.prices).engines)
+
+
+def _resources(home: GridHome) -> list[Resource]:
+    with home.open_registry() as registry:
+        return [stored.resource for stored in registry.all()]
+
+
+def _run_name(home: GridHome, order: Order) -> str:
+    """The name to save under. Refuses a taken one before any work is done."""
+    store = home.open_runs()
+    name = order.name or store.fresh_name()
+    if not order.replace and name in store.list():
+        raise InputError(f"run {name} exists", where="--name", fix="choose another --name, or give --replace")
+    return name
+
+
+def choose_policy(resources: Sequence[Resource], wanted: str | None) -> Policy:
+    """The policy of that name, in that file, or with that algorithm; by default the grid's own `default`.
+
+    Raises NotFoundError for an unknown name, InputError for a file that does not hold exactly one policy."""
+    declared = {resource.name: resource for resource in resources if isinstance(resource, Policy)}
+    if wanted is None:
+        return declared.get("default") or Policy(metadata=Metadata(name="grid"), spec=PolicySpec())
+    if wanted in declared:
+        return declared[wanted]
+    algorithm = next((known for known in ALGORITHMS if known == wanted), None)
+    if algorithm is not None:
+        return Policy(metadata=Metadata(name=algorithm), spec=PolicySpec(algorithm=algorithm))
+    if Path(wanted).is_file():
+        return _policy_in(wanted)
+    close = did_you_mean(wanted, [*declared, *ALGORITHMS])
+    raise NotFoundError(
+        f"policy {wanted} does not exist",
+        where="--policy",
+        fix=f"did you mean {close}?" if close else "gridctl policy list, or an algorithm: " + ", ".join(ALGORITHMS),
+    )
+
+
+def _policy_in(path: str) -> Policy:
+    from gridctl.manifest import read_manifests
+
+    found = [declared.resource for declared in read_manifests([path])]
+    policies = [resource for resource in found if isinstance(resource, Policy)]
+    if len(policies) != 1 or len(found) != 1:
+        raise InputError(
+            f"{len(policies)} policies and {len(found) - len(policies)} other resources, not one policy",
+            where=path,
+            fix="keep one document with kind: Policy in the file",
+        )
+    raise_all(list(check_policy(policies[0].spec, path)))
+    return policies[0]
+
+
+def _overlaid(trace: Trace, resources: Sequence[Resource], seed: int, say: Callable[[str], None]) -> Trace:
+    """The trace with origin, workload and tenant of every request, from the grid's own mix where it does not say."""
+    if not len(trace):
+        raise InputError("the trace has no requests", where=trace.name, fix="give a trace with at least one request")
+    columns = {"origin": trace.origin, "workload": trace.workload, "tenant": trace.tenant}
+    missing = [column for column, values in columns.items() if int(values.min()) == UNSAID]
+    if not missing:
+        return trace
+    sites = [resource for resource in resources if isinstance(resource, Site)]
+    workloads = [resource for resource in resources if isinstance(resource, Workload)]
+    if not workloads:
+        raise InputError(
+            "the trace names no workload and the grid has none",
+            where=trace.name,
+            fix="apply at least one Workload: gridctl explain workload",
+        )
+    if not sites:
+        raise InputError("the grid has no sites", where="registry", fix="gridctl apply -f FOLDER")
+    say(f"{trace.name} does not say {', '.join(missing)}: drawn from the grid's own mix (seed {seed})")
+    return overlay(trace, sites, workloads, seed)
+
+
+def _replayed(
+    name: str,
+    trace: Trace,
+    resources: Sequence[Resource],
+    policy: Policy,
+    order: Order,
+    listener: Listener,
+    central: str,
+) -> Run:
+    image: GridImage = build_image(resources, price_book=order.prices)
+    done = 0
+
+    def advanced(requests: int) -> None:
+        nonlocal done
+        done += requests
+        listener.advanced(requests)
+
+    started = time.perf_counter()
+    try:
+        result = replay(image, trace, policy.spec, seed=order.seed, advanced=advanced)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"stopped after {done} of {len(trace)} requests; no run was saved, the grid is unchanged",
+            fix="replay less: --limit N, --from, --until",
+        ) from None
+    wall_s = time.perf_counter() - started
+    for text in result.notes:
+        listener.say(text)
+    outcome = result.rows.outcome
+    info = RunInfo(
+        name=name,
+        trace=trace.name,
+        policy=policy.name,
+        algorithm=policy.spec.algorithm,
+        seed=order.seed,
+        created_ns=time.time_ns(),
+        wall_s=wall_s,
+        requests=len(trace),
+        completed=int((outcome == COMPLETED).sum()),
+        rejected=int((outcome == REJECTED).sum()),
+        failed=int((outcome == FAILED).sum()),
+        input_tokens=int(result.rows.input_tokens.sum()),
+        output_tokens=int(result.rows.output_tokens.sum()),
+        window_ns=result.window_ns,
+        digest=digest_rows(result),
+        gridctl_version=__version__,
+        engines=result.engines,
+        origins=result.origins,
+        workloads=result.workloads,
+        workload_names=trace.workloads,
+        tenant_names=trace.tenants,
+        notes=(*trace.notes, *result.notes),
+        centralized=central,
+    )
+    return Run(info, result.rows)
