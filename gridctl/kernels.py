@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-KERNEL_ROOMS = ("engine", "routing", "replay")
+KERNEL_ROOMS = ("engine", "grid", "routing", "replay")
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 

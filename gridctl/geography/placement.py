@@ -130,7 +130,12 @@ def squared_km(lat: float, lon: float, other_lat: float, other_lon: float) -> in
     middle = (int(lat) + int(other_lat)) // 2
     north = int((lat - other_lat) * _DEGREE) * _KM_PER_DEGREE
     around = abs(int((lon - other_lon) * _DEGREE))
-    east = min(around, 360 * _DEGREE - around) * _KM_PER_DEGREE * (32_400 - 4 * middle * middle) // (32_400 + middle * middle)
+    east = (
+        min(around, 360 * _DEGREE - around)
+        * _KM_PER_DEGREE
+        * (32_400 - 4 * middle * middle)
+        // (32_400 + middle * middle)
+    )
     return (north * north + east * east) // _DEGREE**2
 
 

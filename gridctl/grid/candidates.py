@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.accounts.rows import JURISDICTION, NO_MODEL, NO_REASON, OUTAGE, QUALITY, Origin
-from gridctl.engine.state import API, GPU, SERVERLESS, UNUSED
+from gridctl.engine.state import API, UNUSED
 from gridctl.geography.place import Place
 from gridctl.grid.image import Engine, GridImage
+from gridctl.grid.pick import pick_nearest
 from gridctl.network.estimate import rtt_matrix_us
 from gridctl.resources import WorkloadSpec
 
@@ -46,178 +47,153 @@ class CandidateLists:
     reason: NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class _Deployments:
-    """Engines grouped by deployment: replicas are adjacent, so a first engine and a count describe each."""
-
-    first: NDArray[np.int64]
-    replicas: NDArray[np.int64]
-    place: NDArray[np.int64]
-    kind: NDArray[np.int64]
-    is_core: NDArray[np.bool_]
-    engines: tuple[Engine, ...]
-
-
 def find_candidates(
     image: GridImage, places: Sequence[Place], origins: Sequence[Origin], classes: Sequence[RequestClass], limit: int
 ) -> CandidateLists:
-    """Candidate lists of at most `limit` batching engines, plus functions and the API, nearest first."""
+    """Candidate lists of at most `limit` batching engines, plus functions and the API, nearest first.
+
+    Cost: O(origins · deployments) for the round trips and the walk, however many sites have no engine."""
     deployments, sites = _group(image.engines)
-    rtt = rtt_matrix_us(places, sites, image.view.links)
-    of = np.zeros((len(places), len(classes)), np.int64)
-    lists: list[tuple[NDArray[np.int64], NDArray[np.int64], int]] = []
-    selections: dict[bytes, dict[int, int]] = {}
-    zones: dict[tuple[str, str], list[int]] = {}
-    for index, origin in enumerate(origins):
-        zones.setdefault((origin.country, origin.jurisdiction), []).append(index)
+    rtt = _round_trips(image, places, sites, deployments)
+    order = np.argsort(rtt, axis=1, kind="stable")
+    zones: dict[tuple[str, str], int] = {}
+    zone_of = np.array([zones.setdefault((o.country, o.jurisdiction), len(zones)) for o in origins], np.int64)
+    masks: dict[bytes, int] = {}
+    distinct: list[NDArray[np.bool_]] = []
+    reasons: list[int] = []
+    mask_of = np.zeros((len(zones), len(classes)), np.int64)
     for column, request_class in enumerate(classes):
-        for (country, jurisdiction), members in zones.items():
-            allowed, reason = _allowed(deployments, request_class, country, jurisdiction)
-            known = selections.setdefault(allowed.tobytes() + bytes([reason]), {})
-            missing = [member for member in members if member not in known]
-            if missing:
-                picked = _pick(deployments, allowed, rtt, np.array(missing), limit)
-                for member, (engines, times) in zip(missing, picked, strict=True):
-                    known[member] = len(lists)
-                    lists.append((engines, times, reason))
-            of[members, column] = [known[member] for member in members]
-    sizes = [len(engines) for engines, _, _ in lists]
+        standing = _Standing(deployments, request_class)
+        for (country, jurisdiction), zone in zones.items():
+            mask, reason = standing.allowed(country, jurisdiction)
+            key = mask.tobytes() + bytes([reason])
+            if key not in masks:
+                masks[key] = len(distinct)
+                distinct.append(mask)
+                reasons.append(reason)
+            mask_of[zone, column] = masks[key]
+    pairs = np.arange(len(origins))[:, None] * max(1, len(distinct)) + mask_of[zone_of]
+    wanted, of = np.unique(pairs, return_inverse=True)
+    origin_of, mask_number = np.divmod(wanted, max(1, len(distinct)))
+    width = limit + NEAREST_FUNCTIONS + int((deployments.kind == API).sum())
+    engine = np.zeros((len(wanted), width), np.int64)
+    times = np.zeros((len(wanted), width), np.int64)
+    sizes = np.zeros(len(wanted), np.int64)
+    if len(distinct):
+        pick_nearest(
+            origin_of,
+            mask_number,
+            np.array(distinct, np.bool_).reshape(len(distinct), -1),
+            order,
+            rtt,
+            deployments.table,
+            limit,
+            NEAREST_FUNCTIONS,
+            np.zeros(len(deployments.table), np.int64),
+            engine,
+            times,
+            sizes,
+        )
+    kept = np.arange(width)[None, :] < sizes[:, None]
     return CandidateLists(
-        of=of,
+        of=of.reshape(pairs.shape).astype(np.int64),
         offset=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        engine=np.concatenate([engines for engines, _, _ in lists] or [np.zeros(0, np.int64)]),
-        rtt_us=np.concatenate([times for _, times, _ in lists] or [np.zeros(0, np.int64)]),
-        reason=np.array([reason for _, _, reason in lists], np.int64),
+        engine=engine[kept],
+        rtt_us=times[kept],
+        reason=np.array(reasons or [NO_REASON], np.int64)[mask_number],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Deployments:
+    """Engines grouped by deployment: replicas are adjacent, so a first engine and a count describe each.
+
+    `table` has the columns of `pick`: first engine, replicas, kind, whether it is core; `place` indexes the sites
+    that have engines (−1: the API)."""
+
+    table: NDArray[np.int64]
+    place: NDArray[np.int64]
+    kind: NDArray[np.int64]
+    engines: tuple[Engine, ...]
 
 
 def _group(engines: tuple[Engine, ...]) -> tuple[_Deployments, list[Place]]:
     sites: dict[str, int] = {}
     places: list[Place] = []
-    rows: list[tuple[int, int, int, int, bool]] = []
-    heads: list[Engine] = []
-    previous = -1
+    heads: dict[int, int] = {}
+    replicas: dict[int, int] = {}
     for index, engine in enumerate(engines):
-        if engine.spec.kind == UNUSED:
-            continue
-        if engine.deployment == previous:
-            first, replicas, place, kind, is_core = rows[-1]
-            rows[-1] = (first, replicas + 1, place, kind, is_core)
-            continue
-        previous = engine.deployment
-        place = -1
-        if engine.place is not None:
+        if engine.spec.kind != UNUSED:
+            heads.setdefault(engine.deployment, index)
+            replicas[engine.deployment] = replicas.get(engine.deployment, 0) + 1
+    rows: list[tuple[int, int, int, int]] = []
+    stands: list[int] = []
+    for deployment, first in heads.items():
+        engine = engines[first]
+        if engine.place is None:
+            stands.append(-1)
+        else:
             if engine.place.name not in sites:
                 sites[engine.place.name] = len(places)
                 places.append(engine.place)
-            place = sites[engine.place.name]
-        rows.append((index, 1, place, engine.spec.kind, engine.facts.tier == "core"))
-        heads.append(engine)
-    table = np.array([row[:4] for row in rows], np.int64).reshape(-1, 4)
-    return (
-        _Deployments(
-            table[:, 0],
-            table[:, 1],
-            table[:, 2],
-            table[:, 3],
-            np.array([row[4] for row in rows], np.bool_),
-            tuple(heads),
-        ),
-        places,
-    )
+            stands.append(sites[engine.place.name])
+        rows.append((first, replicas[deployment], engine.spec.kind, int(engine.facts.tier == "core")))
+    table = np.array(rows, np.int64).reshape(-1, 4)
+    members = tuple(engines[first] for first in heads.values())
+    return _Deployments(table, np.array(stands, np.int64), table[:, 2], members), places
 
 
-def _allowed(
-    deployments: _Deployments, request_class: RequestClass, country: str, jurisdiction: str
-) -> tuple[NDArray[np.int64], int]:
-    """Deployments that may serve the class for an origin there, and why there are none."""
-    spec = request_class.workload
-    models = spec.models if request_class.model is None else (request_class.model,)
-    stages = (
-        (NO_MODEL, lambda e: e.model in models and e.model in spec.models),
-        (JURISDICTION, lambda e: _is_legal(e, spec, country, jurisdiction)),
-        (QUALITY, lambda e: spec.quality_floor == 0 or (e.quality is not None and e.quality >= spec.quality_floor)),
-        (OUTAGE, lambda e: e.takes_traffic),
-    )
-    left = list(range(len(deployments.engines)))
-    for reason, passes in stages:
-        left = [index for index in left if passes(deployments.engines[index])]
-        # The API alone is no grid capacity: it keeps the request alive but does not hide why the grid cannot serve.
-        if not left:
-            return np.zeros(0, np.int64), reason
-    return np.array(left, np.int64), NO_REASON
+def _round_trips(
+    image: GridImage, places: Sequence[Place], sites: list[Place], deployments: _Deployments
+) -> NDArray[np.int64]:
+    """Microseconds from each origin to each deployment; the API's own latency holds its round trip."""
+    times = np.zeros((len(places), len(sites) + 1), np.int64)
+    if sites:
+        times[:, :-1] = rtt_matrix_us(places, sites, image.view.links)
+    return np.ascontiguousarray(times[:, deployments.place])
 
 
-def _is_legal(engine: Engine, spec: WorkloadSpec, country: str, jurisdiction: str) -> bool:
-    rule = spec.jurisdiction
-    if rule.rule == "any":
-        return True
-    if rule.rule == "same-country":
-        return bool(country) and engine.country == country
-    if rule.rule == "same-jurisdiction":
-        return bool(jurisdiction) and jurisdiction in engine.jurisdictions
-    return engine.country in rule.allow or any(code in rule.allow for code in engine.jurisdictions)
+class _Standing:
+    """What the hard constraints say of every deployment for one class of request."""
 
-
-def _pick(
-    deployments: _Deployments, allowed: NDArray[np.int64], rtt: NDArray[np.int64], members: NDArray[np.int64], limit: int
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """For each member origin: the nearest engines among the allowed deployments, nearest first."""
-    gpu = allowed[deployments.kind[allowed] == GPU]
-    core = gpu[deployments.is_core[gpu]]
-    functions = allowed[deployments.kind[allowed] == SERVERLESS]
-    apis = allowed[deployments.kind[allowed] == API]
-    kept = min(limit // 2, int(deployments.replicas[core].sum()))
-    near = _nearest(deployments, gpu, rtt, members, limit - kept)
-    central = _nearest(deployments, core, rtt, members, limit)
-    by_function = _nearest(deployments, functions, rtt, members, NEAREST_FUNCTIONS)
-    picked = []
-    for row, member in enumerate(members):
-        chosen: dict[int, int] = {}
-        for deployment, take in near[row]:
-            chosen[deployment] = take
-        room = limit - sum(chosen.values())
-        for deployment, take in central[row]:
-            if room <= 0:
-                break
-            more = min(take, deployments.replicas[deployment], room + chosen.get(deployment, 0))
-            room -= more - chosen.get(deployment, 0)
-            chosen[deployment] = max(more, chosen.get(deployment, 0))
-        for deployment, take in by_function[row]:
-            chosen[deployment] = take
-        engines: list[int] = []
-        times: list[int] = []
-        for deployment, take in chosen.items():
-            engines.extend(_replicas(deployments, deployment, take, int(member)))
-            times.extend([int(rtt[member, deployments.place[deployment]])] * take)
-        order = np.argsort(np.array(times, np.int64), kind="stable")
-        ids = np.array(engines, np.int64)[order]
-        milliseconds = np.array(times, np.int64)[order]
-        picked.append(
-            (np.append(ids, deployments.first[apis]), np.append(milliseconds, np.zeros(len(apis), np.int64)))
+    def __init__(self, deployments: _Deployments, request_class: RequestClass) -> None:
+        spec = request_class.workload
+        engines = deployments.engines
+        models = set(spec.models) & ({request_class.model} if request_class.model is not None else set(spec.models))
+        floor = spec.quality_floor
+        self._engines = engines
+        self._rule = spec.jurisdiction
+        self._has_model = np.array([engine.model in models for engine in engines], np.bool_)
+        self._is_good = np.array(
+            [floor == 0 or (engine.quality is not None and engine.quality >= floor) for engine in engines], np.bool_
         )
-    return picked
+        self._is_up = np.array([engine.takes_traffic for engine in engines], np.bool_)
 
+    def allowed(self, country: str, jurisdiction: str) -> tuple[NDArray[np.bool_], int]:
+        """The deployments that may serve requests from there, and the reason when there are none."""
+        left = self._has_model
+        stages = ((JURISDICTION, self._legal(country, jurisdiction)), (QUALITY, self._is_good), (OUTAGE, self._is_up))
+        reason = NO_REASON if left.any() else NO_MODEL
+        for stage, passes in stages:
+            left = left & passes
+            if reason == NO_REASON and not left.any():
+                reason = stage
+        return left, reason
 
-def _nearest(
-    deployments: _Deployments, among: NDArray[np.int64], rtt: NDArray[np.int64], members: NDArray[np.int64], limit: int
-) -> list[list[tuple[int, int]]]:
-    """Per member: (deployment, replicas taken), nearest first, until `limit` engines are taken."""
-    if len(among) == 0 or limit <= 0:
-        return [[] for _ in members]
-    times = rtt[np.ix_(members, deployments.place[among])]
-    reach = min(len(among), limit)
-    order = np.argsort(times, axis=1, kind="stable")[:, :reach]
-    chosen = among[order]
-    ends = np.cumsum(deployments.replicas[chosen], axis=1)
-    taken = np.clip(limit - (ends - deployments.replicas[chosen]), 0, deployments.replicas[chosen])
-    return [
-        [(int(d), int(t)) for d, t in zip(row, take, strict=True) if t > 0]
-        for row, take in zip(chosen, taken, strict=True)
-    ]
-
-
-def _replicas(deployments: _Deployments, deployment: int, take: int, member: int) -> list[int]:
-    """Which replicas an origin sees when it sees only some: a window that moves with the origin."""
-    first, count = int(deployments.first[deployment]), int(deployments.replicas[deployment])
-    return [first + (member * take + step) % count for step in range(take)]
+    def _legal(self, country: str, jurisdiction: str) -> NDArray[np.bool_]:
+        rule = self._rule
+        if rule.rule == "any":
+            return np.ones(len(self._engines), np.bool_)
+        if rule.rule == "same-country":
+            return np.array([bool(country) and engine.country == country for engine in self._engines], np.bool_)
+        if rule.rule == "same-jurisdiction":
+            return np.array(
+                [bool(jurisdiction) and jurisdiction in engine.jurisdictions for engine in self._engines], np.bool_
+            )
+        return np.array(
+            [
+                engine.country in rule.allow or any(code in rule.allow for code in engine.jurisdictions)
+                for engine in self._engines
+            ],
+            np.bool_,
+        )

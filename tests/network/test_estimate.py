@@ -1,6 +1,9 @@
 """Many round trips at once equal one at a time; links win."""
 
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,7 @@ from gridctl.network.model import rtt_ms
 from gridctl.network.overrides import Overrides
 from gridctl.resources import Link, LinkSpec, Metadata
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 TIERS = ("edge", "metro", "regional", "core", None)
 
 
@@ -66,3 +70,15 @@ def test_links_that_contradict_each_other_are_refused_together():
     assert "link one already measures" in caught.value.what
     assert caught.value.where == "link two"
     assert ["itself" in error.what for error in caught.value.related] == [True]
+
+
+def test_estimates_of_one_pair_import_no_numpy():
+    script = (
+        "import sys; from gridctl.network.model import rtt_ms; from gridctl.geography.place import resolve_place as p;"
+        "import gridctl.geography.world, gridctl.cli.network; rtt_ms(p('paris'), p('0,0'));"
+        "print({'numpy', 'numba', 'httpx', 'rich', 'asyncio'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "set()\n"

@@ -1,0 +1,81 @@
+"""Pick the nearest engines of each candidate list: one walk over deployments in order of round trip. Compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gridctl.engine.state import API, GPU, SERVERLESS
+from gridctl.kernels import compiled, fused
+
+FIRST, REPLICAS, KIND, IS_CORE = range(4)
+"""Columns of the deployment table."""
+
+
+@fused
+def _take(
+    allowed: NDArray[np.bool_],
+    order: NDArray[np.int64],
+    table: NDArray[np.int64],
+    taken: NDArray[np.int64],
+    room: int,
+    core_only: bool,
+) -> int:
+    """Take batching engines of allowed deployments, nearest first, while there is room; returns what room is left."""
+    for deployment in order:
+        if room == 0:
+            break
+        is_wanted = allowed[deployment] and table[deployment, KIND] == GPU
+        if is_wanted and (table[deployment, IS_CORE] == 1 or not core_only):
+            more = min(room, table[deployment, REPLICAS] - taken[deployment])
+            taken[deployment] += more
+            room -= more
+    return room
+
+
+@compiled
+def pick_nearest(
+    origin_of: NDArray[np.int64],
+    mask_of: NDArray[np.int64],
+    masks: NDArray[np.bool_],
+    order: NDArray[np.int64],
+    rtt: NDArray[np.int64],
+    table: NDArray[np.int64],
+    limit: int,
+    functions: int,
+    taken: NDArray[np.int64],
+    engine: NDArray[np.int64],
+    times: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+) -> None:
+    """Fill a row of `engine` and `times` per list, and its size.
+
+    List l is for origin `origin_of[l]` under `masks[mask_of[l]]`; `order[o]` sorts the deployments by `rtt[o]`. Of the
+    `limit` batching engines half are kept for the nearest core ones where there are so many. An origin that sees only
+    some replicas of a deployment sees a window that moves with the origin."""
+    for index in range(len(origin_of)):
+        origin, allowed = origin_of[index], masks[mask_of[index]]
+        taken[:] = 0
+        core = 0
+        for deployment in range(len(table)):
+            if allowed[deployment] and table[deployment, IS_CORE] == 1 and table[deployment, KIND] == GPU:
+                core += table[deployment, REPLICAS]
+        kept = min(limit // 2, core)
+        room = _take(allowed, order[origin], table, taken, limit - kept, False)
+        room = _take(allowed, order[origin], table, taken, room + kept, True)
+        _take(allowed, order[origin], table, taken, room, False)
+        left = functions
+        size = 0
+        for deployment in order[origin]:
+            kind = table[deployment, KIND]
+            if allowed[deployment] and kind == SERVERLESS and left > 0:
+                taken[deployment] = 1
+                left -= 1
+            if allowed[deployment] and kind == API:
+                taken[deployment] = 1
+            for step in range(taken[deployment]):
+                replica = (origin * taken[deployment] + step) % table[deployment, REPLICAS]
+                engine[index, size] = table[deployment, FIRST] + replica
+                times[index, size] = rtt[origin, deployment]
+                size += 1
+        sizes[index] = size
