@@ -98,7 +98,9 @@ def _replay(target: Path, shown: str, seed: int) -> None:
     warm_up()
     with progress("replaying", 2 * len(trace)) as advance:
         info = replay_trace(current_grid(), trace, Order(RUN, seed=seed), Listener(note, advance))
-    note(f"{info.requests:,} requests: {info.completed:,} completed, {info.rejected:,} rejected, {info.failed:,} failed")
+    note(
+        f"{info.requests:,} requests: {info.completed:,} completed, {info.rejected:,} rejected, {info.failed:,} failed"
+    )
 
 
 def _say(line: str) -> None:

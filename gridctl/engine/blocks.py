@@ -2,9 +2,13 @@
 
 A node is one prefix block of the trace (one or more engine blocks). Nodes in use are pinned by the sequences that
 share them; unpinned nodes stay cached, least recently used first to go, a sequence's last block before its first —
-the order vLLM's prefix-caching design describes. Invariant, checked by the tests after every event:
+the order vLLM's prefix-caching design describes. Invariants, checked by the tests after every event:
 
     free + cached + Σ pinned nodes · blocks_per_node + Σ private blocks of sequences = blocks_total
+    a cached node's parent (the block before it) is cached, and pinned at least as often
+
+The second follows from the order of eviction; because of it the match of a prompt is found by bisection, and a
+sequence reaches all its nodes from the deepest one without a look-up.
 """
 
 from __future__ import annotations
@@ -44,7 +48,7 @@ def find_node(fleet: Fleet, engine: int, block: int) -> int:
 
 
 @inner
-def _insert_node(fleet: Fleet, engine: int, block: int) -> int:
+def _insert_node(fleet: Fleet, engine: int, block: int, parent: int) -> int:
     """A new pinned node; the caller knows there is none yet."""
     height = fleet.free_nodes[0]
     node = fleet.free_nodes[height]
@@ -52,6 +56,7 @@ def _insert_node(fleet: Fleet, engine: int, block: int) -> int:
     record = fleet.nodes[node]
     record.key = (engine << KEY_BITS) | block
     record.pins = 1
+    record.parent = parent
     fleet.holders[block] += 1
     mask = len(fleet.table) - 1
     slot = _home(record.key, mask)
@@ -132,20 +137,52 @@ def allocate(fleet: Fleet, engine: int, blocks: int) -> bool:
     return True
 
 
-@compiled
-def matching_nodes(fleet: Fleet, engine: int, first: int, count: int, tokens: int) -> int:
-    """How many leading nodes of a prompt are cached; at least one of its `tokens` is always left to compute."""
-    if fleet.engines[engine].prefix_caching == 0 or count == 0:
-        return 0
+@inner
+def known_nodes(fleet: Fleet, first: int, count: int, tokens: int) -> int:
+    """How many leading nodes of a prompt some engine caches: no engine matches more. At least one of the prompt's
+    `tokens` is always left to compute. Most prompts end in blocks nobody holds, so this saves look-ups per engine."""
     limit = min(count, (tokens - 1) // fleet.node_tokens)
-    matched = 0
-    while matched < limit:
-        block = fleet.block_ids[first + matched]
-        # Most prompts end in blocks nobody holds; that is told by one count, without a look-up per engine.
-        if fleet.holders[block] == 0 or find_node(fleet, engine, block) == NIL:
-            break
-        matched += 1
+    known = 0
+    while known < limit and fleet.holders[fleet.block_ids[first + known]] > 0:
+        known += 1
+    return known
+
+
+@compiled
+def matching_nodes(fleet: Fleet, engine: int, first: int, known: int) -> int:
+    """How many of a prompt's `known` leading nodes are cached on `engine`. O(log known) look-ups."""
+    if fleet.engines[engine].prefix_caching == 0 or known == 0:
+        return 0
+    if find_node(fleet, engine, fleet.block_ids[first]) == NIL:
+        return 0
+    if find_node(fleet, engine, fleet.block_ids[first + known - 1]) != NIL:
+        return known
+    matched, missing = 1, known
+    while missing - matched > 1:
+        middle = (matched + missing) >> 1
+        if find_node(fleet, engine, fleet.block_ids[first + middle - 1]) != NIL:
+            matched = middle
+        else:
+            missing = middle
     return matched
+
+
+@inner
+def match_of(fleet: Fleet, engine: int, slot: int) -> int:
+    """How many leading nodes of a waiting sequence's prompt are cached on the engine."""
+    sequence = fleet.sequences[slot]
+    if fleet.engines[engine].prefix_caching == 0 or sequence.blocks_full == 0:
+        return 0
+    known = known_nodes(fleet, sequence.blocks_first, sequence.blocks_full, sequence.target)
+    return matching_nodes(fleet, engine, sequence.blocks_first, known)
+
+
+@fused
+def _deepest_node(fleet: Fleet, engine: int, slot: int, matched: int) -> int:
+    """The last of a sequence's `matched` leading nodes, or NIL."""
+    if matched == 0:
+        return NIL
+    return find_node(fleet, engine, fleet.block_ids[fleet.sequences[slot].blocks_first + matched - 1])
 
 
 @inner
@@ -157,11 +194,11 @@ def fits(fleet: Fleet, engine: int, slot: int, matched: int, tokens: int, spoken
     available = host.free_blocks + host.cached_blocks
     if matched == 0 or needed <= available:
         return needed <= available
-    shared = 0
-    for index in range(matched):
-        block = fleet.block_ids[fleet.sequences[slot].blocks_first + index]
-        if fleet.nodes[find_node(fleet, engine, block)].pins > 0:
-            shared += 1
+    shared = matched
+    node = _deepest_node(fleet, engine, slot, matched)
+    while shared > 0 and fleet.nodes[node].pins == 0:
+        node = fleet.nodes[node].parent
+        shared -= 1
     return needed - shared * (fleet.node_tokens // host.block_size) <= available
 
 
@@ -171,9 +208,12 @@ def reserve(fleet: Fleet, engine: int, slot: int, matched: int, tokens: int) -> 
     if not fits(fleet, engine, slot, matched, tokens, 0):
         return False
     sequence = fleet.sequences[slot]
-    for index in range(matched):
-        _pin(fleet, engine, find_node(fleet, engine, fleet.block_ids[sequence.blocks_first + index]))
+    node = _deepest_node(fleet, engine, slot, matched)
+    sequence.deepest = node
     sequence.pinned = matched
+    while node != NIL:
+        _pin(fleet, engine, node)
+        node = fleet.nodes[node].parent
     host = fleet.engines[engine]
     needed = blocks_for(tokens, host.block_size)
     if matched > 0:
@@ -201,12 +241,13 @@ def publish(fleet: Fleet, engine: int, slot: int, tokens: int) -> None:
     full = min(sequence.blocks_full, tokens // fleet.node_tokens)
     while sequence.pinned < full:
         block = fleet.block_ids[sequence.blocks_first + sequence.pinned]
-        node = find_node(fleet, engine, block)
+        node = NIL if fleet.holders[block] == 0 else find_node(fleet, engine, block)
         if node == NIL:
-            _insert_node(fleet, engine, block)
+            node = _insert_node(fleet, engine, block, sequence.deepest)
         else:
             _pin(fleet, engine, node)
             host.free_blocks += fleet.node_tokens // host.block_size
+        sequence.deepest = node
         sequence.pinned += 1
 
 
@@ -219,12 +260,14 @@ def release(fleet: Fleet, engine: int, slot: int, tokens: int) -> None:
     if sequence.pinned > 0:
         blocks_per_node = fleet.node_tokens // host.block_size
         held -= sequence.pinned * blocks_per_node
-        for back in range(sequence.pinned):
-            block = fleet.block_ids[sequence.blocks_first + sequence.pinned - 1 - back]
-            node = find_node(fleet, engine, block)
-            fleet.nodes[node].pins -= 1
-            if fleet.nodes[node].pins == 0:
+        node = sequence.deepest
+        while node != NIL:
+            record = fleet.nodes[node]
+            record.pins -= 1
+            if record.pins == 0:
                 _link_newest(fleet, engine, node)
                 host.cached_blocks += blocks_per_node
+            node = record.parent
         sequence.pinned = 0
+        sequence.deepest = NIL
     host.free_blocks += held

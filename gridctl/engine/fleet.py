@@ -197,6 +197,7 @@ def dispatch(
     sequence.blocks_first = blocks_first
     sequence.blocks_full = blocks_full
     sequence.pinned = 0
+    sequence.deepest = NIL
     sequence.announced_tokens = announced_tokens
     sequence.cached_tokens = 0
     sequence.scheduled = NIL

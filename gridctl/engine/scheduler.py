@@ -9,7 +9,7 @@ is partial at any time, and it is the last of the batch, because only an exhaust
 
 from __future__ import annotations
 
-from gridctl.engine.blocks import allocate, blocks_for, fits, matching_nodes, publish, release, reserve
+from gridctl.engine.blocks import allocate, blocks_for, fits, match_of, publish, release, reserve
 from gridctl.engine.queues import (
     next_finish_step,
     pop_finished,
@@ -105,7 +105,7 @@ def can_admit(fleet: Fleet, engine: int) -> bool:
     sequence = fleet.sequences[host.waiting_head]
     if host.max_num_batched_tokens <= host.decoding:
         return False
-    matched = matching_nodes(fleet, engine, sequence.blocks_first, sequence.blocks_full, sequence.target)
+    matched = match_of(fleet, engine, host.waiting_head)
     cached = matched * fleet.node_tokens
     chunk = min(sequence.target - cached, host.max_num_batched_tokens - host.decoding)
     return fits(fleet, engine, host.waiting_head, matched, cached + chunk, blocks_for_decodes(fleet, engine))
@@ -122,7 +122,7 @@ def eviction_may_admit(fleet: Fleet, engine: int) -> bool:
     sequence = fleet.sequences[host.waiting_head]
     if sequence.target <= budget:
         return False
-    return matching_nodes(fleet, engine, sequence.blocks_first, sequence.blocks_full, sequence.target) > 0
+    return match_of(fleet, engine, host.waiting_head) > 0
 
 
 @fused
@@ -131,7 +131,7 @@ def _admit(fleet: Fleet, engine: int, budget: int) -> int:
     host = fleet.engines[engine]
     slot = host.waiting_head
     sequence = fleet.sequences[slot]
-    matched = matching_nodes(fleet, engine, sequence.blocks_first, sequence.blocks_full, sequence.target)
+    matched = match_of(fleet, engine, slot)
     cached = matched * fleet.node_tokens
     chunk = min(sequence.target - cached, budget)
     if not reserve(fleet, engine, slot, matched, cached + chunk):

@@ -112,6 +112,7 @@ SEQUENCE = _record(
     "blocks_first",
     "blocks_full",
     "pinned",
+    "deepest",
     "announced_tokens",
     "cached_tokens",
     "scheduled",
@@ -121,7 +122,7 @@ SEQUENCE = _record(
     "share",
 )
 
-NODE = _record("key", "pins", "newer", "older")
+NODE = _record("key", "pins", "parent", "newer", "older")
 
 
 RESULT = _record("scheduled", "first_token", "last_token", "cached_tokens", "preemptions", "share")

@@ -18,7 +18,7 @@ from gridctl.resources import Site
 from gridctl.resources.site import Tier
 
 _COORDINATES = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*,\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*")
-_NUMBERLIKE = re.compile(r"\s*[+-]?[\d.]+\s*,\s*[+-]?[\d.]+\s*|\s*[+-]?(nan|inf|infinity)\s*,.*", re.IGNORECASE)
+_NUMBERLIKE = re.compile(r"\s*[+-]?(?:[\d.].*,\s*[+-]?[\d.].*|(?:nan|inf|infinity)\s*,.*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from gridctl.accounts.rows import (
     REJECTED,
     TOO_LONG,
 )
-from gridctl.engine.blocks import matching_nodes
+from gridctl.engine.blocks import known_nodes, matching_nodes
 from gridctl.engine.clock import observe
 from gridctl.engine.fleet import dispatch
 from gridctl.engine.forecast import forecast_batching, forecast_serverless
@@ -168,6 +168,8 @@ def _fill_rows(
     now, prompt = requests.arrival[index], requests.prompt_tokens[index]
     start = scene.offset[requests.list_index[index]]
     stop = scene.offset[requests.list_index[index] + 1]
+    first, blocks = requests.blocks_first[index], requests.blocks_full[index]
+    known = known_nodes(fleet, first, blocks, prompt) if blocks > 0 else 0
     fitting, full = 0, 0
     for place in range(start, stop):
         engine = scene.candidate[place]
@@ -190,10 +192,8 @@ def _fill_rows(
             full += 1
             continue
         row.is_available = 1
-        blocks = requests.blocks_full[index]
-        if host.prefix_caching == 1 and blocks > 0:
-            matched = matching_nodes(fleet, engine, requests.blocks_first[index], blocks, prompt)
-            row.cached_tokens = matched * fleet.node_tokens
+        if known > 0:
+            row.cached_tokens = matching_nodes(fleet, engine, first, known) * fleet.node_tokens
         if needs_forecast:
             _forecast(row, fleet, engine, scene, load, prompt, output)
     return fitting, full

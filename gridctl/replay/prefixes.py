@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from gridctl.traces.trace import Trace
 
 LARGEST_NODE_TOKENS = 8192
+SPARSEST = 4
+"""Ids up to so many times their count are used as they are: the table over them is then small enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,17 @@ def prefix_nodes(trace: Trace, block_sizes: set[int]) -> PrefixNodes:
     blocks = np.diff(trace.block_offsets)
     full = np.minimum(trace.input_tokens // tokens, blocks // group)
     first = np.concatenate([[0], np.cumsum(full)])
-    within = np.arange(first[-1]) - np.repeat(first[:-1], full)
-    last_of_group = np.repeat(trace.block_offsets[:-1], full) + (within + 1) * group - 1
-    _, ids = np.unique(trace.block_ids[last_of_group], return_inverse=True)
-    return PrefixNodes(tokens, ids.astype(np.int64), first[:-1], full)
+    # Position within the request, then within the trace, in place: these are the largest arrays of a replay.
+    last_of_group = np.arange(1, int(first[-1]) + 1, dtype=np.int64)
+    last_of_group -= np.repeat(first[:-1], full)
+    last_of_group *= group
+    last_of_group += np.repeat(trace.block_offsets[:-1] - 1, full)
+    return PrefixNodes(tokens, _dense(trace.block_ids[last_of_group]), first[:-1], full)
+
+
+def _dense(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Ids renumbered from 0 unless they are nearly so already: most traces number their blocks as they come."""
+    if len(ids) == 0 or (int(ids.min()) >= 0 and int(ids.max()) <= SPARSEST * len(ids)):
+        return ids
+    _, numbers = np.unique(ids, return_inverse=True)
+    return numbers.astype(np.int64)

@@ -5,6 +5,7 @@ A case is made from a `pick(low, high)` function, so hypothesis and a seeded gen
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -135,6 +136,33 @@ def make_case(pick: Pick, requests: int) -> Case:
     return Case(tuple(limits), tuple(costs), tuple(loads), queries, pick(1, 5000))
 
 
+def large_case(generator: random.Random, priority_scheduling: bool) -> Case:
+    """An engine of everyday size, with the step times of an 8B model, short of memory; a quarter of a thousand
+    requests of up to 6,200 tokens that share prefixes of 512."""
+    limits = Limits(128, 2048, 16, 2500, 512, True, priority_scheduling)
+    costs = Costs(
+        dense=tuple(9_750_000_000 + 34_700_000 * max(0, tokens - 270) for tokens in range(2049)),
+        sample=(0, *(715_000_000 + 1000 * sequences for sequences in range(1, 129))),
+        kv=((0, 0, 89_199), (20_000, 20_000 * 89_199, 101_000)),
+        pair_fs=1_303_201,
+    )
+    ids: dict[tuple[int, ...], int] = {}
+    loads, arrival = [], 0
+    for _ in range(250):
+        arrival += round(generator.expovariate(1 / 60e9))
+        prompt = generator.choice([200, 900, 3000, 6000]) + generator.randint(0, 200)
+        path: tuple[int, ...] = (generator.randint(0, 5),)
+        prefix = []
+        for depth in range(prompt // 512):
+            prefix.append(ids.setdefault(path, len(ids)))
+            path = (*path, 0 if depth < 4 else generator.randint(0, 2))
+        sent = max(0, arrival - generator.randint(0, 10**11))
+        output = max(1, round(generator.expovariate(1 / 120)))
+        loads.append(Load(0, sent, arrival, generator.randint(0, 2), prompt, output, tuple(prefix)))
+    queries = tuple(Query(0, generator.randint(0, 2 * arrival), generator.random() < 0.5) for _ in range(300))
+    return Case((limits,), (costs,), tuple(loads), queries, 10**12)
+
+
 def oracle(case: Case) -> tuple[dict[int, Outcome], Counter[str], list[SteppedEngine]]:
     """What the stepped engines make of the case; dispatches of one moment are in the order of the requests."""
     outcomes: dict[int, Outcome] = {}
@@ -241,6 +269,8 @@ def audit(fleet: Fleet) -> None:
         key = int(fleet.nodes[node].key)
         assert _locate(fleet, key >> KEY_BITS, key & ((1 << KEY_BITS) - 1)) == node
         assert fleet.nodes[node].pins == pins[node]
+        parent = int(fleet.nodes[node].parent)
+        assert parent == NIL or (parent in alive and pins[parent] >= pins[node])
 
 
 def _audit_batch(fleet: Fleet, engine: int) -> list[int]:
@@ -285,10 +315,13 @@ def _audit_blocks(fleet: Fleet, engine: int, pins: Counter[int]) -> None:
         else:
             tokens = sequence.computed + sequence.chunk
         private += -(-tokens // host.block_size) - sequence.pinned * per_node
-        for block in fleet.block_ids[sequence.blocks_first : sequence.blocks_first + sequence.pinned]:
-            node = _locate(fleet, engine, block)
+        node = sequence.deepest
+        for block in fleet.block_ids[sequence.blocks_first : sequence.blocks_first + sequence.pinned][::-1]:
             assert node != NIL
-            pins[node] += 1
+            assert node == _locate(fleet, engine, block)
+            pins[int(node)] += 1
+            node = fleet.nodes[node].parent
+        assert node == NIL
     nodes = [int(node) for node in fleet.table if node != NIL and fleet.nodes[node].key >> KEY_BITS == engine]
     pinned = [node for node in nodes if fleet.nodes[node].pins > 0]
     cached = [node for node in nodes if fleet.nodes[node].pins == 0]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import COLUMNS, Case, Load, Query, audit, make_case, oracle, twin
+from cases import COLUMNS, Case, Load, Query, audit, large_case, make_case, oracle, twin
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from mixed_case import digest
@@ -99,6 +99,13 @@ def test_a_long_overload_keeps_the_books_at_every_moment() -> None:
     fleet = twin(case, audits=True)
     assert_twin_equals_oracle(case, fleet)
     audit(fleet)
+
+
+@pytest.mark.parametrize("priority_scheduling", [False, True])
+def test_an_engine_of_everyday_size_equals_the_oracle(priority_scheduling: bool) -> None:
+    case = large_case(random.Random(11), priority_scheduling)
+    seen = assert_twin_equals_oracle(case, twin(case))
+    assert min(seen[happening] for happening in ("preemptions", "evictions", "cache hits", "later segments")) >= 20
 
 
 def test_interpreted_equals_compiled() -> None:

@@ -10,6 +10,7 @@ service is a geometric number of steps, mean 1000, whose second moment, hence th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from math import factorial, sqrt
 
 import numpy as np
@@ -97,7 +98,7 @@ def assert_mean(means: Iterator[float], expected: float) -> None:
 def lindley(arrivals: list[int], service: int) -> list[int]:
     """Waits of a single first-come-first-served server: W' = max(0, W + S − A)."""
     waits = [0]
-    for before, arrival in zip(arrivals, arrivals[1:], strict=False):
+    for before, arrival in pairwise(arrivals):
         waits.append(max(0, waits[-1] + service - (arrival - before)))
     return waits
 

@@ -74,7 +74,7 @@ def test_coordinates_take_the_country_of_the_nearest_city():
     assert resolve_place("0,180").country == "KI"
 
 
-@pytest.mark.parametrize("text", ["95,0", "0,181", "-90.1,0", "nan,0", "inf,0", "1.2.3,4"])
+@pytest.mark.parametrize("text", ["95,0", "0,181", "-90.1,0", "nan,0", "inf,0", "1.2.3,4", "1,2,3", "1e5,3"])
 def test_coordinates_off_the_globe_are_input_errors(text):
     with pytest.raises(InputError):
         resolve_place(text)
