@@ -6,6 +6,8 @@ configuration or current grid unless a folder to keep is named.
 
 from __future__ import annotations
 
+import shlex
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +16,8 @@ from typing import Annotated
 
 import typer
 
-from gridctl.cli.output import note, painted
+from gridctl.cli.output import note, painted, write
+from gridctl.errors import InputError
 
 EXAMPLE = "metro"
 TRACE = "trace.jsonl.gz"
@@ -47,7 +50,7 @@ def command(
         _replay(target, shown, seed)
         _say(f"gridctl tokenomics {RUN}")
         tokenomics.command(RUN)
-        typer.echo()
+        write("\n")
         _say(f"gridctl sla {RUN} --by workload")
         sla.command(RUN, by="workload")
     if folder is None:
@@ -60,7 +63,7 @@ def command(
 def _place(folder: Path | None) -> Iterator[tuple[Path, str]]:
     """Where the grid goes, and how the commands shown call it."""
     if folder is not None:
-        yield folder.expanduser().absolute(), str(folder)
+        yield folder.expanduser().absolute(), shlex.quote(str(folder))
         return
     with tempfile.TemporaryDirectory(prefix="gridctl-demo-") as scratch:
         yield Path(scratch) / EXAMPLE, EXAMPLE
@@ -70,7 +73,10 @@ def _found(target: Path, shown: str, *, remember: bool) -> None:
     from gridctl.orchestrator.founding import Blueprint, found_grid
 
     _say(f"gridctl init {shown} --example {EXAMPLE}")
-    found_grid(target, Blueprint(example=EXAMPLE), remember=remember)
+    try:
+        found_grid(target, Blueprint(example=EXAMPLE), remember=remember)
+    except InputError as error:
+        raise InputError(error.what, where="--folder", fix="name a new folder: gridctl demo --folder DIR") from None
 
 
 def _apply(target: Path, shown: str) -> None:
@@ -105,6 +111,4 @@ def _replay(target: Path, shown: str, seed: int) -> None:
 
 def _say(line: str) -> None:
     """Announce a step as the command that does it."""
-    import sys
-
     note(painted(f"$ {line}", "bold", sys.stderr))

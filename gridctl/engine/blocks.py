@@ -19,6 +19,8 @@ from gridctl.kernels import compiled, fused, inner
 KEY_BITS = 40
 """Bits of a node's key that hold the block id; the rest holds the engine."""
 BLOCK_MASK = (1 << KEY_BITS) - 1
+KEY, NODE_INDEX = range(2)
+"""Columns of the table. The key stands beside the node, so a probe touches one cache line."""
 
 
 @fused
@@ -40,11 +42,11 @@ def find_node(fleet: Fleet, engine: int, block: int) -> int:
     mask = len(fleet.table) - 1
     key = (engine << KEY_BITS) | block
     slot = _home(key, mask)
-    while True:
-        node = fleet.table[slot]
-        if node == NIL or fleet.nodes[node].key == key:
-            return node
+    while fleet.table[slot, KEY] != key:
+        if fleet.table[slot, KEY] == NIL:
+            return NIL
         slot = (slot + 1) & mask
+    return fleet.table[slot, NODE_INDEX]
 
 
 @inner
@@ -54,15 +56,17 @@ def _insert_node(fleet: Fleet, engine: int, block: int, parent: int) -> int:
     node = fleet.free_nodes[height]
     fleet.free_nodes[0] = height - 1
     record = fleet.nodes[node]
-    record.key = (engine << KEY_BITS) | block
+    key = (engine << KEY_BITS) | block
+    record.key = key
     record.pins = 1
     record.parent = parent
     fleet.holders[block] += 1
     mask = len(fleet.table) - 1
-    slot = _home(record.key, mask)
-    while fleet.table[slot] != NIL:
+    slot = _home(key, mask)
+    while fleet.table[slot, KEY] != NIL:
         slot = (slot + 1) & mask
-    fleet.table[slot] = node
+    fleet.table[slot, KEY] = key
+    fleet.table[slot, NODE_INDEX] = node
     return node
 
 
@@ -73,19 +77,19 @@ def _remove_node(fleet: Fleet, node: int) -> None:
     key = fleet.nodes[node].key
     fleet.holders[key & BLOCK_MASK] -= 1
     slot = _home(key, mask)
-    while fleet.table[slot] != node:
+    while fleet.table[slot, KEY] != key:
         slot = (slot + 1) & mask
     hole = slot
     while True:
         slot = (slot + 1) & mask
-        other = fleet.table[slot]
+        other = fleet.table[slot, KEY]
         if other == NIL:
             break
-        home = _home(fleet.nodes[other].key, mask)
-        if ((slot - home) & mask) >= ((slot - hole) & mask):
-            fleet.table[hole] = other
+        if ((slot - _home(other, mask)) & mask) >= ((slot - hole) & mask):
+            fleet.table[hole, KEY] = other
+            fleet.table[hole, NODE_INDEX] = fleet.table[slot, NODE_INDEX]
             hole = slot
-    fleet.table[hole] = NIL
+    fleet.table[hole, KEY] = NIL
     height = fleet.free_nodes[0] + 1
     fleet.free_nodes[height] = node
     fleet.free_nodes[0] = height
@@ -149,15 +153,19 @@ def known_nodes(fleet: Fleet, first: int, count: int, tokens: int) -> int:
 
 
 @compiled
-def matching_nodes(fleet: Fleet, engine: int, first: int, known: int) -> int:
-    """How many of a prompt's `known` leading nodes are cached on `engine`. O(log known) look-ups."""
+def matching_nodes(fleet: Fleet, engine: int, first: int, known: int, hint: int) -> int:
+    """How many of a prompt's `known` leading nodes are cached on `engine`: two look-ups when it is `hint`, as engines
+    that share a system prompt mostly answer alike, else O(log known)."""
     if fleet.engines[engine].prefix_caching == 0 or known == 0:
         return 0
-    if find_node(fleet, engine, fleet.block_ids[first]) == NIL:
-        return 0
-    if find_node(fleet, engine, fleet.block_ids[first + known - 1]) != NIL:
-        return known
-    matched, missing = 1, known
+    matched, missing = 0, known + 1
+    probe = min(hint, known)
+    if probe == 0 or find_node(fleet, engine, fleet.block_ids[first + probe - 1]) != NIL:
+        matched = probe
+        if probe < known and find_node(fleet, engine, fleet.block_ids[first + probe]) == NIL:
+            missing = probe + 1
+    else:
+        missing = probe
     while missing - matched > 1:
         middle = (matched + missing) >> 1
         if find_node(fleet, engine, fleet.block_ids[first + middle - 1]) != NIL:
@@ -174,7 +182,7 @@ def match_of(fleet: Fleet, engine: int, slot: int) -> int:
     if fleet.engines[engine].prefix_caching == 0 or sequence.blocks_full == 0:
         return 0
     known = known_nodes(fleet, sequence.blocks_first, sequence.blocks_full, sequence.target)
-    return matching_nodes(fleet, engine, sequence.blocks_first, known)
+    return matching_nodes(fleet, engine, sequence.blocks_first, known, known)
 
 
 @fused

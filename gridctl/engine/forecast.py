@@ -15,6 +15,8 @@ from gridctl.engine.profile import ProfileTables
 from gridctl.engine.steptime import kv_read_ps, prefill_ps
 from gridctl.kernels import fused
 
+PS_PER_FS = 0.001
+
 
 @fused
 def forecast_batching(
@@ -29,44 +31,44 @@ def forecast_batching(
     prompt_tokens: int,
     cached_tokens: int,
     output_tokens: int,
-) -> tuple[int, int, int]:
+) -> tuple[float, float, float]:
     """(ttft, tpot, added) in picoseconds of an engine that batches, wire time apart.
 
     `kv_tokens` are in use, of `kv_capacity`; `output_tokens` is the expected length; `added` is the GPU time the
-    request adds to what the engine has to do anyway."""
+    request adds to what the engine has to do anyway. Floats, because nothing adds these up over a run and integer
+    division would be most of their cost."""
+    dense, sample = profiles.dense_ps[profile], profiles.sample_ps[profile]
     others = min(in_flight, max_num_seqs - 1)
     uncached = prompt_tokens - cached_tokens
-    kv = kv_read_ps(profiles, profile, kv_tokens + prompt_tokens + output_tokens // 2)
-    decode_step = profiles.dense_ps[profile, others + 1] + profiles.sample_ps[profile, others + 1] + kv
-    refill = others * uncached // max(1, output_tokens)
-    mixed = min(max_num_batched_tokens, others + 1 + refill)
-    tpot = profiles.dense_ps[profile, mixed] + profiles.sample_ps[profile, others + 1] + kv
+    kv = kv_read_ps(profiles, profile, kv_tokens + prompt_tokens + (output_tokens >> 1))
+    step_extra = float(sample[others + 1] + kv)
+    refill = int(float(others * uncached) / output_tokens)
+    tpot = dense[min(max_num_batched_tokens, others + 1 + refill)] + step_extra
 
     chunk = max_num_batched_tokens - others
     ahead = pending_tokens + uncached
-    full = ahead // chunk
+    full = int(float(ahead) / chunk)
     rest = ahead - full * chunk
-    extra = profiles.sample_ps[profile, others + 1] + kv
-    ttft = full * (profiles.dense_ps[profile, max_num_batched_tokens] + extra)
+    ttft = full * (dense[max_num_batched_tokens] + step_extra)
     if rest > 0:
-        ttft += profiles.dense_ps[profile, rest + others] + extra
-    pairs = uncached * cached_tokens + uncached * (uncached + 1) // 2
-    own_pairs = profiles.pair_fs[profile] * pairs // 1000
+        ttft += dense[rest + others] + step_extra
+    pairs = float(uncached) * (cached_tokens + 0.5 * (uncached + 1))
+    own_pairs = pairs * profiles.pair_fs[profile] * PS_PER_FS
     ttft += own_pairs
     if in_flight > 0:
-        ttft += (profiles.dense_ps[profile, max_num_batched_tokens] if pending_tokens > 0 else decode_step) // 2
+        ttft += 0.5 * (dense[max_num_batched_tokens] if pending_tokens > 0 else dense[others + 1] + step_extra)
     residence = output_tokens * tpot
     if in_flight >= max_num_seqs:
-        ttft += (in_flight - max_num_seqs + 1) * (residence // max_num_seqs)
+        ttft += residence * (in_flight - max_num_seqs + 1) / max_num_seqs
     short = kv_tokens + pending_tokens + prompt_tokens - kv_capacity
     if short > 0:
-        ttft += int(residence * (float(short) / max(1, kv_tokens)))
+        ttft += residence * short / max(1, kv_tokens)
 
-    per_token = profiles.dense_ps[profile, max_num_batched_tokens] // max_num_batched_tokens
-    slimmer = profiles.dense_ps[profile, max(1, others)] + profiles.sample_ps[profile, max(1, others)]
-    wider = profiles.dense_ps[profile, others + 1] + profiles.sample_ps[profile, others + 1]
-    own_kv = kv_read_ps(profiles, profile, prompt_tokens + output_tokens // 2)
-    added = uncached * per_token + own_pairs + output_tokens * (wider - slimmer + own_kv)
+    slimmer = max(1, others)
+    wider = dense[others + 1] + sample[others + 1] - dense[slimmer] - sample[slimmer]
+    own_kv = kv_read_ps(profiles, profile, prompt_tokens + (output_tokens >> 1))
+    per_token = float(dense[max_num_batched_tokens]) / max_num_batched_tokens
+    added = uncached * per_token + own_pairs + float(output_tokens * (wider + own_kv))
     return ttft, tpot, added
 
 
@@ -80,14 +82,14 @@ def forecast_serverless(
     cold_start: int,
     prompt_tokens: int,
     output_tokens: int,
-) -> tuple[int, int, int]:
+) -> tuple[float, float, float]:
     """(ttft, tpot, billed) in picoseconds of function instances; a cold start is expected when none is in flight."""
-    ttft = prefill_ps(profiles, profile, width, prompt_tokens)
-    tpot = profiles.dense_ps[profile, 1] + profiles.sample_ps[profile, 1]
-    tpot += kv_read_ps(profiles, profile, prompt_tokens + output_tokens // 2)
+    ttft = float(prefill_ps(profiles, profile, width, prompt_tokens))
+    tpot = float(profiles.dense_ps[profile, 1] + profiles.sample_ps[profile, 1])
+    tpot += kv_read_ps(profiles, profile, prompt_tokens + (output_tokens >> 1))
     billed = ttft + output_tokens * tpot
     if in_flight >= instances:
-        ttft += (in_flight - instances + 1) * (billed // instances)
+        ttft += billed * (in_flight - instances + 1) / instances
     else:
         ttft += cold_start
         billed += cold_start

@@ -144,7 +144,7 @@ class Fleet(NamedTuple):
     idle_since: NDArray[np.int64]
     nodes: np.recarray  # type: ignore[type-arg]
     free_nodes: NDArray[np.int64]
-    table: NDArray[np.int64]  # open addressing: node index or NIL
+    table: NDArray[np.int64]  # open addressing: a key or NIL, and the node
     block_ids: NDArray[np.int64]  # dense ids of the trace's prefix nodes
     holders: NDArray[np.int64]  # per id, how many engines cache it
     node_tokens: int
@@ -187,4 +187,4 @@ def hash_table(nodes: int) -> NDArray[np.int64]:
     size = 16
     while size < 2 * nodes:
         size *= 2
-    return np.full(size, NIL, np.int64)
+    return np.full((size, 2), NIL, np.int64)

@@ -33,6 +33,7 @@ from gridctl.routing.route import REFUSED, route
 from gridctl.routing.rows import BATCHING, FUNCTION, GRID, PUBLIC_API
 from gridctl.units import PS_PER_US
 
+US_PER_PS = 1.0 / PS_PER_US
 PRIOR_REQUESTS = 16
 """How many finished requests the workload's declared mean output length weighs as much as."""
 
@@ -147,11 +148,11 @@ def _forecast(
         row.usd_gpu = 0.0
         row.usd_cash = added * scene.cash_usd_per_ps[engine] + output * scene.usd_per_output_token[engine]
     else:
-        ttft, tpot = host.api_ttft, host.api_tpot
+        ttft, tpot = float(host.api_ttft), float(host.api_tpot)
         row.usd_gpu = 0.0
         row.usd_cash = prompt * scene.usd_per_input_token[engine] + output * scene.usd_per_output_token[engine]
-    row.ttft_us = ttft / PS_PER_US
-    row.tpot_us = tpot / PS_PER_US
+    row.ttft_us = ttft * US_PER_PS
+    row.tpot_us = tpot * US_PER_PS
 
 
 @fused
@@ -170,7 +171,7 @@ def _fill_rows(
     stop = scene.offset[requests.list_index[index] + 1]
     first, blocks = requests.blocks_first[index], requests.blocks_full[index]
     known = known_nodes(fleet, first, blocks, prompt) if blocks > 0 else 0
-    fitting, full = 0, 0
+    fitting, full, matched = 0, 0, 0
     for place in range(start, stop):
         engine = scene.candidate[place]
         host = fleet.engines[engine]
@@ -193,7 +194,8 @@ def _fill_rows(
             continue
         row.is_available = 1
         if known > 0:
-            row.cached_tokens = matching_nodes(fleet, engine, first, known) * fleet.node_tokens
+            matched = matching_nodes(fleet, engine, first, known, matched)
+            row.cached_tokens = matched * fleet.node_tokens
         if needs_forecast:
             _forecast(row, fleet, engine, scene, load, prompt, output)
     return fitting, full

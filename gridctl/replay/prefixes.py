@@ -11,6 +11,7 @@ from math import lcm
 import numpy as np
 from numpy.typing import NDArray
 
+from gridctl.kernels import compiled
 from gridctl.traces.trace import Trace
 
 LARGEST_NODE_TOKENS = 8192
@@ -49,7 +50,61 @@ def prefix_nodes(trace: Trace, block_sizes: set[int]) -> PrefixNodes:
     last_of_group -= np.repeat(first[:-1], full)
     last_of_group *= group
     last_of_group += np.repeat(trace.block_offsets[:-1] - 1, full)
-    return PrefixNodes(tokens, _dense(trace.block_ids[last_of_group]), first[:-1], full)
+    ids, note = _chained(_dense(trace.block_ids[last_of_group]), first)
+    return PrefixNodes(tokens, ids, first[:-1], full, note)
+
+
+def _chained(ids: NDArray[np.int64], first: NDArray[np.int64]) -> tuple[NDArray[np.int64], str]:
+    """The ids, each with one predecessor in the whole trace. A trace whose ids name a block's own tokens only is
+    renumbered by what comes before, and a note says so: the twin relies on a block implying its predecessors."""
+    before = np.empty_like(ids)
+    before[1:] = ids[:-1]
+    before[first[:-1][np.diff(first) > 0]] = -1
+    predecessor = np.full(int(ids.max(initial=-1)) + 1, -2, np.int64)
+    predecessor[ids] = before
+    if np.array_equal(predecessor[ids], before):
+        return ids, ""
+    renumbered = np.empty_like(ids)
+    chain_ids(ids, first, np.full(_table_size(len(ids)), -1, np.int64), before, renumbered)
+    return renumbered, "prefix block ids repeat after different blocks: taken as equal only after equal beginnings"
+
+
+def _table_size(entries: int) -> int:
+    size = 16
+    while size < 2 * entries:
+        size *= 2
+    return size
+
+
+@compiled
+def chain_ids(
+    ids: NDArray[np.int64],
+    first: NDArray[np.int64],
+    table: NDArray[np.int64],
+    parent: NDArray[np.int64],
+    renumbered: NDArray[np.int64],
+) -> None:
+    """Number each (number of the block before, id) as it comes. `table` is empty open addressing over positions;
+    `parent` is overwritten with the number of the block before."""
+    mask = len(table) - 1
+    count = 0
+    for request in range(len(first) - 1):
+        before = -1
+        for position in range(first[request], first[request + 1]):
+            parent[position] = before
+            slot = ((ids[position] & 0x3FFFFFFF) * 0x9E3779B1 ^ ((before + 1) & 0x3FFFFFFF) * 0x85EBCA6B) & mask
+            while table[slot] >= 0:
+                other = table[slot]
+                if ids[other] == ids[position] and parent[other] == before:
+                    break
+                slot = (slot + 1) & mask
+            if table[slot] < 0:
+                table[slot] = position
+                renumbered[position] = count
+                count += 1
+            else:
+                renumbered[position] = renumbered[table[slot]]
+            before = renumbered[position]
 
 
 def _dense(ids: NDArray[np.int64]) -> NDArray[np.int64]:

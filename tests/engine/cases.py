@@ -262,7 +262,7 @@ def audit(fleet: Fleet) -> None:
         _audit_blocks(fleet, engine, pins)
     free = list(fleet.free_sequences[1 : fleet.free_sequences[0] + 1])
     assert sorted([*used, *free]) == list(range(len(fleet.sequences)))
-    alive = [int(node) for node in fleet.table if node != NIL]
+    alive = [int(node) for key, node in fleet.table if key != NIL]
     spare = list(fleet.free_nodes[1 : fleet.free_nodes[0] + 1])
     assert sorted([*alive, *spare]) == list(range(len(fleet.nodes)))
     for node in alive:
@@ -322,7 +322,7 @@ def _audit_blocks(fleet: Fleet, engine: int, pins: Counter[int]) -> None:
             pins[int(node)] += 1
             node = fleet.nodes[node].parent
         assert node == NIL
-    nodes = [int(node) for node in fleet.table if node != NIL and fleet.nodes[node].key >> KEY_BITS == engine]
+    nodes = [int(node) for key, node in fleet.table if key != NIL and key >> KEY_BITS == engine]
     pinned = [node for node in nodes if fleet.nodes[node].pins > 0]
     cached = [node for node in nodes if fleet.nodes[node].pins == 0]
     linked, node = [], host.lru_oldest

@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "examples").rglob("README.md"))]
 WITH_CONSOLES = [document for document in DOCUMENTS if steps(document)]
 TEST_COMMAND = re.compile(r"^python3 -m venv .* -m pytest$", re.MULTILINE)
-DEMO_COMMAND = re.compile(r"^python3 -m venv .* gridctl demo$", re.MULTILINE)
+DEMO_COMMAND = re.compile(r"^python3 -m venv .*/gridctl demo$", re.MULTILINE)
 
 
 @pytest.mark.slow
