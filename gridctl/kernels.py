@@ -12,7 +12,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+
+Records: TypeAlias = np.recarray[Any, Any]
+"""Rows with named fields, read and written as attributes; to mypy the fields are untyped."""
 
 KERNEL_ROOMS = ("engine", "grid", "routing", "replay")
 
@@ -57,6 +62,7 @@ _use_cache_folder()
 
 import numba  # noqa: E402  (must follow the cache setting)
 
+_njit: Any = numba.njit  # its signature names the public options only
 
 _OPTIONS: dict[str, Any] = {
     "cache": True,
@@ -68,18 +74,18 @@ _OPTIONS: dict[str, Any] = {
 
 def compiled(function: Kernel) -> Kernel:
     """Compile an entry point: a kernel that Python calls."""
-    kernel: Kernel = numba.njit(**_OPTIONS)(function)
+    kernel: Kernel = _njit(**_OPTIONS)(function)
     return kernel
 
 
 def inner(function: Kernel) -> Kernel:
     """Compile a kernel that only kernels call. It gets no Python entry, which for our many-array arguments costs more
     to compile than the kernel itself."""
-    kernel: Kernel = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
+    kernel: Kernel = _njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
     return kernel
 
 
 def fused(function: Kernel) -> Kernel:
     """Compile a kernel into its one or two callers: every separately compiled layer optimises all below it again."""
-    kernel: Kernel = numba.njit(inline="always", **_OPTIONS)(function)
+    kernel: Kernel = _njit(inline="always", **_OPTIONS)(function)
     return kernel

@@ -108,7 +108,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about a run but its request columns: how it was made, under which declarations, on which engines.
 
-    Token counts are of all offered requests, completed or not. `window_ns` is the span owned GPUs are billed for: from the first arrival to the last token or refusal.
+    Token counts are of all offered requests, completed or not. `window_ns` is the span owned GPUs are billed
+    for: from the first arrival to the last token or refusal.
     """
 
     name: str

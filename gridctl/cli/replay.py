@@ -12,9 +12,7 @@ from gridctl.cli.run_argument import RunArgument, read_run
 if TYPE_CHECKING:
     from gridctl.traces.trace import Trace
 
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Send a trace through the router in virtual time."
-)
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Send a trace through the router in virtual time.")
 
 ROWS_SHOWN = 50
 """Requests a table shows unless --limit says otherwise; csv and jsonl print all."""
@@ -135,9 +133,7 @@ def _read(path: str, sort: bool, block_tokens: int | None) -> Trace:
         return read_trace(path, sort=sort, block_tokens=block_tokens)
 
 
-def _shaped(
-    trace: Trace, start: str, until: str | None, limit: int | None, speed: float, repeat: int
-) -> Trace:
+def _shaped(trace: Trace, start: str, until: str | None, limit: int | None, speed: float, repeat: int) -> Trace:
     """The part of the trace that is asked for, sped up and repeated."""
     from gridctl.cli.trace import seconds
     from gridctl.traces import slicing

@@ -207,4 +207,4 @@ def observe(fleet: Fleet, engine: int, now: int, period: int) -> None:
 def drain(fleet: Fleet) -> None:
     """Run every engine until nothing is left in it."""
     for engine in range(len(fleet.engines)):
-        advance(fleet, engine, NEVER)
+        advance(fleet, engine, int(NEVER))

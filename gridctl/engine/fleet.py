@@ -140,7 +140,9 @@ def _fill_engine(engine: np.record, spec: EngineSpec, profile: int) -> None:
     engine.blocks_total = engine.free_blocks = spec.kv_blocks if spec.kind == GPU else NO_LIMIT
     engine.priority_scheduling = 1 if spec.priority_scheduling else 0
     engine.max_waiting = NO_LIMIT if spec.max_waiting is None else spec.max_waiting
-    engine.max_context = min(spec.max_context, spec.kv_blocks * spec.block_size) if spec.kind == GPU else spec.max_context
+    engine.max_context = (
+        min(spec.max_context, spec.kv_blocks * spec.block_size) if spec.kind == GPU else spec.max_context
+    )
     engine.gpus = spec.gpus
     engine.cold_start = round(spec.cold_start_ms * PS_PER_MS)
     engine.keep_warm = round(spec.keep_warm_s * 1000 * PS_PER_MS)

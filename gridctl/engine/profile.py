@@ -18,13 +18,16 @@ ring all-reduces a layer: 2(p−1)/p of the activations over the link, and a fix
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.resources import Deployment, GpuSpec, ModelSpec, Serverless, Variant
 from gridctl.units import PS_PER_S, PS_PER_US
+
+if TYPE_CHECKING:
+    from gridctl.kernels import Records
 
 ALLREDUCE_LATENCY_PS = 8 * PS_PER_US
 """One small all-reduce over PCIe or NVLink inside a CUDA graph; the magnitude NCCL's tests report."""
@@ -56,7 +59,7 @@ class ProfileTables(NamedTuple):
 
     dense_ps: NDArray[np.int64]
     sample_ps: NDArray[np.int64]
-    kv: np.recarray  # type: ignore[type-arg]
+    kv: Records
     pair_fs: NDArray[np.int64]
 
 
@@ -80,7 +83,7 @@ def _touched_weight_bytes(model: ModelSpec, variant: Variant, tokens: NDArray[np
 
 
 def _compute_rate(gpu: GpuSpec, variant: Variant) -> float:
-    """Achieved FLOP/s for the variant's arithmetic: w4a16 multiplies in bf16; an unsupported format falls back to it."""
+    """Achieved FLOP/s for the variant's arithmetic: w4a16 multiplies in bf16; unsupported formats fall back to it."""
     rates = {"bf16": gpu.bf16_tflops, "fp8": gpu.fp8_tflops, "int8": gpu.int8_tops, "w4a16": gpu.bf16_tflops}
     rate = rates[variant.dtype] or gpu.bf16_tflops
     return rate * 1e12 * gpu.compute_efficiency

@@ -221,7 +221,6 @@ def begin_step(fleet: Fleet, engine: int) -> None:
 def finish_sequence(fleet: Fleet, engine: int, slot: int, held_tokens: int) -> None:
     """The last token is out: give memory back, write the results, teach the router."""
     host = fleet.engines[engine]
-    sequence = fleet.sequences[slot]
     release(fleet, engine, slot, held_tokens)
     remove_running(fleet, engine, slot)
     record_finish(fleet, engine, slot, host.clock)

@@ -6,12 +6,15 @@ Lists are intrusive and doubly linked through `next`/`previous`; −1 (`NIL`) en
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.engine.profile import ProfileTables
+
+if TYPE_CHECKING:
+    from gridctl.kernels import Records
 
 NIL = -1
 NEVER = np.int64(1) << 62
@@ -136,24 +139,24 @@ class Fleet(NamedTuple):
     """Every engine of the grid and everything in them. Shapes: engines `(e,)`; finishing `(e, widest batch)`;
     phases `(e, largest block)`; idle `(e, instances)`; sequences and nodes are pools with a stack of free slots."""
 
-    engines: np.recarray  # type: ignore[type-arg]
-    sequences: np.recarray  # type: ignore[type-arg]
+    engines: Records
+    sequences: Records
     free_sequences: NDArray[np.int64]  # [0] holds the count, then the slots
     finishing: NDArray[np.int64]
     phases: NDArray[np.int64]
     idle_since: NDArray[np.int64]
-    nodes: np.recarray  # type: ignore[type-arg]
+    nodes: Records
     free_nodes: NDArray[np.int64]
     table: NDArray[np.int64]  # open addressing: a key or NIL, and the node
     block_ids: NDArray[np.int64]  # dense ids of the trace's prefix nodes
     holders: NDArray[np.int64]  # per id, how many engines cache it
     node_tokens: int
     profiles: ProfileTables
-    results: np.recarray  # type: ignore[type-arg]
-    learned: np.recarray  # type: ignore[type-arg]
+    results: Records
+    learned: Records
 
 
-def records(count: int, dtype: np.dtype[np.void]) -> np.recarray:  # type: ignore[type-arg]
+def records(count: int, dtype: np.dtype[np.void]) -> Records:
     """A zeroed record array with attribute access in both modes."""
     return np.zeros(count, dtype).view(np.recarray)
 

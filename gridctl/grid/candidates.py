@@ -163,7 +163,11 @@ class _Standing:
         floor = spec.quality_floor
         self._engines = engines
         self._rule = spec.jurisdiction
-        self._has_model = np.array([engine.model in models for engine in engines], np.bool_)
+        # A public API sees traffic only of workloads that ask for it: nothing leaves the grid silently.
+        may_leave = spec.when_infeasible == "fallback"
+        self._has_model = np.array(
+            [engine.model in models and (may_leave or engine.spec.kind != API) for engine in engines], np.bool_
+        )
         self._is_good = np.array(
             [floor == 0 or (engine.quality is not None and engine.quality >= floor) for engine in engines], np.bool_
         )

@@ -34,7 +34,9 @@ def centralize(resources: Sequence[Resource]) -> list[Resource]:
         if isinstance(resource, Cluster):
             moved.append(_moved(resource, view.sites, cores, prices))
         elif isinstance(resource, Site) and resource.spec.serverless is not None:
-            moved.append(msgspec.structs.replace(resource, spec=msgspec.structs.replace(resource.spec, serverless=None)))
+            moved.append(
+                msgspec.structs.replace(resource, spec=msgspec.structs.replace(resource.spec, serverless=None))
+            )
         else:
             moved.append(resource)
     return moved

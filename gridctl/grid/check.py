@@ -187,7 +187,10 @@ def _workload_errors(grid: GridView) -> Iterator[InputError]:
             (f"no deployment of {', '.join(spec.models)}", "add it to a cluster's deployments")
             if not able
             else (
-                (f"no deployed variant reaches quality {spec.quality_floor:g}", "lower quality_floor or deploy a better variant")
+                (
+                    f"no deployed variant reaches quality {spec.quality_floor:g}",
+                    "lower quality_floor or deploy a better variant",
+                )
                 if not good
                 else (f"no deployment inside {', '.join(rule.allow)}", "deploy there or widen jurisdiction.allow")
             )

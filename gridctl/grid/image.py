@@ -26,7 +26,8 @@ from gridctl.units import BYTES_PER_GB, PS_PER_MS, PS_PER_S, TOKENS_PER_MTOK
 
 CPU_CHUNK_TOKENS = 512
 IDLE_POWER_SHARE = 0.15
-"""Idle power of a GPU as a share of its limit when a cluster does not say: an assumption, typical of data-centre cards."""
+"""Idle power of a GPU as a share of its limit when a cluster does not say: an assumption, typical of
+data-centre cards."""
 
 PS_PER_HOUR = 3600 * PS_PER_S
 
@@ -100,8 +101,10 @@ def build_image(resources: Iterable[Resource], *, price_book: str = "default") -
     for name in sorted(view.sites):
         site = view.sites[name]
         if site.spec.serverless is not None:
-            for reference in site.spec.serverless.variants:
-                engines.append(_function(view, prices, profiles, site, reference, next(number)))
+            engines.extend(
+                _function(view, prices, profiles, site, reference, next(number))
+                for reference in site.spec.serverless.variants
+            )
     if not any(engine.spec.kind != UNUSED for engine in engines):
         raise InputError(
             "the grid has no engine: no cluster deploys a model and no site runs functions",
@@ -125,7 +128,11 @@ def _prices(view: GridView, name: str) -> tuple[PriceBookSpec, tuple[str, ...]]:
 
 
 def _profile(
-    profiles: dict[tuple[object, ...], StepProfile], model: Model, variant: Variant, gpu: GpuSpec, deployment: Deployment
+    profiles: dict[tuple[object, ...], StepProfile],
+    model: Model,
+    variant: Variant,
+    gpu: GpuSpec,
+    deployment: Deployment,
 ) -> StepProfile:
     """One profile per distinct engine, so that equal engines share a table."""
     key = (model.name, variant.name, gpu, deployment.tensor_parallel, deployment.engine)

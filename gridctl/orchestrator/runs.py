@@ -13,7 +13,7 @@ from gridctl.orchestrator.context import GridHome, current_grid
 
 
 def load_run(name: str, home: GridHome | None = None) -> Run:
-    """The run of that name, its columns memory-mapped. Raises NotFoundError, StoreError (damaged or of a newer kind)."""
+    """The run of that name, its columns memory-mapped. Raises NotFoundError, and StoreError when damaged or newer."""
     document, columns = (home or current_grid()).open_runs().load(name)
     wanted = [field.name for field in dataclasses.fields(RunRows)]
     missing = [column for column in wanted if column not in columns]

@@ -100,8 +100,6 @@ def chosen_rows(run: Run, workload: str | None, outcome: str | None, *, slowest:
 
 def rows(run: Run, numbers: NDArray[np.int64]) -> Iterator[tuple[object, ...]]:
     """One tuple per request in the order of FIELDS; times the request never reached are None."""
-    import numpy as np
-
     from gridctl.accounts.clock import client_clock
     from gridctl.accounts.rows import COMPLETED, OUTCOMES, REASONS
     from gridctl.accounts.usd import request_usd
@@ -113,7 +111,8 @@ def rows(run: Run, numbers: NDArray[np.int64]) -> Iterator[tuple[object, ...]]:
     served = (part.rows.outcome == COMPLETED).tolist()
 
     def milliseconds(values: NDArray[np.int64]) -> list[float]:
-        return (values / NS_PER_MS).tolist()
+        in_ms: list[float] = (values / NS_PER_MS).tolist()
+        return in_ms
 
     lists = (
         numbers.tolist(),

@@ -28,7 +28,8 @@ from gridctl.engine.clock import observe
 from gridctl.engine.fleet import dispatch
 from gridctl.engine.forecast import forecast_batching, forecast_serverless
 from gridctl.engine.state import API, GPU, SERVERLESS, Fleet
-from gridctl.kernels import compiled, fused
+from gridctl.kernels import Records, compiled, fused
+from gridctl.routing.price import least_usd, price_candidate
 from gridctl.routing.route import REFUSED, route
 from gridctl.routing.rows import BATCHING, FUNCTION, GRID, PUBLIC_API
 from gridctl.units import PS_PER_US
@@ -131,6 +132,7 @@ def _forecast(
             cached,
             output,
         )
+        row.load = in_flight / host.max_num_seqs
         row.usd_gpu = added * scene.gpu_usd_per_ps[engine]
         row.usd_cash = output * scene.usd_per_output_token[engine]
     elif host.kind == SERVERLESS:
@@ -145,10 +147,12 @@ def _forecast(
             prompt,
             output,
         )
+        row.load = 0.0
         row.usd_gpu = 0.0
         row.usd_cash = added * scene.cash_usd_per_ps[engine] + output * scene.usd_per_output_token[engine]
     else:
         ttft, tpot = float(host.api_ttft), float(host.api_tpot)
+        row.load = 0.0
         row.usd_gpu = 0.0
         row.usd_cash = prompt * scene.usd_per_input_token[engine] + output * scene.usd_per_output_token[engine]
     row.ttft_us = ttft * US_PER_PS
@@ -157,21 +161,27 @@ def _forecast(
 
 @fused
 def _fill_rows(
-    rows: np.recarray,  # type: ignore[type-arg]
+    rows: Records,
     fleet: Fleet,
     scene: Scene,
     requests: Requests,
     index: int,
-    output: int,
-    needs_forecast: bool,
+    request: np.record,
+    policy: np.record,
 ) -> tuple[int, int]:
-    """A row per candidate; returns how many fit the request's context and how many of those have a full queue."""
+    """A row per candidate; returns how many fit the request's context and how many of those have a full queue.
+
+    Under `grid` a row is priced as soon as it is filled. Once some candidate meets the objectives, those so far away
+    that distance alone makes them dearer are left unavailable without a look: the decision is the same, and its cost
+    follows how far load makes requests spill, not how many candidates there are."""
     now, prompt = requests.arrival[index], requests.prompt_tokens[index]
     start = scene.offset[requests.list_index[index]]
     stop = scene.offset[requests.list_index[index] + 1]
     first, blocks = requests.blocks_first[index], requests.blocks_full[index]
     known = known_nodes(fleet, first, blocks, prompt) if blocks > 0 else 0
     fitting, full, matched = 0, 0, 0
+    is_grid = policy.algorithm == GRID
+    cheapest, horizon = np.inf, np.inf
     for place in range(start, stop):
         engine = scene.candidate[place]
         host = fleet.engines[engine]
@@ -183,9 +193,14 @@ def _fill_rows(
         row.rtt_us = scene.rtt_us[place] + scene.access_us[requests.workload[index]]
         row.cached_tokens = 0
         row.is_available = 0
+        row.is_priced = 0
         if prompt + requests.output_tokens[index] > host.max_context:
             continue
         fitting += 1
+        if row.rtt_us < horizon and least_usd(row.rtt_us, request, policy) > cheapest:
+            horizon = row.rtt_us
+        if row.rtt_us >= horizon:
+            continue
         if host.kind != API:
             observe(fleet, engine, now, scene.period)
         load = _fill_load(row, fleet, engine, scene, now)
@@ -196,8 +211,11 @@ def _fill_rows(
         if known > 0:
             matched = matching_nodes(fleet, engine, first, known, matched)
             row.cached_tokens = matched * fleet.node_tokens
-        if needs_forecast:
-            _forecast(row, fleet, engine, scene, load, prompt, output)
+        if is_grid:
+            _forecast(row, fleet, engine, scene, load, prompt, request.output_tokens)
+            price_candidate(row, request, policy)
+            if row.worst_ratio <= 1.0 and (row.kind != FUNCTION or policy.allow_serverless == 1):
+                cheapest = min(cheapest, row.usd)
     return fitting, full
 
 
@@ -220,9 +238,9 @@ def replay_chunk(
     requests: Requests,
     offset: int,
     outcomes: Outcomes,
-    rows: np.recarray,  # type: ignore[type-arg]
-    templates: np.recarray,  # type: ignore[type-arg]
-    policies: np.recarray,  # type: ignore[type-arg]
+    rows: Records,
+    templates: Records,
+    policies: Records,
 ) -> None:
     """Route and dispatch a chunk whose first request is number `offset` of the run.
 
@@ -243,9 +261,7 @@ def replay_chunk(
         request.draw = requests.draw[index]
         request.session = requests.session[index]
         scene.turns[which] += 1
-        fitting, full = _fill_rows(
-            rows, fleet, scene, requests, index, request.output_tokens, policy.algorithm == GRID
-        )
+        fitting, full = _fill_rows(rows, fleet, scene, requests, index, request, policy)
         choice = route(rows, count, request, policy)
         if choice < 0:
             outcomes.outcome[number], outcomes.reason[number] = _refusal(choice, fitting, full)

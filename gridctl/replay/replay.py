@@ -163,9 +163,7 @@ def _candidate_lists(
     return find_candidates(image, places, origins, described, policy.candidates), classes.astype(np.int64)
 
 
-def _scene(
-    image: GridImage, lists: CandidateLists, workloads: Sequence[WorkloadSpec], policy: PolicySpec
-) -> Scene:
+def _scene(image: GridImage, lists: CandidateLists, workloads: Sequence[WorkloadSpec], policy: PolicySpec) -> Scene:
     engines = image.engines
     return Scene(
         offset=lists.offset,

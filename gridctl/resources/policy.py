@@ -47,12 +47,12 @@ class PolicySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     algorithm: Algorithm = "grid"
     telemetry: Telemetry = Telemetry()
-    candidates: Annotated[int, Meta(ge=1, le=256)] = 32
+    candidates: Annotated[int, Meta(ge=1, le=256)] = 64
     gpu_weight: Weight = 1.0
     cash_weight: Weight = 1.0
     miss_weight: Weight = 1.0
-    prediction_shape: Annotated[int, Meta(ge=1, le=64)] = 8
-    reject_ratio: Annotated[float, Meta(ge=1, le=1000)] = 1.5
+    prediction_shape: Annotated[int, Meta(ge=1, le=64)] = 4
+    reject_ratio: Annotated[float, Meta(ge=1, le=1000)] = 1.2
     allow_serverless: bool = True
     allow_fallback: bool = True
     allow_reject: bool = True

@@ -1,5 +1,8 @@
 """The cost of one candidate in dollars: cash, the GPU time taken from others, and the expected price of a miss.
 
+Owned GPUs are paid for whether they work or not, so on an idle engine GPU time costs nothing; as its batch fills up,
+time given to one request is taken from another. GPU time therefore counts at its price times the engine's load.
+
 Predicted latency is taken to be right up to a log-logistic error of shape k, so the probability that an objective
 with limit L is missed when p is predicted is r^k / (1 + r^k) with r = p / L; objectives are taken to be independent.
 Powers are products, so that the same bits come out on every machine.
@@ -51,8 +54,22 @@ def price_candidate(row: np.record, request: np.record, policy: np.record) -> No
             met *= 1.0 - miss_probability(ratio, policy.prediction_shape)
     row.worst_ratio = worst
     row.miss_probability = 1.0 - met
-    row.usd = policy.gpu_weight * row.usd_gpu + policy.cash_weight * row.usd_cash
+    row.usd = policy.gpu_weight * row.load * row.usd_gpu + policy.cash_weight * row.usd_cash
     row.usd += policy.miss_weight * request.miss_usd * row.miss_probability
+    row.is_priced = 1
+
+
+@inner
+def least_usd(rtt_us: float, request: np.record, policy: np.record) -> float:
+    """What a candidate at this round trip costs at the very least, however idle: nothing but its distance."""
+    met = 1.0
+    if request.network_us != NO_OBJECTIVE:
+        met *= 1.0 - miss_probability(rtt_us / request.network_us, policy.prediction_shape)
+    if request.ttft_us != NO_OBJECTIVE:
+        met *= 1.0 - miss_probability((rtt_us + request.overhead_us) / request.ttft_us, policy.prediction_shape)
+    if request.e2e_us != NO_OBJECTIVE:
+        met *= 1.0 - miss_probability((rtt_us + request.overhead_us) / request.e2e_us, policy.prediction_shape)
+    return policy.miss_weight * request.miss_usd * (1.0 - met)
 
 
 @inner

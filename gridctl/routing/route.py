@@ -7,9 +7,11 @@ Ties are broken by cost or load first, then round-trip time, then a value drawn 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from gridctl.kernels import compiled, fused, inner
+from gridctl.kernels import Records, compiled, fused, inner
 from gridctl.routing.price import is_hopeless, price_candidate
 from gridctl.routing.rows import (
     BATCHING,
@@ -47,7 +49,7 @@ def _is_eligible(row: np.record, needs_core: bool) -> bool:
 
 
 @inner
-def _eligible_count(rows: np.recarray, count: int, needs_core: bool) -> int:  # type: ignore[type-arg]
+def _eligible_count(rows: Records, count: int, needs_core: bool) -> int:
     eligible = 0
     for index in range(count):
         if _is_eligible(rows[index], needs_core):
@@ -56,7 +58,7 @@ def _eligible_count(rows: np.recarray, count: int, needs_core: bool) -> int:  # 
 
 
 @inner
-def _nth_eligible(rows: np.recarray, count: int, nth: int, needs_core: bool) -> int:  # type: ignore[type-arg]
+def _nth_eligible(rows: Records, count: int, nth: int, needs_core: bool) -> int:
     seen = 0
     for index in range(count):
         if _is_eligible(rows[index], needs_core):
@@ -67,7 +69,7 @@ def _nth_eligible(rows: np.recarray, count: int, nth: int, needs_core: bool) -> 
 
 
 @fused
-def _nearest(rows: np.recarray, count: int, draw: int) -> int:  # type: ignore[type-arg]
+def _nearest(rows: Records, count: int, draw: int) -> int:
     """The smallest round trip; among engines of one site the least loaded."""
     best = NOBODY
     for index in range(count):
@@ -87,7 +89,7 @@ def _nearest(rows: np.recarray, count: int, draw: int) -> int:  # type: ignore[t
 
 
 @inner
-def _least_loaded(rows: np.recarray, count: int, draw: int, needs_core: bool) -> int:  # type: ignore[type-arg]
+def _least_loaded(rows: Records, count: int, draw: int, needs_core: bool) -> int:
     """The fewest requests in flight, then the nearest."""
     best = NOBODY
     for index in range(count):
@@ -105,7 +107,7 @@ def _least_loaded(rows: np.recarray, count: int, draw: int, needs_core: bool) ->
 
 
 @fused
-def _power_of_two(rows: np.recarray, count: int, draw: int) -> int:  # type: ignore[type-arg]
+def _power_of_two(rows: Records, count: int, draw: int) -> int:
     """The less loaded of two drawn at random (Mitzenmacher 2001)."""
     eligible = _eligible_count(rows, count, False)
     if eligible == 0:
@@ -120,7 +122,7 @@ def _power_of_two(rows: np.recarray, count: int, draw: int) -> int:  # type: ign
 
 
 @fused
-def _prefix_affinity(rows: np.recarray, count: int, draw: int, policy: np.record) -> int:  # type: ignore[type-arg]
+def _prefix_affinity(rows: Records, count: int, draw: int, policy: np.record) -> int:
     """The longest cached prefix when it covers enough of the prompt and load is balanced; else the least loaded.
     The rule, with its two thresholds, is the one SGLang's gateway documents as cache-aware routing."""
     low, high, best = np.int64(1 << 60), np.int64(-1), NOBODY
@@ -143,9 +145,10 @@ def _prefix_affinity(rows: np.recarray, count: int, draw: int, policy: np.record
 
 
 @fused
-def _session_sticky(rows: np.recarray, count: int, session: int) -> int:  # type: ignore[type-arg]
+def _session_sticky(rows: Records, count: int, session: int) -> int:
     """Rendezvous hashing of the session over the engines (Thaler, Ravishankar 1998)."""
-    best, highest = NOBODY, np.int64(-1)
+    best = NOBODY
+    highest: Any = np.int64(-1)
     for index in range(count):
         if _is_eligible(rows[index], False):
             weight = _scatter(rows[index].engine, session)
@@ -155,7 +158,7 @@ def _session_sticky(rows: np.recarray, count: int, session: int) -> int:  # type
 
 
 @fused
-def _grid(rows: np.recarray, count: int, request: np.record, policy: np.record) -> int:  # type: ignore[type-arg]
+def _grid(rows: Records, count: int, request: np.record, policy: np.record) -> int:
     """The cheapest in dollars that meets the objectives; when none does, as the workload says: the public API, an
     early refusal, or the candidate that is least late."""
     best, least_late, public = NOBODY, NOBODY, NOBODY
@@ -165,7 +168,8 @@ def _grid(rows: np.recarray, count: int, request: np.record, policy: np.record) 
             continue
         if row.kind == PUBLIC_API and policy.allow_fallback == 0:
             continue
-        price_candidate(row, request, policy)
+        if row.is_priced == 0:
+            price_candidate(row, request, policy)
         if row.kind == PUBLIC_API:
             public = index
         if best == NOBODY or _is_cheaper(row, rows[best], request.draw):
@@ -193,7 +197,7 @@ def _is_cheaper(row: np.record, best: np.record, draw: int) -> bool:
 
 
 @compiled
-def route(rows: np.recarray, count: int, request: np.record, policy: np.record) -> int:  # type: ignore[type-arg]
+def route(rows: Records, count: int, request: np.record, policy: np.record) -> int:
     """The index of the chosen candidate among the first `count` rows, NOBODY or REFUSED. O(count)."""
     algorithm, draw = policy.algorithm, request.draw
     choice = NOBODY

@@ -1,16 +1,22 @@
 """The three records `route` reads: a candidate, a request, a policy. Replay and gateway fill the same ones.
 
-Times are microseconds as float64, money is dollars. `client_*`, `worst_ratio`, `miss_probability` and `usd` are
+Times are microseconds as float64, money is dollars; `load` is the share of an engine's batch slots in use.
+`is_priced`, `client_*`, `worst_ratio`, `miss_probability` and `usd` are
 written by the router for the record: they are what an explanation prints.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gridctl.resources import PolicySpec, WorkloadSpec
 from gridctl.resources.policy import ALGORITHMS
 from gridctl.units import NS_PER_MS, NS_PER_US
+
+if TYPE_CHECKING:
+    from gridctl.kernels import Records
 
 US_PER_MS = NS_PER_MS / NS_PER_US
 
@@ -27,12 +33,14 @@ CANDIDATE = np.dtype(
         ("kind", np.int64),
         ("is_core", np.int64),
         ("is_available", np.int64),
+        ("is_priced", np.int64),
         ("in_flight", np.int64),
         ("prompt_tokens", np.int64),
         ("cached_tokens", np.int64),
         ("rtt_us", np.float64),
         ("ttft_us", np.float64),
         ("tpot_us", np.float64),
+        ("load", np.float64),
         ("usd_gpu", np.float64),
         ("usd_cash", np.float64),
         ("client_ttft_us", np.float64),
@@ -79,7 +87,7 @@ POLICY = np.dtype(
 NO_OBJECTIVE = 0.0
 
 
-def policy_record(spec: PolicySpec) -> np.recarray:  # type: ignore[type-arg]
+def policy_record(spec: PolicySpec) -> Records:
     """A one-row array holding the policy."""
     rows = np.zeros(1, POLICY).view(np.recarray)
     rows.algorithm[0] = ALGORITHMS.index(spec.algorithm)
@@ -89,7 +97,7 @@ def policy_record(spec: PolicySpec) -> np.recarray:  # type: ignore[type-arg]
     return rows
 
 
-def request_records(workloads: list[WorkloadSpec]) -> np.recarray:  # type: ignore[type-arg]
+def request_records(workloads: list[WorkloadSpec]) -> Records:
     """One request template per workload: its objectives (0 = none), overhead and what a miss costs."""
     rows = np.zeros(max(1, len(workloads)), REQUEST).view(np.recarray)
     for row, spec in zip(rows, workloads, strict=False):
