@@ -18,6 +18,7 @@ from gridctl.kernels import compiled, fused, inner
 
 KEY_BITS = 40
 """Bits of a node's key that hold the block id; the rest holds the engine."""
+GROUP_BITS = 4
 BLOCK_MASK = (1 << KEY_BITS) - 1
 KEY, NODE_INDEX = range(2)
 """Columns of the table. The key stands beside the node, so a probe touches one cache line."""
@@ -31,9 +32,11 @@ def blocks_for(tokens: int, block_size: int) -> int:
 
 @fused
 def _home(key: int, mask: int) -> int:
-    """Where `key` belongs in the table: 20-bit pieces times odd 32-bit constants, so nothing overflows 63 bits."""
-    mixed = (key & 0xFFFFF) * 0x9E3779B1 ^ ((key >> 20) & 0xFFFFF) * 0x85EBCA6B ^ (key >> 40) * 0xC2B2AE35
-    return (mixed ^ (mixed >> 21)) & mask
+    """Where `key` belongs in the table. Neighbouring ids, mostly of one prompt, are neighbours there too, sixteen to
+    a group; groups are scattered by 20-bit pieces times odd 32-bit constants, so nothing overflows 63 bits."""
+    group = key >> GROUP_BITS
+    mixed = (group & 0xFFFFF) * 0x9E3779B1 ^ ((group >> 20) & 0xFFFFF) * 0x85EBCA6B ^ (group >> 40) * 0xC2B2AE35
+    return (((mixed ^ (mixed >> 21)) << GROUP_BITS) | (key & ((1 << GROUP_BITS) - 1))) & mask
 
 
 @compiled

@@ -181,7 +181,7 @@ def _fill_rows(
     known = known_nodes(fleet, first, blocks, prompt) if blocks > 0 else 0
     fitting, full, matched = 0, 0, 0
     is_grid = policy.algorithm == GRID
-    cheapest, horizon = np.inf, np.inf
+    cheapest, horizon, looked_at = np.inf, np.inf, -1.0
     for place in range(start, stop):
         engine = scene.candidate[place]
         host = fleet.engines[engine]
@@ -197,8 +197,10 @@ def _fill_rows(
         if prompt + requests.output_tokens[index] > host.max_context:
             continue
         fitting += 1
-        if row.rtt_us < horizon and least_usd(row.rtt_us, request, policy) > cheapest:
-            horizon = row.rtt_us
+        if row.rtt_us > looked_at and row.rtt_us < horizon:
+            looked_at = row.rtt_us
+            if least_usd(row.rtt_us, request, policy) > cheapest:
+                horizon = row.rtt_us
         if row.rtt_us >= horizon:
             continue
         if host.kind != API:
