@@ -25,7 +25,7 @@ def command(
     from gridctl.orchestrator.context import current_grid
 
     home = current_grid()
-    declared = [one.resource for one in service.read_files(file, sys.stdin.buffer)]
+    declared = service.read_files(file, sys.stdin.buffer)
     cause = "apply -f " + " -f ".join(file) if reason is None else f"apply: {reason}"
     with home.open_registry() as registry:
         applied = service.apply(registry, declared, cause=cause, dry_run=dry_run)

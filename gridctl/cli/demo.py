@@ -84,7 +84,7 @@ def _apply(target: Path, shown: str) -> None:
     from gridctl.orchestrator.context import current_grid
 
     _say(f"gridctl apply -f {shown}/")
-    declared = [one.resource for one in service.read_files([str(target)])]
+    declared = service.read_files([str(target)])
     with current_grid().open_registry() as registry:
         applied = service.apply(registry, declared, cause="demo")
     note(f"{len(applied.planned)} resources created")

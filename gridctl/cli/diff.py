@@ -42,7 +42,7 @@ def command(
     from gridctl.orchestrator.context import current_grid
 
     home = current_grid()
-    declared = [one.resource for one in service.read_files(file, sys.stdin.buffer)]
+    declared = service.read_files(file, sys.stdin.buffer)
     with home.open_registry() as registry:
         applied = service.apply(registry, declared, cause="diff", dry_run=True)
     planned = [step for step in applied.planned if step.action != "unchanged"]

@@ -40,6 +40,7 @@ def command(
       gridctl init mygrid --example metro
       gridctl init planet --example world --sites 4400 --seed 7
     """
+    from gridctl.orchestrator.context import current_grid
     from gridctl.orchestrator.founding import Blueprint, found_grid
 
     blueprint = Blueprint(example=example, sites=sites, seed=seed, sites_file=sites_file)
@@ -47,9 +48,18 @@ def command(
     write(f"{founded.home.folder}\n")
     if founded.moved_aside is not None:
         note(f"the folder that was there is now {founded.moved_aside}")
-    note(f"grid {founded.name} is the current context; next:")
+    if founded.context_before is not None:
+        note(f"context {founded.name} stood for {founded.context_before}; that grid: gridctl --store FOLDER …")
+    chosen = current_grid()
+    folder = f"{name.rstrip('/')}/"
+    if chosen.folder == founded.home.folder:
+        note(f"grid {founded.name} is the current context; next:")
+    else:
+        note(f"commands here still work on another grid ({chosen.origin}); next:")
+        note(f"  cd {folder}")
+        folder = "."
     if example is not None:
-        note(f"  gridctl apply -f {name}/")
+        note(f"  gridctl apply -f {folder}")
         note("  gridctl site list")
     else:
         note("  gridctl site register NAME --lat LAT --lon LON --country CC --tier edge")

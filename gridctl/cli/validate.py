@@ -33,13 +33,13 @@ def command(
       gridctl validate -f mygrid/
       gridctl validate -f sites.yaml --part
     """
-    from gridctl.orchestrator.resources import check_whole, read_files
+    from gridctl.orchestrator.resources import check_declared, read_files
 
-    declared = [one.resource for one in read_files(file, sys.stdin.buffer)]
+    declared = read_files(file, sys.stdin.buffer)
     if any(Path(path).is_dir() for path in file) if whole is None else whole:
-        check_whole(declared)
+        check_declared(declared)
     rows: list[Item] = [
-        {"kind": kind, "resources": count} for kind, count in Counter(one.kind for one in declared).items()
+        {"kind": kind, "resources": count} for kind, count in Counter(one.resource.kind for one in declared).items()
     ]
     emit(rows, _COLUMNS, output, kind="ValidationList", name_key="kind")
     note(f"{len(declared)} resources are valid")

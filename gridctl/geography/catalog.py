@@ -118,9 +118,9 @@ def price_book() -> PriceBook:
     """The book `default`.
 
     Egress: Akamai Cloud's list price in most regions; `SITE_EGRESS_USD_PER_GB` holds the dearer regions. Electricity:
-    the mean wholesale price of 17 markets in 2024 was a median 0.076 $/kWh; half as much again stands for the network.
-    Fallback: the largest model behind an API at 2 and 6 $/M tokens (Mistral Large's list price), in no stated
-    jurisdiction.
+    zero, because a rented GPU-hour already holds the power it draws and a second price would bill it twice; who owns
+    the machines sets their own $/kWh, and a GPU-hour without power. Fallback: the largest model behind an API at 2 and
+    6 $/M tokens (Mistral Large's list price), in no stated jurisdiction.
     """
     return PriceBook(
         metadata=Metadata(name="default"),
@@ -128,7 +128,7 @@ def price_book() -> PriceBook:
             gpu_hour_usd=dict(GPU_HOUR_USD),
             serverless_usd_per_ms=0.00000027,
             egress_usd_per_gb=0.005,
-            usd_per_kwh=0.114,
+            usd_per_kwh=0.0,
             fallback=ApiFallback(
                 model=LLAMA_70B,
                 usd_per_mtok_input=2.0,

@@ -1,9 +1,9 @@
 """The centralised alternative: the same GPUs and deployments, all standing in core sites.
 
 Every cluster moves to the nearest core site of its own jurisdiction, else to the nearest core site, so that the
-alternative keeps serving jurisdiction-bound workloads; it pays core prices (the book's, or the site's cluster price
-for the same GPU) and there are no functions at the edge. This is the strongest centralised grid the same hardware
-makes, not the weakest.
+alternative keeps serving jurisdiction-bound workloads; it pays core prices (the core's cluster price for the same GPU,
+else the book's, else its own) and there are no functions at the edge. This is the strongest centralised grid the same
+hardware makes, not the weakest.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from gridctl.geography.place import distance_km, place_of
+from gridctl.grid.image import FALLBACK_PRICES
 from gridctl.grid.view import GridView, jurisdiction_at
 from gridctl.resources import Cluster, Resource, Site
 
@@ -32,7 +33,7 @@ def centralize(resources: Sequence[Resource]) -> list[Resource]:
     moved: list[Resource] = []
     for resource in resources:
         if isinstance(resource, Cluster):
-            moved.append(_moved(resource, view.sites, cores, prices))
+            moved.append(_moved(resource, view, cores, prices))
         elif isinstance(resource, Site) and resource.spec.serverless is not None:
             moved.append(
                 msgspec.structs.replace(resource, spec=msgspec.structs.replace(resource.spec, serverless=None))
@@ -42,15 +43,20 @@ def centralize(resources: Sequence[Resource]) -> list[Resource]:
     return moved
 
 
-def _moved(
-    cluster: Cluster, sites: dict[str, Site], cores: list[Site], prices: dict[tuple[str, str], float | None]
-) -> Cluster:
-    home = sites[cluster.spec.site]
+def _moved(cluster: Cluster, view: GridView, cores: list[Site], prices: dict[tuple[str, str], float | None]) -> Cluster:
+    home = view.sites[cluster.spec.site]
     if home.spec.tier == "core":
         return cluster
     lawful = [core for core in cores if jurisdiction_at(core) == jurisdiction_at(home)] or cores
     target = min(lawful, key=lambda core: (distance_km(place_of(home), place_of(core)), core.name))
-    spec = msgspec.structs.replace(
-        cluster.spec, site=target.name, usd_per_gpu_hour=prices.get((target.name, cluster.spec.gpu))
-    )
+    price = prices.get((target.name, cluster.spec.gpu))
+    if price is None and not _is_in_books(cluster.spec.gpu, view):
+        price = cluster.spec.usd_per_gpu_hour
+    spec = msgspec.structs.replace(cluster.spec, site=target.name, usd_per_gpu_hour=price)
     return msgspec.structs.replace(cluster, spec=spec)
+
+
+def _is_in_books(gpu: str, view: GridView) -> bool:
+    """Whether an hour of the GPU has a price whichever book is used."""
+    books = [book.spec.gpu_hour_usd for book in view.prices.values()]
+    return gpu in FALLBACK_PRICES or (bool(books) and all(gpu in book for book in books))

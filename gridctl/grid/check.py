@@ -1,7 +1,8 @@
 """Whether a set of resources makes one consistent grid. Plain Python, no arrays: `apply` and `validate` ask it.
 
-Checked together, reported together: every reference resolves, GPUs are enough for the deployments, every deployed
-variant fits its GPUs with room for KV cache, and every workload can be served somewhere once there are clusters.
+Checked together, reported together: every reference resolves, countries exist, nothing is declared twice, GPUs are
+enough for the deployments, every deployed variant fits its GPUs with room for KV cache, and every workload can be
+served somewhere once there are clusters.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from gridctl.engine.memory import plan_memory
 from gridctl.errors import InputError, did_you_mean, raise_all
+from gridctl.geography.regions import is_country
 from gridctl.grid.view import GridView, jurisdiction_at
+from gridctl.network.overrides import Overrides
 from gridctl.resources import Deployment, GpuSpec, Model, PolicySpec, Resource, Serverless, key_of
 from gridctl.units import GIB
 
@@ -22,6 +25,8 @@ def check_grid(resources: Sequence[Resource]) -> None:
     """Raise InputError for every inconsistency of the grid that `resources` make; the others ride as `related`."""
     grid = GridView(resources)
     errors = [
+        *_site_errors(grid),
+        *_model_errors(grid),
         *_cluster_errors(grid),
         *_serverless_errors(grid),
         *_link_errors(grid),
@@ -38,6 +43,27 @@ def _unknown(what: str, name: str, known: Iterable[str], where: str, command: st
     close = did_you_mean(name, known)
     fix = f"did you mean {close}?" if close else command
     return InputError(f"{what} {name} does not exist", where=where, fix=fix)
+
+
+def _site_errors(grid: GridView) -> Iterator[InputError]:
+    for site in grid.sites.values():
+        if not is_country(site.spec.country):
+            yield InputError(
+                f"no country has the code {site.spec.country}",
+                where=f"{key_of(site)}, spec.country",
+                fix="use an ISO 3166-1 alpha-2 code, for example FR",
+            )
+
+
+def _model_errors(grid: GridView) -> Iterator[InputError]:
+    for model in grid.models.values():
+        names = [variant.name for variant in model.spec.variants]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield InputError(
+                f"variant {name} is declared {names.count(name)} times",
+                where=f"{key_of(model)}, spec.variants",
+                fix="give every variant a name of its own",
+            )
 
 
 def _cluster_errors(grid: GridView) -> Iterator[InputError]:
@@ -126,6 +152,10 @@ def _link_errors(grid: GridView) -> Iterator[InputError]:
         for field, name in (("source", link.spec.source), ("target", link.spec.target)):
             if name not in grid.sites:
                 yield _unknown("site", name, grid.sites, f"{key_of(link)}, spec.{field}", "gridctl site list")
+    try:
+        Overrides(grid.links.values())
+    except InputError as error:
+        yield error
 
 
 def _price_errors(grid: GridView) -> Iterator[InputError]:
@@ -134,6 +164,10 @@ def _price_errors(grid: GridView) -> Iterator[InputError]:
         if fallback is not None and fallback.model not in grid.models:
             where = f"{key_of(book)}, spec.fallback.model"
             yield _unknown("model", fallback.model, grid.models, where, "gridctl model list")
+        for gpu in book.spec.gpu_hour_usd:
+            # A mistyped name would silently leave another price in force.
+            if gpu not in grid.gpus:
+                yield _unknown("gpu", gpu, grid.gpus, f"{key_of(book)}, spec.gpu_hour_usd", "gridctl gpu list")
 
 
 def _gate_errors(grid: GridView) -> Iterator[InputError]:

@@ -6,8 +6,9 @@ raised together. The same shapes drive `explain` and the JSON Schemas.
 """
 
 from gridctl.manifest.explanation import explain
+from gridctl.manifest.locating import located
 from gridctl.manifest.reader import Declared, parse_manifest, read_manifests
 from gridctl.manifest.schemas import schema
 from gridctl.manifest.writer import dump
 
-__all__ = ["Declared", "dump", "explain", "parse_manifest", "read_manifests", "schema"]
+__all__ = ["Declared", "dump", "explain", "located", "parse_manifest", "read_manifests", "schema"]

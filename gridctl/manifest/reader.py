@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,6 +36,12 @@ class Declared:
 
     resource: Resource
     where: str
+    name: str
+    item: Item = field(compare=False, repr=False)
+
+    def at(self, path: FieldPath) -> str:
+        """`file:line:col` of a field, or of what is nearest around it. O(file): for the failure path."""
+        return self.item.where(self.name, path)
 
 
 def read_manifests(paths: Sequence[str | Path], *, stdin: BinaryIO | None = None) -> list[Declared]:
@@ -84,7 +90,7 @@ def _parse(data: bytes, name: str) -> tuple[list[Declared], list[InputError]]:
             _check_not_trace(item, name)
             resource = _resource(item, name, problems)
             if resource is not None:
-                declared.append(Declared(resource, f"{name}:{item.line}"))
+                declared.append(Declared(resource, f"{name}:{item.line}", name, item))
             check_count(problems, name)
         if count == 0 and not problems:
             raise InputError(

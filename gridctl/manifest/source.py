@@ -1,7 +1,8 @@
 """Source: where manifest bytes come from: files, folders, standard input, a URL. Decides nothing about their content.
 
 A folder stands for the manifests under it, in sorted order: hidden files, compressed files, gridctl's own settings file
-and request traces are not manifests. Nothing larger than `MAX_BYTES` is ever held.
+and request traces are not manifests, and a grid's folder does not stand for another grid inside it. Nothing larger than
+`MAX_BYTES` is ever held.
 """
 
 from __future__ import annotations
@@ -77,7 +78,11 @@ def _read_folder(folder: Path, problems: list[InputError]) -> Iterator[Source]:
         )
 
     before = len(problems)
+    is_grid = (folder / SETTINGS_FILE).exists()
     for parent, folders, files in os.walk(folder, onerror=unreadable):
+        if is_grid and parent != os.fspath(folder) and SETTINGS_FILE in files:
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(parent) / name for name in files if _is_manifest_name(name)]
     if not found and len(problems) == before:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from gridctl.errors import InputError, StoreError
 from gridctl.orchestrator.config import PROJECT_FILE
-from gridctl.orchestrator.context import STATE_FOLDER, GridHome, add_context, home_of
+from gridctl.orchestrator.context import STATE_FOLDER, GridHome, add_context, contexts, home_of
 from gridctl.orchestrator.examples import GENERATED, example_folder
 
 if TYPE_CHECKING:
@@ -29,11 +29,12 @@ _SKIPPED = shutil.ignore_patterns(STATE_FOLDER, "__pycache__", ".*", "expected*"
 
 @dataclass(frozen=True, slots=True)
 class Founded:
-    """A new grid, and where the folder that was in its way went."""
+    """A new grid, where the folder that was in its way went, and the folder its context stood for until now."""
 
     name: str
     home: GridHome
     moved_aside: Path | None
+    context_before: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +71,31 @@ def found_grid(target: Path, blueprint: Blueprint, *, force: bool = False, remem
         moved = _move_aside(target) if occupied else None
         partial.rename(target)
     except OSError as error:
-        raise StoreError(f"cannot create the grid: {error.strerror}", where=str(error.filename or target)) from error
+        raise _refused(error, target) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    if remember:
-        add_context(target.name, target)
-    return Founded(target.name, home_of(target, f"context {target.name}"), moved)
+    before = _remember(target) if remember else None
+    return Founded(target.name, home_of(target, f"context {target.name}"), moved, before)
+
+
+def _remember(target: Path) -> Path | None:
+    """Make the grid the current context; the other folder that a context of its name stood for."""
+    before = contexts().get(target.name)
+    add_context(target.name, target)
+    return Path(before) if before is not None and Path(before) != target else None
+
+
+def _refused(error: OSError, target: Path) -> StoreError:
+    """What the disk said; nothing of the grid is left behind."""
+    from gridctl.registry.faults import disk_fault
+
+    if isinstance(error, shutil.Error):
+        # a copy of many files that failed: a list of (source, target, text), of which the first will do
+        _, copied, text = error.args[0][0]
+        return StoreError(
+            f"cannot create the grid: {text}", where=str(copied), fix="free some space, or choose another folder"
+        )
+    return disk_fault(error, target)
 
 
 def _check_name(target: Path) -> None:

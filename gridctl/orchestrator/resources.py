@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, TypeVar
 
-from gridctl.errors import ConflictError, InputError, NotFoundError, did_you_mean
+from gridctl.errors import ConflictError, GridctlError, InputError, NotFoundError, did_you_mean, raise_all
 from gridctl.resources import BUILTIN_GPUS, KINDS, Cluster, Gpu, Resource, ResourceKey, Site, key_of, kind_named
 
 if TYPE_CHECKING:
@@ -96,12 +96,16 @@ class Applied(NamedTuple):
     kept: tuple[ResourceKey, ...]
 
 
-def apply(registry: Registry, resources: Sequence[Resource], *, cause: str, dry_run: bool = False) -> Applied:
-    """Create and update resources, all or nothing.
+def apply(registry: Registry, declared: Sequence[Declared], *, cause: str, dry_run: bool = False) -> Applied:
+    """Create and update resources, all or nothing. What is wrong is said at its file, line and column.
 
     A site or cluster that an operator cordoned, drained or took down keeps that state when its manifest declares no
     state but `active`, the default: an unrelated apply must not send traffic to it. `uncordon` does.
     """
+
+    from gridctl.manifest import located
+
+    resources = [one.resource for one in declared]
 
     def change() -> Applied:
         merged, kept, expected = _keeping_states(registry, resources)
@@ -109,7 +113,8 @@ def apply(registry: Registry, resources: Sequence[Resource], *, cause: str, dry_
             return Applied(registry.plan(merged, check=check_whole), kept)
         return Applied(registry.apply(merged, cause=cause, expected=expected, check=check_whole), kept)
 
-    return _retried(change)
+    with located(declared):
+        return _retried(change)
 
 
 def _keeping_states(
@@ -185,6 +190,14 @@ def set_state(
     return _retried(change)
 
 
+def check_declared(declared: Sequence[Declared]) -> None:
+    """`check_whole` of what files declare; what is wrong is said at its file, line and column."""
+    from gridctl.manifest import located
+
+    with located(declared):
+        check_whole([one.resource for one in declared])
+
+
 def check_whole(resources: Iterable[Resource]) -> None:
     """Refuse a set of resources in which something refers to what is not there."""
     from gridctl.grid.check import check_grid
@@ -197,12 +210,16 @@ def _check_remaining(resources: Sequence[Resource]) -> None:
     try:
         check_whole(resources)
     except InputError as error:
-        raise InputError(
-            f"still in use; without it: {error.what}",
-            where=error.where,
-            fix="change or delete that first, or delete both in one command with -f",
-            related=error.related,
-        ) from None
+        raise_all([_in_use(one) for one in (error, *error.related)])
+
+
+def _in_use(error: GridctlError) -> InputError:
+    """What would be wrong after a deletion, as the reason to refuse it; its own fix would suggest another name."""
+    return InputError(
+        f"still in use; without it: {error.what}",
+        where=error.where,
+        fix="change or delete that first, or delete both in one command with -f",
+    )
 
 
 def _retried(change: Callable[[], _Made]) -> _Made:

@@ -95,13 +95,26 @@ def _event(row: tuple[Any, ...]) -> Event:
 def _record(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]], now_ns: int, cause: str) -> None:
     if not rows:
         return
-    actor = _storable(os.environ.get("USER") or "unknown")
+    actor = _storable(_actor())
     cause = _storable(cause)
     connection.executemany(
         "INSERT INTO event (version, action, kind, name, diff, time_ns, actor, cause) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [(*row, now_ns, actor, cause) for row in rows],
     )
     connection.execute("UPDATE counter SET version = version + ?", (len(rows),))
+
+
+def _actor() -> str:
+    """Who makes the change: what the environment says, else the account's name, else its number."""
+    named = os.environ.get("USER") or os.environ.get("LOGNAME")
+    if named:
+        return named
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container that runs as a number without an account
+        return f"uid {os.getuid()}"
 
 
 def _storable(text: str) -> str:

@@ -48,10 +48,10 @@ class PolicySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     algorithm: Algorithm = "grid"
     telemetry: Telemetry = Telemetry()
     candidates: Annotated[int, Meta(ge=1, le=256)] = 64
-    gpu_weight: Weight = 1.0
+    gpu_weight: Weight = 0.0
     cash_weight: Weight = 1.0
     miss_weight: Weight = 1.0
-    prediction_shape: Annotated[int, Meta(ge=1, le=64)] = 4
+    prediction_shape: Annotated[int, Meta(ge=1, le=64)] = 2
     reject_ratio: Annotated[float, Meta(ge=1, le=1000)] = 1.2
     allow_serverless: bool = True
     allow_fallback: bool = True

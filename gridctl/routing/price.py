@@ -1,7 +1,8 @@
 """The cost of one candidate in dollars: cash, the GPU time taken from others, and the expected price of a miss.
 
-Owned GPUs are paid for whether they work or not, so on an idle engine GPU time costs nothing; as its batch fills up,
-time given to one request is taken from another. GPU time therefore counts at its price times the engine's load.
+Owned GPUs are paid for whether they work or not, so their time costs nothing by default: what a busy engine costs is
+in the predicted latency. Where GPUs are billed by use or can be released, `gpu_weight` counts their time at its price
+times the engine's load, because on an idle engine nobody goes without.
 
 Predicted latency is taken to be right up to a log-logistic error of shape k, so the probability that an objective
 with limit L is missed when p is predicted is r^k / (1 + r^k) with r = p / L; objectives are taken to be independent.

@@ -31,6 +31,27 @@ def test_init_never_overwrites_and_force_keeps_the_old_folder(shell: Callable) -
     assert (folder / "gridctl.yaml").is_file()
 
 
+def test_init_says_what_to_do_where_another_grid_is_at_work(shell: Callable) -> None:
+    assert "gridctl apply -f a/" in shell("init", "a", "--example", "metro").err
+    inside = shell("init", "b", "--example", "metro", cwd=shell.folder / "a")
+    assert "still work on another grid" in inside.err
+    assert "cd b/\n  gridctl apply -f .\n" in inside.err
+    again = shell("init", "elsewhere/a")
+    assert f"context a stood for {shell.folder / 'a'}" in again.err
+
+
+def test_a_disk_that_refuses_leaves_no_half_grid(shell: Callable) -> None:
+    limited = (
+        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); "
+        "sys.argv = ['gridctl', 'init', 'g', '--example', 'metro']; runpy.run_module('gridctl', run_name='__main__')"
+    )
+    refused = shell.python(limited)
+    assert (refused.code, refused.out) == (3, "")
+    assert "File too large" in refused.err
+    assert "fix: free some space" in refused.err
+    assert [path.name for path in shell.folder.iterdir()] == ["home"]
+
+
 def test_a_refused_init_leaves_nothing(shell: Callable) -> None:
     unknown = shell("init", "g", "--example", "metr0")
     assert (unknown.code, unknown.out) == (4, "")

@@ -242,3 +242,23 @@ def test_explain_describes_a_field(shell: Callable) -> None:
     assert field["field"] == "spec.lat"
     assert "degrees north" in shell("site", "explain", "lat").out.lower() or field["description"]
     assert "workload" in shell("explain").out
+
+
+def test_a_reference_to_nothing_is_told_at_its_line_and_column(grid: Callable, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("kind: Cluster\nmetadata: {name: c}\nspec: {site: nowhere, gpu: l4, gpus: 1}\n")
+    for command in (("apply",), ("apply", "--dry-run"), ("diff",), ("validate", "--whole")):
+        ran = grid(*command, "-f", "c.yaml")
+        assert (ran.code, ran.out) == (3, "")
+        assert "where: c.yaml:3:14\n" in ran.err
+    assert grid("cluster", "get", "c").code == 4
+
+
+def test_every_user_of_a_deleted_site_is_named_and_no_other_site_is_suggested(grid: Callable) -> None:
+    link = "kind: Link\nmetadata: {name: l}\nspec: {source: no-oslo-01, target: fr-paris-01, rtt_ms: 30}\n"
+    assert grid("apply", "-f", "-", stdin=link).code == 0
+    refused = grid("site", "delete", "no-oslo-01")
+    assert (refused.code, refused.out) == (3, "")
+    assert "where: cluster oslo-gpu, spec.site" in refused.err
+    assert "where: link l, spec.source" in refused.err
+    assert refused.err.count("still in use") == 2
+    assert "did you mean" not in refused.err

@@ -78,9 +78,7 @@ def limits(**values) -> EngineLimits:
 
 
 def deployment(variant: str = "m/bf16", replicas: int = 1, tensor_parallel: int = 1, **engine) -> Deployment:
-    return Deployment(
-        variant=variant, replicas=replicas, tensor_parallel=tensor_parallel, engine=limits(**engine)
-    )
+    return Deployment(variant=variant, replicas=replicas, tensor_parallel=tensor_parallel, engine=limits(**engine))
 
 
 def cluster(name: str, at: str, *deployments: Deployment, gpus: int | None = None, **spec) -> Cluster:

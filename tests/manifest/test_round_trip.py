@@ -134,7 +134,7 @@ def test_equal_resources_are_equal_text_whichever_file_they_came_from() -> None:
     spelled_out = b"""
 kind: Policy
 metadata: {name: p, labels: {b: "1", a: "2"}}
-spec: {algorithm: grid, candidates: 32, cash_weight: 1.0, telemetry: {delay_ms: 50, in_flight: local}}
+spec: {algorithm: grid, telemetry: {delay_ms: 50, in_flight: local}}
 """
     short = b'{"kind":"Policy","metadata":{"labels":{"a":"2","b":"1"},"name":"p"},"spec":{}}'
     texts = {dump([one.resource for one in parse_manifest(data, name="x")], "yaml") for data in (spelled_out, short)}

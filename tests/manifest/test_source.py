@@ -217,6 +217,18 @@ def test_a_name_without_a_known_suffix_is_read_by_its_content(name, site, site_j
         assert parse_manifest(text.encode(), name=name)
 
 
+def test_a_grid_folder_does_not_stand_for_a_grid_inside_it(tmp_path, site):
+    inner = tmp_path / "outer" / "inner" / "deep"
+    inner.mkdir(parents=True)
+    (inner.parent / "gridctl.yaml").write_text("name: inner\n")
+    (inner / "sites.yaml").write_text(site)
+    (tmp_path / "outer" / "sites.yaml").write_text(site.replace("no-oslo-01", "no-bergen-01"))
+    assert names(read_manifests([tmp_path / "outer"])) == ["no-oslo-01", "no-bergen-01"]
+    (tmp_path / "outer" / "gridctl.yaml").write_text("name: outer\n")
+    assert names(read_manifests([tmp_path / "outer"])) == ["no-bergen-01"]
+    assert names(read_manifests([tmp_path / "outer" / "inner"])) == ["no-oslo-01"]
+
+
 def test_an_unreadable_folder_is_an_input_error(tmp_path, monkeypatch, site):
     (tmp_path / "a.yaml").write_text(site)
 

@@ -252,6 +252,7 @@ def test_events_tell_who_did_what_why_and_what_differed(
     monkeypatch.setenv("USER", "ada")
     registry.apply([site("a"), site("b")], cause="gridctl apply -f sites.yaml")
     monkeypatch.delenv("USER")
+    monkeypatch.setenv("LOGNAME", "grace")
     registry.apply([site("a", state="cordoned", cache_gib=2.0)], cause="gridctl site cordon a")
     registry.delete([ResourceKey("Site", "b")], cause="gridctl site delete b")
     events = registry.events()
@@ -261,16 +262,28 @@ def test_events_tell_who_did_what_why_and_what_differed(
         (2, "ada", "created", "Site", "b", "gridctl apply -f sites.yaml", (Change("spec", None, declared),)),
         (
             3,
-            "unknown",
+            "grace",
             "updated",
             "Site",
             "a",
             "gridctl site cordon a",
             (Change("spec.state", "active", "cordoned"), Change("spec.cache_gib", 0.0, 2.0)),
         ),
-        (4, "unknown", "deleted", "Site", "b", "gridctl site delete b", (Change("spec", declared, None),)),
+        (4, "grace", "deleted", "Site", "b", "gridctl site delete b", (Change("spec", declared, None),)),
     ]
     assert [e.time_ns for e in events[:2]] == [registry.get(Site, "a").created_ns] * 2
+
+
+def test_without_a_name_in_the_environment_the_account_made_the_change(
+    registry: Registry, site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("USER", raising=False)
+    monkeypatch.delenv("LOGNAME", raising=False)
+    registry.apply([site("a")], cause="")
+    account = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    monkeypatch.setattr("os.getuid", lambda: 4_000_123)
+    registry.apply([site("b")], cause="")
+    assert [event.actor for event in registry.events()] == [account, "uid 4000123"]
 
 
 def test_events_can_be_narrowed(registry: Registry, site) -> None:

@@ -1,4 +1,4 @@
-"""Candidate rows, requests and policies made by hand: everything unsaid is idle, near, free and available."""
+"""Lets the tests of this room import the rows made by hand that lie beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Candidate rows made by hand, and the router's answer to them: everything unsaid is idle, near, free and available."""
+"""Candidate rows made by hand, and the router's answer to them: everything unsaid is near, free and available.
+
+GPU time counts in full (`load` 1) unless a candidate says otherwise."""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ def candidate_rows(candidates: Sequence[Candidate]) -> np.recarray:
     """Rows as a replay fills them; times are given in milliseconds: `rtt`, `ttft`, `tpot`."""
     rows = np.zeros(max(1, len(candidates)), CANDIDATE).view(np.recarray)
     for index, candidate in enumerate(candidates):
-        values = {"engine": index, "is_available": 1, "prompt_tokens": 100} | dict(candidate)
+        values = {"engine": index, "is_available": 1, "prompt_tokens": 100, "load": 1.0} | dict(candidate)
         for field, value in values.items():
             if field in ("rtt", "ttft", "tpot"):
                 rows[index][f"{field}_us"] = value * MS

@@ -54,14 +54,14 @@ def test_the_client_waits_for_network_overhead_and_engine_and_every_term_is_in_d
     request = request_records([spec])
     request[0]["output_tokens"] = 11
     policy = PolicySpec(prediction_shape=2, gpu_weight=2.0, cash_weight=3.0, miss_weight=1.5)
-    rows = candidate_rows([{"rtt": 20, "ttft": 100, "tpot": 5, "usd_gpu": 0.001, "usd_cash": 0.0001}])
+    rows = candidate_rows([{"rtt": 20, "ttft": 100, "tpot": 5, "usd_gpu": 0.001, "usd_cash": 0.0001, "load": 0.5}])
     price_candidate(rows[0], request[0], policy_record(policy)[0])
     assert rows[0].client_ttft_us == 155_000  # 20 + 35 + 100
     assert rows[0].client_e2e_us == 205_000  # and ten more tokens of 5
     assert rows[0].worst_ratio == 0.5  # 155 of 310, 5 of 10
     # each objective is missed with 0.25 / 1.25 = 0.2, so either with 1 − 0.8² = 0.36
     assert rows[0].miss_probability == pytest.approx(0.36)
-    assert rows[0].usd == pytest.approx(2 * 0.001 + 3 * 0.0001 + 1.5 * 0.004 * 0.36)
+    assert rows[0].usd == pytest.approx(2 * 0.5 * 0.001 + 3 * 0.0001 + 1.5 * 0.004 * 0.36)
 
 
 def test_an_answer_of_one_token_ends_with_its_first() -> None:
