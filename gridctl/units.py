@@ -1,7 +1,7 @@
 """Units used across rooms: time is int64 inside, milliseconds as floats at the borders; sizes are bytes or GiB.
 
 Virtual time is counted in picoseconds inside an engine (a step of 93 ns per KV token must not round away) and in
-nanoseconds everywhere else. 2**63 ps is 106 days, the longest run one replay can hold.
+nanoseconds everywhere else. 2**62 ps is 53 days, the longest run one replay can hold.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def command(
 
     Example:
       gridctl get sites -l tier=core
-      gridctl get cluster/fr-paris-01-gpu -o yaml
+      gridctl get cluster/paris-rtx -o yaml
     """
     from gridctl.cli.kind import show
     from gridctl.orchestrator.resources import kind_or_fail

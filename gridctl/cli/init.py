@@ -50,12 +50,14 @@ def command(
         note(f"the folder that was there is now {founded.moved_aside}")
     if founded.context_before is not None:
         note(f"context {founded.name} stood for {founded.context_before}; that grid: gridctl --store FOLDER …")
-    chosen = current_grid()
     folder = f"{name.rstrip('/')}/"
-    if chosen.folder == founded.home.folder:
+    if founded.forgotten is not None:
+        note(f"it is no context: {founded.forgotten.what} ({founded.forgotten.where}); next:")
+    elif (chosen := current_grid()).folder == founded.home.folder:
         note(f"grid {founded.name} is the current context; next:")
     else:
         note(f"commands here still work on another grid ({chosen.origin}); next:")
+    if founded.forgotten is not None or chosen.folder != founded.home.folder:
         note(f"  cd {folder}")
         folder = "."
     if example is not None:

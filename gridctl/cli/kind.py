@@ -18,6 +18,19 @@ if TYPE_CHECKING:
     from gridctl.registry import Registry, Stored
     from gridctl.resources import Resource
 
+SAMPLES = {
+    "site": "pt-lisbon-01",
+    "cluster": "madrid-rtx",
+    "gpu": "l40s",
+    "model": "llama-3.1-8b",
+    "workload": "voice-agent",
+    "policy": "default",
+    "price": "default",
+    "link": "paris-london",
+    "gate": "voice-p99",
+}
+"""A name of each noun for its help; all but the gate are in the metro example."""
+
 ListNames = Callable[[typer.Context, str], list[str]]
 
 
@@ -27,7 +40,8 @@ def kind_app(kind: "type[Resource]") -> typer.Typer:
     app = typer.Typer(help=f"{kind.summary[:1].upper()}{kind.summary[1:]}.", no_args_is_help=True, add_completion=False)
     names = complete_names(noun)
     for verb, summary, example, build in _VERBS:
-        text = f"{summary.format(noun=noun, plural=kind.plural)}\n\nExample:\n  gridctl {noun} {example}"
+        shown = example.format(name=SAMPLES[noun])
+        text = f"{summary.format(noun=noun, plural=kind.plural)}\n\nExample:\n  gridctl {noun} {shown}"
         app.command(verb, help=text)(build(kind, names))
     return app
 
@@ -188,11 +202,11 @@ def _explain_verb(kind: "type[Resource]", names: ListNames) -> Callable[..., Non
 
 _VERBS: tuple[tuple[str, str, str, Callable[["type[Resource]", ListNames], Callable[..., None]]], ...] = (
     ("list", "List {plural}, all or those a selector chooses.", "list -o wide", _list_verb),
-    ("get", "Show one or several {plural} by name.", "get NAME -o yaml", _get_verb),
+    ("get", "Show one or several {plural} by name.", "get {name} -o yaml", _get_verb),
     (
         "delete",
         "Delete {plural} by name or selector; refused while something refers to one.",
-        "delete NAME --dry-run",
+        "delete {name} --dry-run",
         _delete_verb,
     ),
     ("export", "Print every {noun} as manifests that apply again.", "export -o yaml", _export_verb),

@@ -23,10 +23,12 @@ _VERBS: tuple[tuple[str, "StateName", str], ...] = (
 
 def add_state_verbs(app: typer.Typer, kind: "type[Resource]") -> None:
     """Add cordon, drain and uncordon to a noun whose kind has a state."""
+    from gridctl.cli.kind import SAMPLES
+
     for verb, state, summary in _VERBS:
         text = (
             f"{summary.format(plural=kind.plural)} All of them change, or none.\n\n"
-            f"Example:\n  gridctl {kind.noun} {verb} NAME --reason 'power maintenance'"
+            f"Example:\n  gridctl {kind.noun} {verb} {SAMPLES[kind.noun]} --reason 'power maintenance'"
         )
         app.command(verb, help=text)(_state_verb(kind, verb, state))
 

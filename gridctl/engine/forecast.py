@@ -31,12 +31,11 @@ def forecast_batching(
     prompt_tokens: int,
     cached_tokens: int,
     output_tokens: int,
-) -> tuple[float, float, float]:
-    """(ttft, tpot, added) in picoseconds of an engine that batches, wire time apart.
+) -> tuple[float, float]:
+    """(ttft, tpot) in picoseconds of an engine that batches, wire time apart.
 
-    `kv_tokens` are in use, of `kv_capacity`; `output_tokens` is the expected length; `added` is the GPU time the
-    request adds to what the engine has to do anyway. Floats, because nothing adds these up over a run and integer
-    division would be most of their cost."""
+    `kv_tokens` are in use, of `kv_capacity`; `output_tokens` is the expected length. Floats, because nothing adds
+    these up over a run and integer division would be most of their cost."""
     dense, sample = profiles.dense_ps[profile], profiles.sample_ps[profile]
     others = min(in_flight, max_num_seqs - 1)
     uncached = prompt_tokens - cached_tokens
@@ -53,8 +52,7 @@ def forecast_batching(
     if rest > 0:
         ttft += dense[rest + others] + step_extra
     pairs = float(uncached) * (cached_tokens + 0.5 * (uncached + 1))
-    own_pairs = pairs * profiles.pair_fs[profile] * PS_PER_FS
-    ttft += own_pairs
+    ttft += pairs * profiles.pair_fs[profile] * PS_PER_FS
     if in_flight > 0:
         ttft += 0.5 * (dense[max_num_batched_tokens] if pending_tokens > 0 else dense[others + 1] + step_extra)
     residence = output_tokens * tpot
@@ -63,13 +61,32 @@ def forecast_batching(
     short = kv_tokens + pending_tokens + prompt_tokens - kv_capacity
     if short > 0:
         ttft += residence * short / max(1, kv_tokens)
+    return ttft, tpot
 
+
+@fused
+def added_gpu_time(
+    profiles: ProfileTables,
+    profile: int,
+    max_num_seqs: int,
+    max_num_batched_tokens: int,
+    in_flight: int,
+    prompt_tokens: int,
+    cached_tokens: int,
+    output_tokens: int,
+) -> float:
+    """Engine time in picoseconds that a request adds to what the engine has to do anyway: its prefill at full chunks,
+    its own attention, and for each token how much longer the step gets."""
+    dense, sample = profiles.dense_ps[profile], profiles.sample_ps[profile]
+    others = min(in_flight, max_num_seqs - 1)
+    uncached = prompt_tokens - cached_tokens
     slimmer = max(1, others)
     wider = dense[others + 1] + sample[others + 1] - dense[slimmer] - sample[slimmer]
     own_kv = kv_read_ps(profiles, profile, prompt_tokens + (output_tokens >> 1))
     per_token = float(dense[max_num_batched_tokens]) / max_num_batched_tokens
-    added = uncached * per_token + own_pairs + float(output_tokens * (wider + own_kv))
-    return ttft, tpot, added
+    pairs = float(uncached) * (cached_tokens + 0.5 * (uncached + 1))
+    own_pairs = pairs * profiles.pair_fs[profile] * PS_PER_FS
+    return uncached * per_token + own_pairs + float(output_tokens * (wider + own_kv))
 
 
 @fused

@@ -151,6 +151,7 @@ def stack_profiles(profiles: list[StepProfile]) -> ProfileTables:
     )
     tables.kv.knot = FAR
     for row, profile in enumerate(profiles):
+        assert profile.dense_ps[1:].min(initial=1) > 0, "a step that takes no time would never end"
         tables.dense_ps[row, : len(profile.dense_ps)] = profile.dense_ps
         tables.dense_ps[row, len(profile.dense_ps) :] = profile.dense_ps[-1]
         tables.sample_ps[row, : len(profile.sample_ps)] = profile.sample_ps

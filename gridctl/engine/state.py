@@ -29,7 +29,8 @@ def _record(*fields: str) -> np.dtype[np.void]:
 
 
 ENGINE = _record(
-    # what it is
+    # what every look reads, side by side: what it is, until when nothing happens, what the router counts itself
+    # (dispatched and not finished, prompt tokens without a first token) and the KV use of the last two scrapes
     "kind",
     "profile",
     "max_num_seqs",
@@ -37,9 +38,18 @@ ENGINE = _record(
     "block_size",
     "blocks_total",
     "prefix_caching",
-    "priority_scheduling",
     "max_waiting",
     "max_context",
+    "idle_instances",
+    "quiet_until",
+    "next_scrape",
+    "scrape_time",
+    "scrape_kv_blocks",
+    "older_kv_blocks",
+    "in_flight",
+    "pending_tokens",
+    # the rest of what it is
+    "priority_scheduling",
     "gpus",
     "longest_jump",
     # serverless and API
@@ -47,10 +57,8 @@ ENGINE = _record(
     "keep_warm",
     "api_ttft",
     "api_tpot",
-    "idle_instances",
-    # clock and batch; nothing happens to an `advance` to a moment before quiet_until
+    # clock and batch
     "clock",
-    "quiet_until",
     "step_end",
     "step_tokens",
     "decode_steps",
@@ -72,21 +80,14 @@ ENGINE = _record(
     "cached_blocks",
     "lru_oldest",
     "lru_newest",
-    # what the router counts itself: dispatched and not finished, prompt tokens without a first token
-    "in_flight",
-    "pending_tokens",
-    # telemetry: the last two scrapes
-    "next_scrape",
-    "scrape_time",
+    # the rest of the last two scrapes
     "scrape_running",
     "scrape_waiting",
     "scrape_pending_tokens",
-    "scrape_kv_blocks",
     "older_time",
     "older_running",
     "older_waiting",
     "older_pending_tokens",
-    "older_kv_blocks",
     # accounts
     "busy",
     "share_total",

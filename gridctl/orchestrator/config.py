@@ -132,6 +132,7 @@ def write_config(path: Path, content: Mapping[str, Value]) -> None:
         else:
             lines.append(f"{_written_key(key)}:")
             lines.extend(f"  {_written_key(name)}: {_scalar(item)}" for name, item in value.items())
+    path = path.resolve()  # a link to where someone keeps their settings stays a link
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +141,11 @@ def write_config(path: Path, content: Mapping[str, Value]) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        raise StoreError(f"cannot write the configuration: {error.strerror}", where=str(path)) from None
+        raise StoreError(
+            f"cannot write the configuration: {error.strerror}",
+            where=str(path),
+            fix="make it writable, or set XDG_CONFIG_HOME to a folder that is",
+        ) from None
 
 
 def _known(name: str) -> Key:

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,12 +29,14 @@ _SKIPPED = shutil.ignore_patterns(STATE_FOLDER, "__pycache__", ".*", "expected*"
 
 @dataclass(frozen=True, slots=True)
 class Founded:
-    """A new grid, where the folder that was in its way went, and the folder its context stood for until now."""
+    """A new grid, where the folder that was in its way went, the folder its context stood for until now, and why it
+    could not be remembered as a context, if so: a machine without a home can have a grid all the same."""
 
     name: str
     home: GridHome
     moved_aside: Path | None
-    context_before: Path | None
+    context_before: Path | None = None
+    forgotten: StoreError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +76,19 @@ def found_grid(target: Path, blueprint: Blueprint, *, force: bool = False, remem
         raise _refused(error, target) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    before = _remember(target) if remember else None
-    return Founded(target.name, home_of(target, f"context {target.name}"), moved, before)
+    founded = Founded(target.name, home_of(target, f"context {target.name}"), moved)
+    return _remembered(founded) if remember else founded
 
 
-def _remember(target: Path) -> Path | None:
-    """Make the grid the current context; the other folder that a context of its name stood for."""
-    before = contexts().get(target.name)
-    add_context(target.name, target)
-    return Path(before) if before is not None and Path(before) != target else None
+def _remembered(founded: Founded) -> Founded:
+    """Make the grid the current context."""
+    folder = founded.home.folder
+    try:
+        before = contexts().get(founded.name)
+        add_context(founded.name, folder)
+    except StoreError as error:
+        return replace(founded, forgotten=error)
+    return replace(founded, context_before=Path(before) if before not in (None, str(folder)) else None)
 
 
 def _refused(error: OSError, target: Path) -> StoreError:

@@ -26,12 +26,12 @@ from gridctl.accounts.rows import (
 from gridctl.engine.blocks import known_nodes, matching_nodes
 from gridctl.engine.clock import observe
 from gridctl.engine.fleet import dispatch
-from gridctl.engine.forecast import forecast_batching, forecast_serverless
+from gridctl.engine.forecast import added_gpu_time, forecast_batching, forecast_serverless
 from gridctl.engine.state import API, GPU, SERVERLESS, Fleet
 from gridctl.kernels import Records, compiled, fused
 from gridctl.routing.price import least_usd, price_candidate
 from gridctl.routing.route import REFUSED, route
-from gridctl.routing.rows import BATCHING, FUNCTION, GRID, PUBLIC_API
+from gridctl.routing.rows import BATCHING, FUNCTION, GRID, PREFIX_AFFINITY, PUBLIC_API
 from gridctl.units import PS_PER_US
 
 US_PER_PS = 1.0 / PS_PER_US
@@ -112,14 +112,21 @@ def _fill_load(row: np.record, fleet: Fleet, engine: int, scene: Scene, now: int
 
 @fused
 def _forecast(
-    row: np.record, fleet: Fleet, engine: int, scene: Scene, load: tuple[int, int, int], prompt: int, output: int
+    row: np.record,
+    fleet: Fleet,
+    engine: int,
+    scene: Scene,
+    load: tuple[int, int, int],
+    prompt: int,
+    output: int,
+    counts_gpu: bool,
 ) -> None:
-    """Fill the row's predicted latencies and dollars."""
+    """Fill the row's predicted latencies and dollars; GPU time only if it counts."""
     host = fleet.engines[engine]
     in_flight, pending, kv_tokens = load
     cached = row.cached_tokens
     if host.kind == GPU:
-        ttft, tpot, added = forecast_batching(
+        ttft, tpot = forecast_batching(
             fleet.profiles,
             host.profile,
             host.max_num_seqs,
@@ -132,8 +139,20 @@ def _forecast(
             cached,
             output,
         )
-        row.load = in_flight / host.max_num_seqs
-        row.usd_gpu = added * scene.gpu_usd_per_ps[engine]
+        row.load = 0.0
+        row.usd_gpu = 0.0
+        if counts_gpu:
+            row.load = in_flight / host.max_num_seqs
+            row.usd_gpu = scene.gpu_usd_per_ps[engine] * added_gpu_time(
+                fleet.profiles,
+                host.profile,
+                host.max_num_seqs,
+                host.max_num_batched_tokens,
+                in_flight,
+                prompt,
+                cached,
+                output,
+            )
         row.usd_cash = output * scene.usd_per_output_token[engine]
     elif host.kind == SERVERLESS:
         cold = host.cold_start if host.idle_instances == 0 else 0
@@ -181,6 +200,7 @@ def _fill_rows(
     known = known_nodes(fleet, first, blocks, prompt) if blocks > 0 else 0
     fitting, full, matched = 0, 0, 0
     is_grid = policy.algorithm == GRID
+    weighs_prefixes = is_grid or policy.algorithm == PREFIX_AFFINITY
     cheapest, horizon, looked_at = np.inf, np.inf, -1.0
     for place in range(start, stop):
         engine = scene.candidate[place]
@@ -210,13 +230,16 @@ def _fill_rows(
             full += 1
             continue
         row.is_available = 1
-        if known > 0:
+        if known > 0 and weighs_prefixes:
             matched = matching_nodes(fleet, engine, first, known, matched)
             row.cached_tokens = matched * fleet.node_tokens
         if is_grid:
-            _forecast(row, fleet, engine, scene, load, prompt, request.output_tokens)
+            _forecast(row, fleet, engine, scene, load, prompt, request.output_tokens, policy.gpu_weight > 0.0)
             price_candidate(row, request, policy)
-            if row.worst_ratio <= 1.0 and (row.kind != FUNCTION or policy.allow_serverless == 1):
+            is_offered = row.kind == BATCHING or (
+                policy.allow_serverless == 1 if row.kind == FUNCTION else policy.allow_fallback == 1
+            )
+            if row.worst_ratio <= 1.0 and is_offered:
                 cheapest = min(cheapest, row.usd)
     return fitting, full
 

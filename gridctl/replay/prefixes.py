@@ -50,8 +50,12 @@ def prefix_nodes(trace: Trace, block_sizes: set[int]) -> PrefixNodes:
     last_of_group -= np.repeat(first[:-1], full)
     last_of_group *= group
     last_of_group += np.repeat(trace.block_offsets[:-1] - 1, full)
-    ids, note = _chained(_dense(trace.block_ids[last_of_group]), first)
-    return PrefixNodes(tokens, ids, first[:-1], full, note)
+    blocks_named, note = trace.block_ids, ""
+    if group > 1:
+        # Only an id that names all before it may name its group: two groups could differ in all but their last block.
+        blocks_named, note = _chained(_dense(trace.block_ids), trace.block_offsets)
+    ids, further = _chained(_dense(blocks_named[last_of_group]), first)
+    return PrefixNodes(tokens, ids, first[:-1], full, note or further)
 
 
 def _chained(ids: NDArray[np.int64], first: NDArray[np.int64]) -> tuple[NDArray[np.int64], str]:

@@ -217,7 +217,12 @@ def _run_rows(image: GridImage, trace: Trace, fleet: Fleet, outcomes: Outcomes) 
     results = fleet.results
     engine = outcomes.engine
     is_done = (outcomes.outcome == COMPLETED) & (results.last_token >= 0)
-    assert np.array_equal(is_done, outcomes.outcome == COMPLETED), "a dispatched request never finished"
+    if not np.array_equal(is_done, outcomes.outcome == COMPLETED):
+        raise InputError(
+            "the grid needs more than 53 days of virtual time to finish this trace",
+            where=trace.name,
+            fix="the load is far beyond the grid: lower --speed, or add GPUs",
+        )
     kinds = np.array([item.spec.kind for item in image.engines], np.int64)
     gpus = np.array([item.spec.gpus for item in image.engines], np.int64)
     arrived = trace.arrival_ns * PS_PER_NS + outcomes.rtt // 2

@@ -54,9 +54,12 @@ def write_trace(trace: Trace, path: str | Path, *, to: Literal["native", "moonca
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
         return
-    target = Path(path)
+    target, is_gzip = Path(os.path.realpath(path)), Path(path).suffix == ".gz"
     if target.is_dir():
         raise InputError("a folder, not a file", where=str(target), fix="name the file to write")
+    if target.exists() and not target.is_file():
+        _write_into(trace, target, to, compress=is_gzip)
+        return
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     except OSError as error:
@@ -65,7 +68,7 @@ def write_trace(trace: Trace, path: str | Path, *, to: Literal["native", "moonca
         ) from None
     try:
         with os.fdopen(handle, "wb") as raw:
-            _write_all(trace, raw, to, compress=target.suffix == ".gz")
+            _write_all(trace, raw, to, compress=is_gzip)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     except OSError as error:
@@ -75,6 +78,17 @@ def write_trace(trace: Trace, path: str | Path, *, to: Literal["native", "moonca
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def _write_into(trace: Trace, device: Path, to: str, *, compress: bool) -> None:
+    """Write to a pipe or a device, which must not be replaced by a file of its name."""
+    try:
+        with device.open("wb") as raw:
+            _write_all(trace, raw, to, compress=compress)
+    except OSError as error:
+        raise StoreError(
+            f"the trace was not written: {error.strerror}", where=str(device), fix="write to a file"
+        ) from None
 
 
 def _umask() -> int:

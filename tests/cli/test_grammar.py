@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import typer
 
 from gridctl.cli.grammar import WORDS, Word, keep_examples
 from gridctl.cli.main import root
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def _is_there(word: Word) -> bool:
@@ -40,6 +43,17 @@ def test_every_command_has_help_and_an_example_that_names_it(name: str) -> None:
         for parameter in command.params:
             if parameter.param_type_name == "option" and not parameter.hidden:
                 assert parameter.help, f"{path} {parameter.opts[-1]} has no help"
+
+
+def test_the_names_in_examples_are_those_of_the_metro_example() -> None:
+    from gridctl.cli.kind import SAMPLES
+    from gridctl.manifest import read_manifests
+    from gridctl.resources import BUILTIN_GPUS, KINDS
+
+    metro = {(one.resource.noun, one.resource.name) for one in read_manifests([REPOSITORY / "examples" / "metro"])}
+    known = metro | {("gpu", name) for name in BUILTIN_GPUS}
+    assert set(SAMPLES) == {kind.noun for kind in KINDS.values()}
+    assert {(noun, name) for noun, name in SAMPLES.items() if noun != "gate"} <= known
 
 
 def test_the_table_names_every_resource_kind() -> None:

@@ -40,6 +40,25 @@ def test_init_says_what_to_do_where_another_grid_is_at_work(shell: Callable) -> 
     assert f"context a stood for {shell.folder / 'a'}" in again.err
 
 
+def test_a_machine_without_a_home_can_have_a_grid(shell: Callable) -> None:
+    made = shell("init", "g", "--example", "metro", XDG_CONFIG_HOME="/dev/null/nowhere")
+    assert (made.code, made.out) == (0, f"{shell.folder / 'g'}\n")
+    assert "it is no context: cannot write the configuration" in made.err
+    assert "cd g/\n  gridctl apply -f .\n" in made.err
+    assert shell("apply", "-f", ".", cwd=shell.folder / "g", XDG_CONFIG_HOME="/dev/null/nowhere").code == 0
+
+
+def test_settings_that_are_kept_elsewhere_stay_a_link(shell: Callable) -> None:
+    kept, link = shell.folder / "dotfiles.yaml", shell.folder / "home" / ".config" / "gridctl" / "config.yaml"
+    kept.write_text("color: never\n")
+    link.parent.mkdir(parents=True)
+    link.symlink_to(kept)
+    assert shell("init", "g").code == 0
+    assert link.is_symlink()
+    assert "color: never" in kept.read_text()
+    assert "current-context: " in kept.read_text()
+
+
 def test_a_disk_that_refuses_leaves_no_half_grid(shell: Callable) -> None:
     limited = (
         "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); "

@@ -44,6 +44,7 @@ def test_the_wheel_holds_the_source_and_nothing_else(wheel: Path, root: Path) ->
     names = {name for name in names_in(wheel) if ".dist-info/" not in name}
     code = {path.relative_to(root).as_posix() for path in (root / "gridctl").rglob("*.py")}
     topics = {path.relative_to(root).as_posix() for path in (root / "gridctl" / "topics").glob("*.md")}
+    schemas = {path.relative_to(root).as_posix() for path in (root / "gridctl" / "schemas").glob("*.json")}
     examples = {
         f"gridctl/{path.relative_to(root).as_posix()}"
         for path in (root / "examples").rglob("*")
@@ -51,8 +52,9 @@ def test_the_wheel_holds_the_source_and_nothing_else(wheel: Path, root: Path) ->
     }
     assert code <= names
     assert topics <= names
+    assert schemas <= names
     assert examples <= names
-    assert names == code | topics | examples | {"gridctl/py.typed"} & names
+    assert names == code | topics | schemas | examples | {"gridctl/py.typed"} & names
 
 
 def test_nothing_in_the_wheel_runs_at_python_start(wheel: Path) -> None:

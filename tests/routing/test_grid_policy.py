@@ -10,7 +10,7 @@ from gridctl.resources import PolicySpec, WorkloadSpec
 from gridctl.routing.route import NOBODY, REFUSED
 from gridctl.routing.rows import FUNCTION, PUBLIC_API
 
-NUMBERS = {"algorithm": "grid", "prediction_shape": 8, "reject_ratio": 1.5}
+NUMBERS = {"algorithm": "grid", "gpu_weight": 1.0, "prediction_shape": 8, "reject_ratio": 1.5}
 GRID = PolicySpec(**NUMBERS)
 MEETS, LATE, HOPELESS = {"ttft": 50}, {"ttft": 600}, {"ttft": 5000}  # of 500 ms
 

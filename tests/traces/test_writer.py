@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -118,3 +119,24 @@ def test_a_place_that_is_not_there(tmp_path: Path, real_traces: Path) -> None:
         write_trace(trace, tmp_path / "missing" / "out.jsonl")
     with pytest.raises(InputError, match="folder"):
         write_trace(trace, tmp_path)
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
+    (tmp_path / "in").write_text('{"timestamp":0,"input_length":5,"output_length":4}\n')
+    trace, pipe = read_trace(tmp_path / "in"), tmp_path / "pipe.gz"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_trace(trace, pipe)
+    read = gzip.decompress(os.read(reader, 65536))
+    os.close(reader)
+    write_trace(trace, tmp_path / "file")
+    assert read == (tmp_path / "file").read_bytes()
+    assert pipe.is_fifo()
+
+
+def test_a_link_to_a_file_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "in").write_text('{"timestamp":0,"input_length":5,"output_length":4}\n')
+    (tmp_path / "link.gz").symlink_to(tmp_path / "real")
+    write_trace(read_trace(tmp_path / "in"), tmp_path / "link.gz")
+    assert (tmp_path / "link.gz").is_symlink()
+    assert gzip.decompress((tmp_path / "real").read_bytes()).count(b"\n") == 2

@@ -1,0 +1,81 @@
+"""Replays with and without the horizon beyond which candidates are not looked at; prints the cases that differ.
+
+Runs interpreted (NUMBA_DISABLE_JIT=1), because it takes the horizon away by replacing a kernel. All answers are as long
+as their workload declares: how soon the router learns of another length hangs on which engines were looked at.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "grid"))
+
+from books import COLUMNS
+from smallgrids import PLACES, api, cluster, deployment, gpu, model, price_book, site, trace, workload
+
+from gridctl.grid.image import build_image
+from gridctl.replay import loop
+from gridctl.replay.replay import replay
+from gridctl.resources import Objective, PolicySpec, Serverless, Traffic
+
+OUTPUT = 20
+CASES = 16
+
+
+def main() -> None:
+    looks = 0
+    observe, least_usd = loop.observe, loop.least_usd
+
+    def counted(*arguments: object) -> None:
+        nonlocal looks
+        looks += 1
+        observe(*arguments)
+
+    loop.observe = counted
+    saved = 0
+    for case in range(CASES):
+        generator = random.Random(case)
+        image, requests, policy = _case(generator)
+        loop.least_usd, looks = least_usd, 0
+        near = replay(image, requests, policy).rows
+        saved -= looks
+        loop.least_usd, looks = (lambda *_: -1.0), 0
+        far = replay(image, requests, policy).rows
+        saved += looks
+        if any((getattr(near, column) != getattr(far, column)).any() for column in COLUMNS):
+            print(f"case {case} differs")  # noqa: T201
+    print(f"{saved} looks saved")  # noqa: T201
+
+
+def _case(generator: random.Random) -> tuple:
+    pick, one_of = generator.randint, generator.choice
+    parts = [gpu(gibs=one_of((5.0, 10.0, 20.0))), model()]
+    for name, country, _, lat, lon in PLACES[:4]:
+        cpu = Serverless(variants=("m/bf16",), concurrency=2) if pick(0, 2) == 0 else None
+        parts += [site(name, country, one_of(("edge", "core")), lat=lat, lon=lon, serverless=cpu)]
+        parts += [cluster(f"{name}-gpu", name, deployment(max_num_seqs=pick(1, 4), max_waiting=one_of((None, 1))))]
+    metric = one_of(("ttft_ms", "e2e_ms", "network_ms"))
+    limit = {"ttft_ms": pick(30, 400), "e2e_ms": pick(300, 3000), "network_ms": pick(15, 200)}[metric]
+    parts.append(
+        workload(
+            objectives=(Objective(metric=metric, threshold_ms=float(limit)),),
+            traffic=Traffic(mean_output_tokens=OUTPUT),
+            when_infeasible=one_of(("serve-late", "fallback", "reject")),
+            overhead_ms=float(one_of((0, 20))),
+        )
+    )
+    if pick(0, 1):
+        parts.append(price_book(api(usd_per_mtok_input=0.1, usd_per_mtok_output=0.1, ttft_ms=float(pick(1, 300)))))
+    at, requests = 0, []
+    for _ in range(50):
+        at += pick(0, 60)
+        requests.append({"at_ms": at, "input": pick(1, 100), "output": OUTPUT, "origin": pick(0, 3)})
+    policy = PolicySpec(allow_fallback=bool(pick(0, 2)), allow_serverless=bool(pick(0, 2)), candidates=one_of((3, 32)))
+    return build_image(parts), trace(requests, origins=[place[0] for place in PLACES[:4]]), policy
+
+
+if __name__ == "__main__":
+    main()
