@@ -12,14 +12,14 @@ from pathlib import Path
 
 from gridctl import __version__
 from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, Run, RunInfo
-from gridctl.errors import InputError, Interrupted, NotFoundError, did_you_mean, raise_all
+from gridctl.errors import GridctlError, InputError, Interrupted, NotFoundError, did_you_mean, raise_all
 from gridctl.grid.centralized import centralize
 from gridctl.grid.check import check_policy
 from gridctl.grid.image import GridImage, build_image
 from gridctl.orchestrator.context import GridHome
-from gridctl.orchestrator.runs import save_run
+from gridctl.orchestrator.runs import load_info, save_run
 from gridctl.replay.digest import digest_rows
-from gridctl.replay.replay import replay
+from gridctl.replay.replay import check_trace, replay
 from gridctl.resources import Policy, PolicySpec, Resource, Site, Workload
 from gridctl.resources.policy import ALGORITHMS
 from gridctl.resources.resource import Metadata
@@ -68,7 +68,12 @@ def replay_trace(home: GridHome, trace: Trace, order: Order, listener: Listener)
         )
         beside = _replayed(central, complete, centralize(resources), alternative, order, listener, central)
         save_run(beside, home, replace=True)
-    save_run(main, home, replace=order.replace)
+    try:
+        save_run(main, home, replace=order.replace)
+    except GridctlError:
+        if central:
+            home.open_runs().delete(central)
+        raise
     return main.info
 
 
@@ -77,8 +82,10 @@ def check_order(home: GridHome, trace: Trace, order: Order, say: Callable[[str],
     resources = _resources(home)
     _run_name(home, order)
     choose_policy(resources, order.policy)
-    _overlaid(trace, resources, order.seed, say)
-    return len(build_image(resources, price_book=order.prices).engines)
+    complete = _overlaid(trace, resources, order.seed, say)
+    image = build_image(resources, price_book=order.prices)
+    check_trace(image.view, complete)
+    return len(image.engines)
 
 
 def _resources(home: GridHome) -> list[Resource]:
@@ -87,9 +94,10 @@ def _resources(home: GridHome) -> list[Resource]:
 
 
 def _run_name(home: GridHome, order: Order) -> str:
-    """The name to save under. Refuses a taken one before any work is done."""
+    """The name to save under. Refuses one that is taken, or none, before any work is done."""
     store = home.open_runs()
     name = order.name or store.fresh_name()
+    store.check_name(f"{name}{CENTRALIZED_SUFFIX}" if order.with_centralized else name)
     if not order.replace and name in store.list():
         raise InputError(f"run {name} exists", where="--name", fix="choose another --name, or give --replace")
     return name
@@ -180,8 +188,9 @@ def _replayed(
             fix="replay less: --limit N, --from, --until",
         ) from None
     wall_s = time.perf_counter() - started
-    for text in result.notes:
-        listener.say(text)
+    if name != central:
+        for text in result.notes:
+            listener.say(text)
     outcome = result.rows.outcome
     info = RunInfo(
         name=name,

@@ -46,6 +46,10 @@ class RunStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def check_name(self, name: str) -> None:
+        """Refuse what is no name for a run, before any work is done for it. Raises InputError."""
+        _refuse_bad_name(name)
+
     def save(
         self, name: str, document: bytes, columns: Mapping[str, np.ndarray[Any, Any]], *, replace: bool = False
     ) -> None:
@@ -122,6 +126,10 @@ class RunStore:
                 _remove(gone)
         except OSError as error:
             raise disk_fault(error, path) from error
+
+    def check_name(self, name: str) -> None:
+        """Raise InputError when no run can be called so, for those who would rather know before they work."""
+        _refuse_bad_name(name)
 
     def fresh_name(self, prefix: str = "run") -> str:
         """The first free name `PREFIX-N` after the highest N there is. A concurrent caller may get the same one."""

@@ -17,7 +17,7 @@ from gridctl.accounts.rows import COMPLETED, EngineFacts, Origin, RunRows
 from gridctl.engine.clock import drain
 from gridctl.engine.fleet import build_fleet
 from gridctl.engine.state import GPU, SERVERLESS, UNUSED, Fleet, grow_sequences
-from gridctl.errors import InputError, did_you_mean
+from gridctl.errors import InputError, NotFoundError, did_you_mean
 from gridctl.geography.place import Place, place_of, resolve_place
 from gridctl.geography.regions import jurisdiction_of, region_of
 from gridctl.grid.candidates import CandidateLists, RequestClass, find_candidates
@@ -101,6 +101,12 @@ def replay(
     return Replayed(run_rows, facts, origins, workloads, _window_ns(run_rows), notes)
 
 
+def check_trace(view: GridView, trace: Trace) -> None:
+    """Raise what `replay` would: InputError for names the grid does not know and for a trace that is too long."""
+    _workload_specs(view, trace)
+    _resolve_origins(view, trace)
+
+
 def _workload_specs(view: GridView, trace: Trace) -> dict[str, WorkloadSpec]:
     """The declared workload of every name the trace uses, in the trace's order."""
     if len(trace) and (int(trace.workload.min()) == UNSAID or int(trace.origin.min()) == UNSAID):
@@ -126,7 +132,7 @@ def _workload_specs(view: GridView, trace: Trace) -> dict[str, WorkloadSpec]:
                 fix=f"did you mean {close}?" if close else "gridctl model list",
             )
     if trace.duration_ns > LONGEST_TRACE_NS:
-        raise InputError("the trace spans more than 30 days", where=trace.name, fix="slice it: --from, --to, --speed")
+        raise InputError("the trace spans more than 30 days", where=trace.name, fix="slice it: --from, --until, --speed")
     return specs
 
 
@@ -136,7 +142,10 @@ def _resolve_origins(view: GridView, trace: Trace) -> tuple[list[Place], tuple[O
     origins: list[Origin] = []
     for name in trace.origins:
         site = view.sites.get(name)
-        place = place_of(site) if site is not None else resolve_place(name, view.sites)
+        try:
+            place = place_of(site) if site is not None else resolve_place(name, view.sites)
+        except NotFoundError as error:
+            raise InputError(f"the trace names an origin: {error.what}", where=trace.name, fix=error.fix) from error
         jurisdiction = jurisdiction_at(site) if site is not None else jurisdiction_of(place.country)
         places.append(place)
         origins.append(

@@ -49,7 +49,8 @@ def main() -> None:
     )
     image = build_image(resources)
     warm_up()
-    print(f"{len(trace):,} requests, {len(sites):,} sites, {len(image.engines)} engines, {trace.duration_ns / 1e9:.0f} s")
+    seconds = trace.duration_ns / 1e9
+    print(f"{len(trace):,} requests, {len(sites):,} sites, {len(image.engines)} engines, {seconds:.0f} s")
     floor = None
     for name, requests, policy in (
         ("one candidate, no prefixes", bare, PolicySpec(candidates=1)),

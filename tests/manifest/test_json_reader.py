@@ -95,3 +95,23 @@ def test_a_ten_megabyte_line_is_refused(problem):
     where, what, _ = problem(b'{"kind": "' + b"a" * 10_000_000 + b'"}', "f.jsonl")
     assert where == "f.jsonl:1"
     assert "longer than 10,000,000 characters" in what
+
+
+@pytest.mark.parametrize("long", ["a" * 4_000_000, "\\n" * 2_000_000], ids=["plain", "escapes"])
+def test_the_place_of_a_mistake_costs_memory_in_proportion_to_the_file(long: str) -> None:
+    """Python's tokenizer memory is not traced by tracemalloc, so a process of its own is measured."""
+    code = (
+        "import resource, sys\n"
+        "from gridctl.errors import InputError\n"
+        "from gridctl.manifest import parse_manifest\n"
+        "data = sys.stdin.buffer.read()\n"
+        "try:\n"
+        "    parse_manifest(data, name='long.json')\n"
+        "except InputError as error:\n"
+        "    print(error.where, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+    )
+    text = f'{{"kind": "Site", "x": "{long}"}}'
+    done = subprocess.run([sys.executable, "-c", code], input=text, capture_output=True, text=True, check=True)
+    where, mebibytes = done.stdout.split()
+    assert where == "long.json:1:18"
+    assert int(mebibytes) < 150
