@@ -97,9 +97,13 @@ def _run_name(home: GridHome, order: Order) -> str:
     """The name to save under. Refuses one that is taken, or none, before any work is done."""
     store = home.open_runs()
     name = order.name or store.fresh_name()
-    store.check_name(f"{name}{CENTRALIZED_SUFFIX}" if order.with_centralized else name)
-    if not order.replace and name in store.list():
-        raise InputError(f"run {name} exists", where="--name", fix="choose another --name, or give --replace")
+    wanted = [name, f"{name}{CENTRALIZED_SUFFIX}"] if order.with_centralized else [name]
+    store.check_name(wanted[-1])
+    taken = [] if order.replace else store.list()
+    for one in (name for name in wanted if name in taken):
+        # The alternative of an earlier run may be written again; a run that somebody gave that name may not.
+        if one == name or load_info(one, home).centralized != one:
+            raise InputError(f"run {one} exists", where="--name", fix="choose another --name, or give --replace")
     return name
 
 

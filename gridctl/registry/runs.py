@@ -127,10 +127,6 @@ class RunStore:
         except OSError as error:
             raise disk_fault(error, path) from error
 
-    def check_name(self, name: str) -> None:
-        """Raise InputError when no run can be called so, for those who would rather know before they work."""
-        _refuse_bad_name(name)
-
     def fresh_name(self, prefix: str = "run") -> str:
         """The first free name `PREFIX-N` after the highest N there is. A concurrent caller may get the same one."""
         _refuse_bad_name(f"{prefix}-1")

@@ -132,7 +132,9 @@ def _workload_specs(view: GridView, trace: Trace) -> dict[str, WorkloadSpec]:
                 fix=f"did you mean {close}?" if close else "gridctl model list",
             )
     if trace.duration_ns > LONGEST_TRACE_NS:
-        raise InputError("the trace spans more than 30 days", where=trace.name, fix="slice it: --from, --until, --speed")
+        raise InputError(
+            "the trace spans more than 30 days", where=trace.name, fix="slice it: --from, --until, --speed"
+        )
     return specs
 
 
