@@ -111,14 +111,16 @@ def requests(
       gridctl replay requests base --slowest --limit 10
     """
     from gridctl.cli.output import write
-    from gridctl.render.requests import REQUEST_COLUMNS, chosen_rows, csv_pieces, items, jsonl_pieces
+    from gridctl.render.requests import PIECE_ROWS, REQUEST_COLUMNS, chosen_rows, csv_pieces, items, jsonl_pieces
 
     found = read_run(run)
     rows = chosen_rows(found, workload, outcome, slowest=slowest)
     if output in ("csv", "jsonl"):
         rows = rows[:limit]
-        for piece in csv_pieces(found, rows) if output == "csv" else jsonl_pieces(found, rows):
-            write(piece)
+        with progress("writing", len(rows)) as advance:
+            for piece in csv_pieces(found, rows) if output == "csv" else jsonl_pieces(found, rows):
+                write(piece)
+                advance(PIECE_ROWS)
         return
     shown = rows[: limit or ROWS_SHOWN]
     emit(items(found, shown), REQUEST_COLUMNS, output, kind="RequestList", name_key="id")

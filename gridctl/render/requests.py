@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gridctl.errors import NotFoundError, did_you_mean
@@ -103,82 +103,49 @@ def rows(run: Run, numbers: NDArray[np.int64]) -> Iterator[tuple[object, ...]]:
     from gridctl.accounts.clock import client_clock
     from gridctl.accounts.rows import COMPLETED, OUTCOMES, REASONS
     from gridctl.accounts.usd import request_usd
+
+    info, part = run.info, _part(run, numbers)
+    columns, clock = part.rows, client_clock(part)
+    served = columns.outcome == COMPLETED
+    engines = info.engines
+    fields: dict[str, Sequence[object]] = {
+        "id": numbers.tolist(),
+        "t_ms": _milliseconds_of(columns.arrival_ns),
+        "origin": _named(columns.origin, [origin.name for origin in info.origins]),
+        "workload": _named(columns.workload, info.workload_names),
+        "tenant": _named(columns.tenant, info.tenant_names),
+        "site": _named(columns.engine, [engine.site for engine in engines]),
+        "cluster": _named(columns.engine, [engine.cluster for engine in engines]),
+        "variant": _named(columns.engine, [f"{engine.model}/{engine.variant}" for engine in engines]),
+        "outcome": _named(columns.outcome, OUTCOMES),
+        "input_tokens": columns.input_tokens.tolist(),
+        "cached_tokens": columns.cached_tokens.tolist(),
+        "output_tokens": (columns.output_tokens * served).tolist(),
+        "rtt_ms": _milliseconds_of(columns.rtt_ns, served),
+        "queue_ms": _milliseconds_of(columns.queue_ns, served),
+        "ttft_ms": _milliseconds_of(clock.ttft_ns, served),
+        "tpot_ms": _milliseconds_of(clock.tpot_ns, served & (columns.output_tokens > 1)),
+        "e2e_ms": _milliseconds_of(clock.e2e_ns, served),
+        "usd": request_usd(part).tolist(),
+        "reason": _named(columns.reason, REASONS),
+        "preemptions": columns.preemptions.tolist(),
+    }
+    return zip(*(fields[field] for field in FIELDS), strict=True)
+
+
+def _milliseconds_of(values: NDArray[np.int64], reached: NDArray[np.bool_] | None = None) -> list[object]:
+    """Nanoseconds as milliseconds, None where the request never got there."""
     from gridctl.units import NS_PER_MS
 
-    info, columns = run.info, run.rows
-    part = _part(run, numbers)
-    clock, usd = client_clock(part), request_usd(part)
-    served = (part.rows.outcome == COMPLETED).tolist()
-
-    def milliseconds(values: NDArray[np.int64]) -> list[float]:
-        in_ms: list[float] = (values / NS_PER_MS).tolist()
+    in_ms: list[object] = (values / NS_PER_MS).tolist()
+    if reached is None:
         return in_ms
+    return [value if there else None for value, there in zip(in_ms, reached.tolist(), strict=True)]
 
-    lists = (
-        numbers.tolist(),
-        milliseconds(columns.arrival_ns[numbers]),
-        part.rows.origin.tolist(),
-        part.rows.workload.tolist(),
-        part.rows.tenant.tolist(),
-        part.rows.engine.tolist(),
-        part.rows.outcome.tolist(),
-        part.rows.input_tokens.tolist(),
-        part.rows.cached_tokens.tolist(),
-        part.rows.output_tokens.tolist(),
-        milliseconds(part.rows.rtt_ns),
-        milliseconds(part.rows.queue_ns),
-        milliseconds(clock.ttft_ns),
-        milliseconds(clock.tpot_ns),
-        milliseconds(clock.e2e_ns),
-        usd.tolist(),
-        part.rows.reason.tolist(),
-        part.rows.preemptions.tolist(),
-        served,
-    )
-    for (
-        number,
-        at,
-        origin,
-        workload,
-        tenant,
-        engine,
-        outcome,
-        given,
-        cached,
-        produced,
-        rtt,
-        queue,
-        ttft,
-        tpot,
-        e2e,
-        cost,
-        reason,
-        preemptions,
-        is_served,
-    ) in zip(*lists, strict=True):
-        facts = info.engines[engine] if engine >= 0 else None
-        yield (
-            number,
-            at,
-            info.origins[origin].name,
-            info.workload_names[workload],
-            info.tenant_names[tenant] if tenant >= 0 else "",
-            facts.site if facts else "",
-            facts.cluster if facts else "",
-            f"{facts.model}/{facts.variant}" if facts else "",
-            OUTCOMES[outcome],
-            given,
-            cached,
-            produced if is_served else 0,
-            rtt if is_served else None,
-            queue if is_served else None,
-            ttft if is_served else None,
-            tpot if is_served and produced > 1 else None,
-            e2e if is_served else None,
-            cost,
-            REASONS[reason],
-            preemptions,
-        )
+
+def _named(indices: NDArray[np.integer], names: Sequence[str]) -> list[object]:
+    """The names that indices stand for; empty for −1."""
+    return [names[index] if index >= 0 else "" for index in indices.tolist()]
 
 
 def _part(run: Run, numbers: NDArray[np.int64]) -> Run:
