@@ -14,7 +14,7 @@ from gridctl.errors import InputError, did_you_mean, raise_all
 from gridctl.geography.regions import is_country
 from gridctl.grid.view import GridView, jurisdiction_at
 from gridctl.network.overrides import Overrides
-from gridctl.resources import Deployment, GpuSpec, Model, PolicySpec, Resource, Serverless, key_of
+from gridctl.resources import Cluster, Deployment, GpuSpec, Model, PolicySpec, Resource, Serverless, key_of
 from gridctl.units import GIB
 
 SMALLEST_CONTEXT = 2048
@@ -84,11 +84,11 @@ def _cluster_errors(grid: GridView) -> Iterator[InputError]:
             )
         for index, deployment in enumerate(spec.deployments):
             place = f"{where}, spec.deployments[{index}]"
-            yield from _deployment_errors(grid, deployment, gpu.spec if gpu else None, spec.gpu, place)
+            yield from _deployment_errors(grid, deployment, gpu.spec if gpu else None, cluster, place)
 
 
 def _deployment_errors(
-    grid: GridView, deployment: Deployment, gpu: GpuSpec | None, gpu_name: str, where: str
+    grid: GridView, deployment: Deployment, gpu: GpuSpec | None, cluster: Cluster, where: str
 ) -> Iterator[InputError]:
     limits = deployment.engine
     if limits.max_num_batched_tokens < limits.max_num_seqs:
@@ -110,20 +110,21 @@ def _deployment_errors(
     if plan.kv_blocks * limits.block_size < SMALLEST_CONTEXT:
         count = deployment.tensor_parallel
         yield InputError(
-            f"{deployment.variant} does not fit {count} × {gpu_name}: {plan.arithmetic}",
+            f"{deployment.variant} does not fit {count} × {cluster.spec.gpu}: {plan.arithmetic}",
             where=where,
-            fix=_fitting(model, gpu, deployment, grid),
+            fix=_fitting(model, gpu, deployment, cluster.spec.gpus),
         )
 
 
-def _fitting(model: Model, gpu: GpuSpec, deployment: Deployment, grid: GridView) -> str:
-    """A variant or a tensor_parallel that would fit."""
-    for parallel in (deployment.tensor_parallel, 2, 4, 8):
+def _fitting(model: Model, gpu: GpuSpec, deployment: Deployment, gpus: int) -> str:
+    """A variant or a tensor_parallel that would fit, on the GPUs the cluster has or on more."""
+    for parallel in sorted({deployment.tensor_parallel, 2, 4, 8}):
         for variant in sorted(model.spec.variants, key=lambda v: -model.spec.weight_bytes(v)):
             wider = Deployment(variant=deployment.variant, tensor_parallel=parallel, engine=deployment.engine)
             plan = plan_memory(model.spec, variant, gpu, wider)
             if plan.kv_blocks * deployment.engine.block_size >= SMALLEST_CONTEXT:
-                return f"deploy {model.name}/{variant.name} with tensor_parallel: {parallel}"
+                more = f", on at least {parallel} GPUs" if parallel > gpus else ""
+                return f"deploy {model.name}/{variant.name} with tensor_parallel: {parallel}{more}"
     return "no variant of this model fits up to 8 of these GPUs: add a smaller variant"
 
 

@@ -290,7 +290,7 @@ def _api(view: GridView, prices: PriceBookSpec, number: int) -> Engine:
     fallback = prices.fallback
     assert fallback is not None, "only called when the book has one"
     return Engine(
-        spec=EngineSpec(kind=API, ttft_ms=fallback.ttft_ms, tpot_ms=fallback.tpot_ms),
+        spec=EngineSpec(kind=API, max_context=fallback.max_context, ttft_ms=fallback.ttft_ms, tpot_ms=fallback.tpot_ms),
         facts=EngineFacts(
             kind="api",
             cluster="",

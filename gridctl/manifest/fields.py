@@ -172,6 +172,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "model": "Name of the model the API answers with.",
         "usd_per_mtok_input": "Dollars for a million prompt tokens.",
         "usd_per_mtok_output": "Dollars for a million output tokens.",
+        "max_context": "Tokens of prompt and answer the API takes at most; longer requests are not sent there.",
         "ttft_ms": "Time to first token of the API in milliseconds.",
         "tpot_ms": "Milliseconds for each further output token of the API.",
         "quality": "Score of the API's model on your own scale; without one it fails every quality floor above 0.",

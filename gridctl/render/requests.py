@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gridctl.errors import NotFoundError, did_you_mean
+from gridctl.render.cell import csv_texts
 from gridctl.render.rows import Column
 
 if TYPE_CHECKING:
@@ -166,7 +167,9 @@ def csv_pieces(run: Run, numbers: NDArray[np.int64]) -> Iterator[str]:
     yield ",".join(FIELDS) + "\n"
     for start in range(0, len(numbers), PIECE_ROWS):
         buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerows(rows(run, numbers[start : start + PIECE_ROWS]))
+        columns = zip(*rows(run, numbers[start : start + PIECE_ROWS]), strict=True)
+        cells = zip(*(csv_texts(column) for column in columns), strict=True)
+        csv.writer(buffer, lineterminator="\n").writerows(cells)
         yield buffer.getvalue()
 
 

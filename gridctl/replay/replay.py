@@ -111,7 +111,7 @@ def _workload_specs(view: GridView, trace: Trace) -> dict[str, WorkloadSpec]:
     """The declared workload of every name the trace uses, in the trace's order."""
     if len(trace) and (int(trace.workload.min()) == UNSAID or int(trace.origin.min()) == UNSAID):
         raise InputError(
-            "some requests have no origin or workload", where=trace.name, fix="gridctl trace overlay IN OUT"
+            "some requests have no origin or workload", where=f"trace {trace.name}", fix="gridctl trace overlay IN OUT"
         )
     specs: dict[str, WorkloadSpec] = {}
     for name in trace.workloads:
@@ -119,7 +119,7 @@ def _workload_specs(view: GridView, trace: Trace) -> dict[str, WorkloadSpec]:
             close = did_you_mean(name, view.workloads)
             raise InputError(
                 f"the trace names workload {name}, which the grid does not have",
-                where=trace.name,
+                where=f"trace {trace.name}",
                 fix=f"did you mean {close}?" if close else "gridctl workload list",
             )
         specs[name] = view.workloads[name].spec
@@ -128,12 +128,12 @@ def _workload_specs(view: GridView, trace: Trace) -> dict[str, WorkloadSpec]:
             close = did_you_mean(name, view.models)
             raise InputError(
                 f"the trace names model {name}, which the grid does not have",
-                where=trace.name,
+                where=f"trace {trace.name}",
                 fix=f"did you mean {close}?" if close else "gridctl model list",
             )
     if trace.duration_ns > LONGEST_TRACE_NS:
         raise InputError(
-            "the trace spans more than 30 days", where=trace.name, fix="slice it: --from, --until, --speed"
+            "the trace spans more than 30 days", where=f"trace {trace.name}", fix="slice it: --from, --until, --speed"
         )
     return specs
 
@@ -145,15 +145,28 @@ def _resolve_origins(view: GridView, trace: Trace) -> tuple[list[Place], tuple[O
     for name in trace.origins:
         site = view.sites.get(name)
         try:
-            place = place_of(site) if site is not None else resolve_place(name, view.sites)
+            place = place_of(site) if site is not None else _place_named(name, view, trace)
         except NotFoundError as error:
-            raise InputError(f"the trace names an origin: {error.what}", where=trace.name, fix=error.fix) from error
+            raise InputError(
+                f"the trace names an origin: {error.what}", where=f"trace {trace.name}", fix=error.fix
+            ) from error
         jurisdiction = jurisdiction_at(site) if site is not None else jurisdiction_of(place.country)
         places.append(place)
         origins.append(
             Origin(name=name, country=place.country, region=region_of(place.country), jurisdiction=jurisdiction)
         )
     return places, tuple(origins)
+
+
+def _place_named(name: str, view: GridView, trace: Trace) -> Place:
+    try:
+        return resolve_place(name, view.sites)
+    except NotFoundError as error:
+        raise InputError(
+            f"a request comes from {name}, which is neither a site, a city nor lat,lon",
+            where=f"trace {trace.name}",
+            fix=error.fix,
+        ) from None
 
 
 def _candidate_lists(
@@ -231,7 +244,7 @@ def _run_rows(image: GridImage, trace: Trace, fleet: Fleet, outcomes: Outcomes) 
     if not np.array_equal(is_done, outcomes.outcome == COMPLETED):
         raise InputError(
             "the grid needs more than 53 days of virtual time to finish this trace",
-            where=trace.name,
+            where=f"trace {trace.name}",
             fix="the load is far beyond the grid: lower --speed, or add GPUs",
         )
     kinds = np.array([item.spec.kind for item in image.engines], np.int64)

@@ -10,6 +10,7 @@ from gridctl.resources.quantity import (
     Fraction,
     JurisdictionCode,
     Name,
+    PositiveCount,
     PositiveMilliseconds,
     Usd,
 )
@@ -26,6 +27,7 @@ class ApiFallback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     usd_per_mtok_output: Usd
     ttft_ms: PositiveMilliseconds = 800.0
     tpot_ms: PositiveMilliseconds = 20.0
+    max_context: PositiveCount = 131_072
     quality: Fraction | None = None
     jurisdictions: tuple[JurisdictionCode, ...] = ()
 

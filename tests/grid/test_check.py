@@ -105,7 +105,7 @@ def test_a_variant_that_fits_more_gpus_or_a_smaller_variant_is_named_as_the_way_
     """8 GiB a GPU less 2 of workspace: 20 GiB of weights fit four of them, and not two."""
     eight = Gpu(metadata=named("toy"), spec=GpuSpec(memory_gib=8.0, bandwidth_gbs=100.0, bf16_tflops=10.0))
     large, small = Variant(name="bf16", weight_gib=20.0, quality=0.8), Variant(name="int8", weight_gib=3.0)
-    assert complaint(eight, model("m", large)).fix == "deploy m/bf16 with tensor_parallel: 4"
+    assert complaint(eight, model("m", large)).fix == "deploy m/bf16 with tensor_parallel: 4, on at least 4 GPUs"
     assert complaint(eight, model("m", large, small)).fix == "deploy m/int8 with tensor_parallel: 1"
 
 
