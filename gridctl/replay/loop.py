@@ -32,9 +32,11 @@ from gridctl.kernels import Records, compiled, fused
 from gridctl.routing.price import least_usd, price_candidate
 from gridctl.routing.route import REFUSED, route
 from gridctl.routing.rows import BATCHING, FUNCTION, GRID, PREFIX_AFFINITY, PUBLIC_API
-from gridctl.units import PS_PER_US
+from gridctl.units import PS_PER_S, PS_PER_US
 
 US_PER_PS = 1.0 / PS_PER_US
+LEARNING_PERIOD = 10 * PS_PER_S
+"""How often the router takes over what finished requests taught."""
 PRIOR_REQUESTS = 16
 """How many finished requests the workload's declared mean output length weighs as much as."""
 
@@ -64,8 +66,10 @@ class Outcomes(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What does not change during a run. Per list: `offset`, `reason`, `turns` (round-robin counters, these do);
-    per candidate: `candidate`, `rtt_us`; per engine: prices and tier; per workload: access time, priority, prior."""
+    """What a run is played on. Per list: `offset`, `reason`, `turns` (round-robin counters); per candidate:
+    `candidate`, `rtt_us`; per engine: prices and tier; per workload: access time, priority, declared mean output.
+    `lessons` is what the router has learned of output lengths, taken over again from `next_lesson` on; `idle` is
+    scratch, `(n_profiles, 3)`."""
 
     offset: NDArray[np.int64]
     candidate: NDArray[np.int64]
@@ -80,18 +84,36 @@ class Scene(NamedTuple):
     access_us: NDArray[np.int64]
     priority: NDArray[np.int64]
     mean_output_tokens: NDArray[np.int64]
+    lessons: Records
+    next_lesson: NDArray[np.int64]
+    idle: NDArray[np.float64]
     period: int
     delay: int
     counts_in_flight: int
 
 
 @fused
-def _expected_output(fleet: Fleet, scene: Scene, workload: int) -> int:
-    """Mean output length of the workload so far, the declared mean counting as a few finished requests."""
-    lesson = fleet.learned[workload]
+def _expected_output(scene: Scene, workload: int) -> int:
+    """Mean output length of the workload as last learned, the declared mean counting as a few finished requests."""
+    lesson = scene.lessons[workload]
     finished = lesson.finished + PRIOR_REQUESTS
     total = lesson.output_tokens + PRIOR_REQUESTS * scene.mean_output_tokens[workload]
     return max(1, total // finished)
+
+
+@fused
+def _learn(fleet: Fleet, scene: Scene, now: int) -> None:
+    """At the first decision of a learning period, bring every engine to the period's start and take over what has
+    finished by then. What the router knows thus never depends on which engines it happened to look at."""
+    if now < scene.next_lesson[0]:
+        return
+    start = now - now % LEARNING_PERIOD
+    scene.next_lesson[0] = start + LEARNING_PERIOD
+    for engine in range(len(fleet.engines)):
+        observe(fleet, engine, start, scene.period)
+    for workload in range(len(scene.lessons)):
+        scene.lessons[workload].finished = fleet.learned[workload].finished
+        scene.lessons[workload].output_tokens = fleet.learned[workload].output_tokens
 
 
 @fused
@@ -179,20 +201,47 @@ def _forecast(
 
 
 @fused
+def _idle_forecast(
+    fleet: Fleet, engine: int, scene: Scene, number: int, prompt: int, known: int, output: int
+) -> tuple[float, float]:
+    """(ttft, tpot) in microseconds on the engine's kind when it is idle and holds the whole known prefix: worked out
+    once per request and step profile, kept with the request's number."""
+    host = fleet.engines[engine]
+    memo = scene.idle[host.profile]
+    if memo[0] != number:
+        ttft, tpot = forecast_batching(
+            fleet.profiles,
+            host.profile,
+            host.max_num_seqs,
+            host.max_num_batched_tokens,
+            host.blocks_total * host.block_size,
+            0,
+            0,
+            0,
+            prompt,
+            known * fleet.node_tokens,
+            output,
+        )
+        memo[0], memo[1], memo[2] = number, ttft * US_PER_PS, tpot * US_PER_PS
+    return memo[1], memo[2]
+
+
+@fused
 def _fill_rows(
     rows: Records,
     fleet: Fleet,
     scene: Scene,
     requests: Requests,
     index: int,
+    number: int,
     request: np.record,
     policy: np.record,
 ) -> tuple[int, int]:
     """A row per candidate; returns how many fit the request's context and how many of those have a full queue.
 
-    Under `grid` a row is priced as soon as it is filled. Once some candidate meets the objectives, those so far away
-    that distance alone makes them dearer are left unavailable without a look: the decision is the same, and its cost
-    follows how far load makes requests spill, not how many candidates there are."""
+    Under `grid` a row is priced as soon as it is filled. Once some candidate meets the objectives, those that would be
+    dearer even if they were idle are left unavailable without a look: the decision is the same, and its cost follows
+    how far load makes requests spill, not how many candidates there are."""
     now, prompt = requests.arrival[index], requests.prompt_tokens[index]
     start = scene.offset[requests.list_index[index]]
     stop = scene.offset[requests.list_index[index] + 1]
@@ -201,7 +250,8 @@ def _fill_rows(
     fitting, full, matched = 0, 0, 0
     is_grid = policy.algorithm == GRID
     weighs_prefixes = is_grid or policy.algorithm == PREFIX_AFFINITY
-    cheapest, horizon, looked_at = np.inf, np.inf, -1.0
+    cheapest, floor = np.inf, -np.inf
+    floor_rtt, floor_profile = -1.0, -1
     for place in range(start, stop):
         engine = scene.candidate[place]
         host = fleet.engines[engine]
@@ -217,12 +267,13 @@ def _fill_rows(
         if prompt + requests.output_tokens[index] > host.max_context:
             continue
         fitting += 1
-        if row.rtt_us > looked_at and row.rtt_us < horizon:
-            looked_at = row.rtt_us
-            if least_usd(row.rtt_us, request, policy) > cheapest:
-                horizon = row.rtt_us
-        if row.rtt_us >= horizon:
-            continue
+        if host.kind == GPU and is_grid:
+            if row.rtt_us != floor_rtt or host.profile != floor_profile:
+                floor_rtt, floor_profile = row.rtt_us, host.profile
+                idle = _idle_forecast(fleet, engine, scene, number, prompt, known, request.output_tokens)
+                floor = least_usd(row.rtt_us, idle[0], idle[1], request, policy)
+            if floor > cheapest:
+                continue
         if host.kind != API:
             observe(fleet, engine, now, scene.period)
         load = _fill_load(row, fleet, engine, scene, now)
@@ -281,12 +332,13 @@ def replay_chunk(
             outcomes.reason[number] = scene.reason[which]
             continue
         request = templates[workload]
-        request.output_tokens = _expected_output(fleet, scene, workload)
+        _learn(fleet, scene, requests.arrival[index])
+        request.output_tokens = _expected_output(scene, workload)
         request.turn = scene.turns[which]
         request.draw = requests.draw[index]
         request.session = requests.session[index]
         scene.turns[which] += 1
-        fitting, full = _fill_rows(rows, fleet, scene, requests, index, request, policy)
+        fitting, full = _fill_rows(rows, fleet, scene, requests, index, number, request, policy)
         choice = route(rows, count, request, policy)
         if choice < 0:
             outcomes.outcome[number], outcomes.reason[number] = _refusal(choice, fitting, full)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gridctl.accounts.rows import COMPLETED, EngineFacts, Origin, RunRows
 from gridctl.engine.clock import drain
 from gridctl.engine.fleet import build_fleet
-from gridctl.engine.state import GPU, SERVERLESS, UNUSED, Fleet, grow_sequences
+from gridctl.engine.state import GPU, LEARNED, SERVERLESS, UNUSED, Fleet, grow_sequences, records
 from gridctl.errors import InputError, NotFoundError, did_you_mean
 from gridctl.geography.place import Place, place_of, resolve_place
 from gridctl.geography.regions import jurisdiction_of, region_of
@@ -79,7 +79,7 @@ def replay(
         scrape_period=period,
         **({} if longest_jump is None else {"longest_jump": longest_jump}),
     )
-    scene = _scene(image, lists, list(workloads.values()), policy)
+    scene = _scene(image, lists, list(workloads.values()), policy, len(fleet.profiles.pair_fs))
     n = len(trace)
     outcomes = Outcomes(np.full(n, -1, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64))
     widest = int(np.diff(lists.offset).max(initial=1))
@@ -187,7 +187,9 @@ def _candidate_lists(
     return find_candidates(image, places, origins, described, policy.candidates), classes.astype(np.int64)
 
 
-def _scene(image: GridImage, lists: CandidateLists, workloads: Sequence[WorkloadSpec], policy: PolicySpec) -> Scene:
+def _scene(
+    image: GridImage, lists: CandidateLists, workloads: Sequence[WorkloadSpec], policy: PolicySpec, profiles: int
+) -> Scene:
     engines = image.engines
     return Scene(
         offset=lists.offset,
@@ -203,6 +205,9 @@ def _scene(image: GridImage, lists: CandidateLists, workloads: Sequence[Workload
         access_us=np.array([round(spec.access_rtt_ms * 1000) for spec in workloads] or [0], np.int64),
         priority=np.array([spec.priority for spec in workloads] or [0], np.int64),
         mean_output_tokens=np.array([spec.traffic.mean_output_tokens for spec in workloads] or [1], np.int64),
+        lessons=records(max(1, len(workloads)), LEARNED),
+        next_lesson=np.zeros(1, np.int64),
+        idle=np.full((profiles, 3), -1.0),
         period=round(policy.telemetry.period_ms * PS_PER_MS),
         delay=round(policy.telemetry.delay_ms * PS_PER_MS),
         counts_in_flight=1 if policy.telemetry.in_flight == "local" else 0,

@@ -33,44 +33,46 @@ def miss_probability(ratio: float, shape: int) -> float:
     return power / (1.0 + power) if power < 1e300 else 1.0
 
 
+@inner
+def expected_miss(
+    rtt_us: float, ttft_us: float, tpot_us: float, request: np.record, policy: np.record
+) -> tuple[float, float]:
+    """(worst ratio, P(miss)) of a request at this round trip, when the engine takes `ttft_us` and `tpot_us`."""
+    client_ttft_us = rtt_us + request.overhead_us + ttft_us
+    met = 1.0
+    worst = 0.0
+    for objective in range(4):
+        if objective == 0:
+            value, limit = rtt_us, request.network_us
+        elif objective == 1:
+            value, limit = client_ttft_us, request.ttft_us
+        elif objective == 2:
+            value, limit = tpot_us, request.tpot_us
+        else:
+            value, limit = client_ttft_us + max(0, request.output_tokens - 1) * tpot_us, request.e2e_us
+        if limit != NO_OBJECTIVE:
+            ratio = value / limit
+            worst = max(worst, ratio)
+            met *= 1.0 - miss_probability(ratio, policy.prediction_shape)
+    return worst, 1.0 - met
+
+
 @compiled
 def price_candidate(row: np.record, request: np.record, policy: np.record) -> None:
     """Predict what the client sees at this candidate and what choosing it costs; writes the row's last five fields."""
     row.client_ttft_us = row.rtt_us + request.overhead_us + row.ttft_us
     row.client_e2e_us = row.client_ttft_us + max(0, request.output_tokens - 1) * row.tpot_us
-    met = 1.0
-    worst = 0.0
-    for objective in range(4):
-        if objective == 0:
-            value, limit = row.rtt_us, request.network_us
-        elif objective == 1:
-            value, limit = row.client_ttft_us, request.ttft_us
-        elif objective == 2:
-            value, limit = row.tpot_us, request.tpot_us
-        else:
-            value, limit = row.client_e2e_us, request.e2e_us
-        if limit != NO_OBJECTIVE:
-            ratio = value / limit
-            worst = max(worst, ratio)
-            met *= 1.0 - miss_probability(ratio, policy.prediction_shape)
-    row.worst_ratio = worst
-    row.miss_probability = 1.0 - met
+    row.worst_ratio, row.miss_probability = expected_miss(row.rtt_us, row.ttft_us, row.tpot_us, request, policy)
     row.usd = policy.gpu_weight * row.load * row.usd_gpu + policy.cash_weight * row.usd_cash
     row.usd += policy.miss_weight * request.miss_usd * row.miss_probability
     row.is_priced = 1
 
 
 @inner
-def least_usd(rtt_us: float, request: np.record, policy: np.record) -> float:
-    """What a candidate at this round trip costs at the very least, however idle: nothing but its distance."""
-    met = 1.0
-    if request.network_us != NO_OBJECTIVE:
-        met *= 1.0 - miss_probability(rtt_us / request.network_us, policy.prediction_shape)
-    if request.ttft_us != NO_OBJECTIVE:
-        met *= 1.0 - miss_probability((rtt_us + request.overhead_us) / request.ttft_us, policy.prediction_shape)
-    if request.e2e_us != NO_OBJECTIVE:
-        met *= 1.0 - miss_probability((rtt_us + request.overhead_us) / request.e2e_us, policy.prediction_shape)
-    return policy.miss_weight * request.miss_usd * (1.0 - met)
+def least_usd(rtt_us: float, ttft_us: float, tpot_us: float, request: np.record, policy: np.record) -> float:
+    """What a candidate at this round trip costs at the very least, its engine taking `ttft_us` and `tpot_us` when it
+    is idle and has all of the prompt's known prefix cached."""
+    return policy.miss_weight * request.miss_usd * expected_miss(rtt_us, ttft_us, tpot_us, request, policy)[1]
 
 
 @inner
