@@ -162,6 +162,7 @@ def _grid(rows: Records, count: int, request: np.record, policy: np.record) -> i
     """The cheapest in dollars that meets the objectives; when none does, as the workload says: the public API, an
     early refusal, or the candidate that is least late."""
     best, least_late, public = NOBODY, NOBODY, NOBODY
+    can_be_met = False
     for index in range(count):
         row = rows[index]
         if row.is_available == 0 or (row.kind == FUNCTION and policy.allow_serverless == 0):
@@ -170,6 +171,7 @@ def _grid(rows: Records, count: int, request: np.record, policy: np.record) -> i
             continue
         if row.is_priced == 0:
             price_candidate(row, request, policy)
+        can_be_met = can_be_met or row.worst_ratio <= 1.0
         if row.kind == PUBLIC_API:
             public = index
         if best == NOBODY or _is_cheaper(row, rows[best], request.draw):
@@ -178,7 +180,7 @@ def _grid(rows: Records, count: int, request: np.record, policy: np.record) -> i
             least_late = index
     if best == NOBODY:
         return NOBODY
-    if least_late == NOBODY or rows[least_late].worst_ratio <= 1.0 or rows[best].worst_ratio <= 1.0:
+    if can_be_met or least_late == NOBODY:
         return best
     if request.when_infeasible == FALLBACK and public != NOBODY:
         return public
