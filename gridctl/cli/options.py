@@ -28,12 +28,17 @@ def complete_names(word: str) -> Callable[[typer.Context, str], list[str]]:
     """A completion of the names of a kind in the current grid; no grid, no names, never an error."""
 
     def complete(context: typer.Context, incomplete: str) -> list[str]:
-        try:
-            return _names(word, incomplete)
-        except Exception:
-            return []
+        return names_of(word, incomplete)
 
     return complete
+
+
+def names_of(word: str, incomplete: str) -> list[str]:
+    """Names of a kind in the current grid that start so; none, and no error, when there is no grid to ask."""
+    try:
+        return _names(word, incomplete)
+    except Exception:
+        return []
 
 
 def complete_get(context: typer.Context, incomplete: str) -> list[str]:

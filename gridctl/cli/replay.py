@@ -20,11 +20,13 @@ ROWS_SHOWN = 50
 
 def complete_policy(incomplete: str) -> list[str]:
     """Policies of the grid and the built-in algorithms."""
-    from gridctl.cli.options import complete_names
+    from gridctl.cli.options import names_of
     from gridctl.resources.policy import ALGORITHMS
 
-    names = complete_names("policy")(typer.Context, incomplete)  # type: ignore[arg-type]
-    return [*names, *(algorithm for algorithm in ALGORITHMS if algorithm.startswith(incomplete))]
+    return [
+        *names_of("policy", incomplete),
+        *(algorithm for algorithm in ALGORITHMS if algorithm.startswith(incomplete)),
+    ]
 
 
 @app.command()

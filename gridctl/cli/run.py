@@ -9,7 +9,7 @@ import typer
 from gridctl.cli.options import YesOption
 from gridctl.cli.output import OutputOption, emit, is_interactive, note
 from gridctl.cli.run_argument import RunArgument, complete_run
-from gridctl.errors import NotFoundError
+from gridctl.errors import NotFoundError, StoreError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Results of replays.")
 
@@ -26,7 +26,13 @@ def list_(output: OutputOption = "table") -> None:
     from gridctl.render.runs import RUN_COLUMNS, run_item
 
     home = current_grid()
-    infos = sorted((load_info(name, home) for name in home.open_runs().list()), key=lambda info: info.created_ns)
+    infos = []
+    for name in home.open_runs().list():
+        try:
+            infos.append(load_info(name, home))
+        except StoreError as error:  # one damaged run does not hide the others
+            note(f"{error.what}; {error.fix}")
+    infos.sort(key=lambda info: info.created_ns)
     emit([run_item(info) for info in infos], RUN_COLUMNS, output, kind="RunList")
     if not infos:
         note("no runs yet; gridctl replay run TRACE makes one")

@@ -52,7 +52,9 @@ def _moved(cluster: Cluster, view: GridView, cores: list[Site], prices: dict[tup
     price = prices.get((target.name, cluster.spec.gpu))
     if price is None and not _is_in_books(cluster.spec.gpu, view):
         price = cluster.spec.usd_per_gpu_hour
-    spec = msgspec.structs.replace(cluster.spec, site=target.name, usd_per_gpu_hour=price)
+    # GPUs that take no traffic at home take none in the core either: the alternative has the same hardware.
+    state = cluster.spec.state if home.spec.state == "active" else home.spec.state
+    spec = msgspec.structs.replace(cluster.spec, site=target.name, usd_per_gpu_hour=price, state=state)
     return msgspec.structs.replace(cluster, spec=spec)
 
 

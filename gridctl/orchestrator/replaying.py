@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gridctl import __version__
 from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, Run, RunInfo
-from gridctl.errors import GridctlError, InputError, Interrupted, NotFoundError, did_you_mean, raise_all
+from gridctl.errors import InputError, Interrupted, NotFoundError, did_you_mean, raise_all
 from gridctl.grid.centralized import centralize
 from gridctl.grid.check import check_policy
 from gridctl.grid.image import GridImage, build_image
@@ -70,7 +70,7 @@ def replay_trace(home: GridHome, trace: Trace, order: Order, listener: Listener)
         save_run(beside, home, replace=True)
     try:
         save_run(main, home, replace=order.replace)
-    except GridctlError:
+    except BaseException:  # a full disk or an impatient user: a comparison without its run is of no use
         if central:
             home.open_runs().delete(central)
         raise

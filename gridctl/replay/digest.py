@@ -21,5 +21,5 @@ def digest_rows(result: Replayed) -> str:
     for field in dataclasses.fields(RunRows):
         digest.update(field.name.encode())
         digest.update(np.ascontiguousarray(getattr(result.rows, field.name), "<i8").tobytes())
-    digest.update(msgspec.json.encode((result.engines, result.origins, list(result.workloads))))
+    digest.update(msgspec.json.encode((result.engines, result.origins, list(result.workloads), result.tenants)))
     return f"sha256:{digest.hexdigest()}"

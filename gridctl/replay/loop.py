@@ -23,7 +23,7 @@ from gridctl.accounts.rows import (
     REJECTED,
     TOO_LONG,
 )
-from gridctl.engine.blocks import known_nodes, matching_nodes
+from gridctl.engine.blocks import matching_nodes
 from gridctl.engine.clock import observe
 from gridctl.engine.fleet import dispatch
 from gridctl.engine.forecast import added_gpu_time, forecast_batching, forecast_serverless
@@ -68,8 +68,8 @@ class Outcomes(NamedTuple):
 class Scene(NamedTuple):
     """What a run is played on. Per list: `offset`, `reason`, `turns` (round-robin counters); per candidate:
     `candidate`, `rtt_us`; per engine: prices and tier; per workload: access time, priority, declared mean output.
-    `lessons` is what the router has learned of output lengths, taken over again from `next_lesson` on; `idle` is
-    scratch, `(n_profiles, 3)`."""
+    `sent` tells of each prefix node whether it ever went to an engine; `lessons` is what the router has learned of
+    output lengths, taken over again from `next_lesson` on; `idle` is scratch, `(n_profiles, 3)`."""
 
     offset: NDArray[np.int64]
     candidate: NDArray[np.int64]
@@ -84,6 +84,7 @@ class Scene(NamedTuple):
     access_us: NDArray[np.int64]
     priority: NDArray[np.int64]
     mean_output_tokens: NDArray[np.int64]
+    sent: NDArray[np.bool_]
     lessons: Records
     next_lesson: NDArray[np.int64]
     idle: NDArray[np.float64]
@@ -202,10 +203,10 @@ def _forecast(
 
 @fused
 def _idle_forecast(
-    fleet: Fleet, engine: int, scene: Scene, number: int, prompt: int, known: int, output: int
+    fleet: Fleet, engine: int, scene: Scene, number: int, prompt: int, nodes: int, output: int
 ) -> tuple[float, float]:
-    """(ttft, tpot) in microseconds on the engine's kind when it is idle and holds the whole known prefix: worked out
-    once per request and step profile, kept with the request's number."""
+    """(ttft, tpot) in microseconds on the engine's kind when it is idle and holds the prompt's first `nodes`: worked
+    out once per request and step profile, kept with the request's number."""
     host = fleet.engines[engine]
     memo = scene.idle[host.profile]
     if memo[0] != number:
@@ -219,7 +220,7 @@ def _idle_forecast(
             0,
             0,
             prompt,
-            known * fleet.node_tokens,
+            nodes * fleet.node_tokens,
             output,
         )
         memo[0], memo[1], memo[2] = number, ttft * US_PER_PS, tpot * US_PER_PS
@@ -246,7 +247,11 @@ def _fill_rows(
     start = scene.offset[requests.list_index[index]]
     stop = scene.offset[requests.list_index[index] + 1]
     first, blocks = requests.blocks_first[index], requests.blocks_full[index]
-    known = known_nodes(fleet, first, blocks, prompt) if blocks > 0 else 0
+    # How many leading nodes some engine is known to hold. Engines publish what they compute when they are advanced, so
+    # the count grows as candidates are looked at; what those not looked at hold is bounded by what was ever sent.
+    known, most = 0, 0
+    while most < min(blocks, (prompt - 1) // fleet.node_tokens) and scene.sent[fleet.block_ids[first + most]]:
+        most += 1
     fitting, full, matched = 0, 0, 0
     is_grid = policy.algorithm == GRID
     weighs_prefixes = is_grid or policy.algorithm == PREFIX_AFFINITY
@@ -266,11 +271,13 @@ def _fill_rows(
         row.is_priced = 0
         if prompt + requests.output_tokens[index] > host.max_context:
             continue
+        if host.kind == API and not is_grid:
+            continue  # the other policies know no public API, so it saves no request of theirs from being too long
         fitting += 1
         if host.kind == GPU and is_grid:
             if row.rtt_us != floor_rtt or host.profile != floor_profile:
                 floor_rtt, floor_profile = row.rtt_us, host.profile
-                idle = _idle_forecast(fleet, engine, scene, number, prompt, known, request.output_tokens)
+                idle = _idle_forecast(fleet, engine, scene, number, prompt, most, request.output_tokens)
                 floor = least_usd(row.rtt_us, idle[0], idle[1], request, policy)
             if floor > cheapest:
                 continue
@@ -281,7 +288,9 @@ def _fill_rows(
             full += 1
             continue
         row.is_available = 1
-        if known > 0 and weighs_prefixes:
+        if weighs_prefixes and most > 0:
+            while known < most and fleet.holders[fleet.block_ids[first + known]] > 0:
+                known += 1
             matched = matching_nodes(fleet, engine, first, known, matched)
             row.cached_tokens = matched * fleet.node_tokens
         if is_grid:
@@ -364,3 +373,5 @@ def replay_chunk(
             requests.blocks_full[index],
             requests.prompt_tokens[index] - row.cached_tokens,
         )
+        for node in range(requests.blocks_first[index], requests.blocks_first[index] + requests.blocks_full[index]):
+            scene.sent[fleet.block_ids[node]] = True

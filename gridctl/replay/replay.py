@@ -45,6 +45,7 @@ class Replayed:
     engines: tuple[EngineFacts, ...]
     origins: tuple[Origin, ...]
     workloads: dict[str, WorkloadSpec]
+    tenants: tuple[str, ...]
     window_ns: int
     notes: tuple[str, ...]
 
@@ -79,7 +80,7 @@ def replay(
         scrape_period=period,
         **({} if longest_jump is None else {"longest_jump": longest_jump}),
     )
-    scene = _scene(image, lists, list(workloads.values()), policy, len(fleet.profiles.pair_fs))
+    scene = _scene(image, lists, list(workloads.values()), policy, fleet)
     n = len(trace)
     outcomes = Outcomes(np.full(n, -1, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64))
     widest = int(np.diff(lists.offset).max(initial=1))
@@ -98,7 +99,7 @@ def replay(
     )
     run_rows = _run_rows(image, trace, fleet, outcomes)
     notes = (*image.notes, *((nodes.note,) if nodes.note else ()))
-    return Replayed(run_rows, facts, origins, workloads, _window_ns(run_rows), notes)
+    return Replayed(run_rows, facts, origins, workloads, trace.tenants, _window_ns(run_rows), notes)
 
 
 def check_trace(view: GridView, trace: Trace) -> None:
@@ -188,7 +189,7 @@ def _candidate_lists(
 
 
 def _scene(
-    image: GridImage, lists: CandidateLists, workloads: Sequence[WorkloadSpec], policy: PolicySpec, profiles: int
+    image: GridImage, lists: CandidateLists, workloads: Sequence[WorkloadSpec], policy: PolicySpec, fleet: Fleet
 ) -> Scene:
     engines = image.engines
     return Scene(
@@ -205,9 +206,10 @@ def _scene(
         access_us=np.array([round(spec.access_rtt_ms * 1000) for spec in workloads] or [0], np.int64),
         priority=np.array([spec.priority for spec in workloads] or [0], np.int64),
         mean_output_tokens=np.array([spec.traffic.mean_output_tokens for spec in workloads] or [1], np.int64),
+        sent=np.zeros(len(fleet.holders), np.bool_),
         lessons=records(max(1, len(workloads)), LEARNED),
         next_lesson=np.zeros(1, np.int64),
-        idle=np.full((profiles, 3), -1.0),
+        idle=np.full((len(fleet.profiles.pair_fs), 3), -1.0),
         period=round(policy.telemetry.period_ms * PS_PER_MS),
         delay=round(policy.telemetry.delay_ms * PS_PER_MS),
         counts_in_flight=1 if policy.telemetry.in_flight == "local" else 0,

@@ -159,10 +159,9 @@ def _session_sticky(rows: Records, count: int, session: int) -> int:
 
 @fused
 def _grid(rows: Records, count: int, request: np.record, policy: np.record) -> int:
-    """The cheapest in dollars that meets the objectives; when none does, as the workload says: the public API, an
-    early refusal, or the candidate that is least late."""
+    """The cheapest in dollars of those predicted to meet every objective; when none does, as the workload says: the
+    public API, an early refusal, or the candidate that is least late."""
     best, least_late, public = NOBODY, NOBODY, NOBODY
-    can_be_met = False
     for index in range(count):
         row = rows[index]
         if row.is_available == 0 or (row.kind == FUNCTION and policy.allow_serverless == 0):
@@ -171,20 +170,17 @@ def _grid(rows: Records, count: int, request: np.record, policy: np.record) -> i
             continue
         if row.is_priced == 0:
             price_candidate(row, request, policy)
-        can_be_met = can_be_met or row.worst_ratio <= 1.0
         if row.kind == PUBLIC_API:
             public = index
-        if best == NOBODY or _is_cheaper(row, rows[best], request.draw):
+        if row.worst_ratio <= 1.0 and (best == NOBODY or _is_cheaper(row, rows[best], request.draw)):
             best = index
         if row.kind != PUBLIC_API and (least_late == NOBODY or row.worst_ratio < rows[least_late].worst_ratio):
             least_late = index
-    if best == NOBODY:
-        return NOBODY
-    if can_be_met or least_late == NOBODY:
+    if best != NOBODY:
         return best
-    if request.when_infeasible == FALLBACK and public != NOBODY:
+    if public != NOBODY and (least_late == NOBODY or request.when_infeasible == FALLBACK):
         return public
-    if is_hopeless(rows[least_late], request, policy):
+    if least_late != NOBODY and is_hopeless(rows[least_late], request, policy):
         return REFUSED
     return least_late
 

@@ -1,7 +1,6 @@
 """Replays with and without the horizon beyond which candidates are not looked at; prints the cases that differ.
 
-Runs interpreted (NUMBA_DISABLE_JIT=1), because it takes the horizon away by replacing a kernel. All answers are as long
-as their workload declares: how soon the router learns of another length hangs on which engines were looked at.
+Runs interpreted (NUMBA_DISABLE_JIT=1), because it takes the horizon away by replacing a kernel.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from gridctl.replay import loop
 from gridctl.replay.replay import replay
 from gridctl.resources import Objective, PolicySpec, Serverless, Traffic
 
-OUTPUT = 20
+BLOCK_TOKENS = 16
 CASES = 16
 
 
@@ -62,7 +61,7 @@ def _case(generator: random.Random) -> tuple:
     parts.append(
         workload(
             objectives=(Objective(metric=metric, threshold_ms=float(limit)),),
-            traffic=Traffic(mean_output_tokens=OUTPUT),
+            traffic=Traffic(mean_output_tokens=pick(1, 40)),
             when_infeasible=one_of(("serve-late", "fallback", "reject")),
             overhead_ms=float(one_of((0, 20))),
         )
@@ -70,11 +69,16 @@ def _case(generator: random.Random) -> tuple:
     if pick(0, 1):
         parts.append(price_book(api(usd_per_mtok_input=0.1, usd_per_mtok_output=0.1, ttft_ms=float(pick(1, 300)))))
     at, requests = 0, []
+    gap = one_of((60, 600))
     for _ in range(50):
-        at += pick(0, 60)
-        requests.append({"at_ms": at, "input": pick(1, 100), "output": OUTPUT, "origin": pick(0, 3)})
+        at += pick(0, gap)
+        prompt, family = pick(1, 100), pick(0, 4)
+        blocks = tuple(10 * family + number for number in range(prompt // BLOCK_TOKENS))
+        output = one_of((1, 5, 20, 100))
+        requests.append({"at_ms": at, "input": prompt, "output": output, "origin": pick(0, 3), "blocks": blocks})
     policy = PolicySpec(allow_fallback=bool(pick(0, 2)), allow_serverless=bool(pick(0, 2)), candidates=one_of((3, 32)))
-    return build_image(parts), trace(requests, origins=[place[0] for place in PLACES[:4]]), policy
+    origins = [place[0] for place in PLACES[:4]]
+    return build_image(parts), trace(requests, origins=origins, block_tokens=BLOCK_TOKENS), policy
 
 
 if __name__ == "__main__":

@@ -233,3 +233,16 @@ def test_overhead_of_the_client_is_weighed_and_not_simulated() -> None:
     assert run([*plain, strict], [{}], PolicySpec(reject_ratio=1.0)).rows.outcome[0] == REJECTED
     rows = run([*plain, strict], [{}], PolicySpec(allow_reject=False)).rows
     assert rows.compute_ns[0] == PREFILL_100_PS // 1000
+
+
+@pytest.mark.parametrize("algorithm", ["prefix-affinity", "grid"])
+def test_the_router_knows_what_an_engine_cached_since_it_last_looked(algorithm: str) -> None:
+    """Two engines that nobody looks at in between: each repeat, two seconds later, must find the one that is warm."""
+    requests = [
+        {"at_ms": 4000 * pair + later, "input": 80, "output": 2, "blocks": tuple(range(100 * pair, 100 * pair + 5))}
+        for pair in range(12)
+        for later in (0, 2000)
+    ]
+    rows = run(alone(replicas=2, block_size=16), requests, PolicySpec(algorithm=algorithm), block_tokens=16).rows
+    assert rows.engine[0::2].tolist() == rows.engine[1::2].tolist()
+    assert rows.cached_tokens.tolist() == [0, 64] * 12
