@@ -173,7 +173,6 @@ def dispatch(
     it that a sequence slot is free and that the request fits the engine's context.
     """
     host = fleet.engines[engine]
-    host.dispatched += 1
     if host.kind == API:
         result = fleet.results[request]
         result.scheduled = arrival

@@ -93,7 +93,6 @@ ENGINE = _record(
     "share_total",
     "share_pending",
     "share_tokens",
-    "dispatched",
     "preempted",
 )
 
