@@ -24,9 +24,10 @@ from gridctl.grid.candidates import CandidateLists, RequestClass, find_candidate
 from gridctl.grid.image import GridImage
 from gridctl.grid.view import GridView, jurisdiction_at
 from gridctl.network.jitter import JITTER_PPM
-from gridctl.replay.loop import Outcomes, Requests, Scene, replay_chunk
+from gridctl.replay.loop import replay_chunk
 from gridctl.replay.noise import from_quantiles, small_draws
 from gridctl.replay.prefixes import PrefixNodes, prefix_nodes
+from gridctl.replay.scene import Outcomes, Requests, Scene
 from gridctl.resources import PolicySpec, WorkloadSpec
 from gridctl.routing.rows import CANDIDATE, policy_record, request_records
 from gridctl.traces.trace import UNSAID, Trace

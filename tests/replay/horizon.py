@@ -16,7 +16,7 @@ from books import COLUMNS
 from smallgrids import PLACES, api, cluster, deployment, gpu, model, price_book, site, trace, workload
 
 from gridctl.grid.image import build_image
-from gridctl.replay import loop
+from gridctl.replay import sight
 from gridctl.replay.replay import replay
 from gridctl.resources import Objective, PolicySpec, Serverless, Traffic
 
@@ -26,22 +26,22 @@ CASES = 16
 
 def main() -> None:
     looks = 0
-    observe, least_usd = loop.observe, loop.least_usd
+    observe, least_usd = sight.observe, sight.least_usd
 
     def counted(*arguments: object) -> None:
         nonlocal looks
         looks += 1
         observe(*arguments)
 
-    loop.observe = counted
+    sight.observe = counted
     saved = 0
     for case in range(CASES):
         generator = random.Random(case)
         image, requests, policy = _case(generator)
-        loop.least_usd, looks = least_usd, 0
+        sight.least_usd, looks = least_usd, 0
         near = replay(image, requests, policy).rows
         saved -= looks
-        loop.least_usd, looks = (lambda *_: -1.0), 0
+        sight.least_usd, looks = (lambda *_: -1.0), 0
         far = replay(image, requests, policy).rows
         saved += looks
         if any((getattr(near, column) != getattr(far, column)).any() for column in COLUMNS):
