@@ -50,6 +50,7 @@ ENGINE = _record(
     "pending_tokens",
     # the rest of what it is
     "priority_scheduling",
+    "async_scheduling",
     "gpus",
     "longest_jump",
     # serverless and API
@@ -59,6 +60,7 @@ ENGINE = _record(
     "api_tpot",
     # clock and batch
     "clock",
+    "horizon",
     "step_end",
     "step_tokens",
     "decode_steps",
