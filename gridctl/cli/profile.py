@@ -7,76 +7,36 @@ declares them.
 # No postponed annotations here: typer reads them.
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gridctl.cli.calibrate import calibrate
+from gridctl.cli.engineoptions import (
+    BatchedOption,
+    CacheOption,
+    DataOption,
+    DtypeOption,
+    GpuOption,
+    ModelOption,
+    NameOption,
+    OutOption,
+    SequencesOption,
+    TensorOption,
+    complete_profiles,
+    deliver,
+    engine_limits,
+)
 from gridctl.cli.kind import kind_app
-from gridctl.cli.options import names_of
-from gridctl.cli.output import OutputOption, emit, note, write, write_file
+from gridctl.cli.output import OutputOption, emit, note
 from gridctl.errors import UsageError
 from gridctl.resources import Profile
 
 if TYPE_CHECKING:
-    from gridctl.resources import EngineLimits
+    pass
 
 app = kind_app(Profile)
-
-DtypeName = Literal["bf16", "fp8", "int8", "w4a16"]
-
-
-def _complete_gpus(incomplete: str) -> list[str]:
-    from gridctl.resources import BUILTIN_GPUS
-
-    return [name for name in BUILTIN_GPUS if name.startswith(incomplete)]
-
-
-def _complete_models(incomplete: str) -> list[str]:
-    from gridctl.resources.architectures import ARCHITECTURES
-
-    return [name for name in ARCHITECTURES if name.startswith(incomplete)]
-
-
-def _complete_profiles(incomplete: str) -> list[str]:
-    from gridctl.manifest.shipped import shipped_profiles
-
-    known = {*shipped_profiles(), *names_of("profile", incomplete)}
-    return sorted(name for name in known if name.startswith(incomplete))
-
-
-GpuOption = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME|FILE", help="GPU type: built in, of the grid, or a Gpu manifest.", autocompletion=_complete_gpus
-    ),
-]
-ModelOption = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME|FILE",
-        help="Model: built in, of the grid, a Model manifest, or its config.json.",
-        autocompletion=_complete_models,
-    ),
-]
-DtypeOption = Annotated[DtypeName, typer.Option(metavar="FORMAT", help="Weights: bf16, fp8, int8 or w4a16.")]
-TensorOption = Annotated[int, typer.Option("--tensor-parallel", min=1, max=64, help="GPUs a model is split over.")]
-DataOption = Annotated[
-    int,
-    typer.Option("--data-parallel", min=1, max=64, help="Ranks that share a mixture's experts and step together."),
-]
-CacheOption = Annotated[
-    Literal["auto", "fp8"], typer.Option("--kv-cache-dtype", metavar="FORMAT", help="KV cache: auto or fp8.")
-]
-SequencesOption = Annotated[int, typer.Option("--max-num-seqs", min=1, max=4096, help="Requests in a batch, per rank.")]
-BatchedOption = Annotated[
-    int, typer.Option("--max-num-batched-tokens", min=1, max=65536, help="Tokens of a step, per rank.")
-]
-NameOption = Annotated[
-    str, typer.Option(metavar="NAME", help="Name of the profile; made from the engine unless given.")
-]
-OutOption = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE", help="Write the manifest here instead of to stdout.")
-]
+app.command()(calibrate)
 
 
 @app.command()
@@ -116,24 +76,16 @@ def fit(
     from gridctl.orchestrator import profiles
 
     files = _table_files(tables, attention, dense, per_sequence)
-    limits = _limits(kv_cache_dtype, max_num_seqs, max_num_batched_tokens)
+    limits = engine_limits(kv_cache_dtype, max_num_seqs, max_num_batched_tokens)
     engine = profiles.target(
         gpu, model, dtype, tensor_parallel=tensor_parallel, data_parallel=data_parallel, limits=limits
     )
     profile = profiles.fit(engine, *files, name=name, source=source)
     error = profile.spec.error
-    _deliver(profile, out)
+    deliver(profile, out)
     note(
         f"profile {profile.name}: fit error p50/p95 dense {error.dense_p50:g}/{error.dense_p95:g} %, attention"
         f" {error.attention_p50:g}/{error.attention_p95:g} %; check it: gridctl profile validate --help"
-    )
-
-
-def _limits(kv_cache_dtype: Literal["auto", "fp8"], max_num_seqs: int, max_num_batched_tokens: int) -> "EngineLimits":
-    from gridctl.resources import EngineLimits
-
-    return EngineLimits(
-        max_num_seqs=max_num_seqs, max_num_batched_tokens=max_num_batched_tokens, kv_cache_dtype=kv_cache_dtype
     )
 
 
@@ -151,18 +103,6 @@ def _table_files(
             option = word.replace("_", "-")
             raise UsageError(f"--{option} is missing", fix="give --tables PREFIX, or all three tables by name")
     return found[0], found[1], found[2]
-
-
-def _deliver(profile: Profile, out: Path | None) -> None:
-    """The manifest to stdout or, whole or not at all, to a file."""
-    from gridctl.manifest import dump
-
-    text = dump([profile], "yaml")
-    if out is None:
-        write(text)
-        return
-    write_file(out, text)
-    note(f"wrote {out}; declare it: gridctl apply -f {out}")
 
 
 @app.command()
@@ -187,11 +127,11 @@ def roofline(
     """
     from gridctl.orchestrator import profiles
 
-    limits = _limits(kv_cache_dtype, max_num_seqs, max_num_batched_tokens)
+    limits = engine_limits(kv_cache_dtype, max_num_seqs, max_num_batched_tokens)
     engine = profiles.target(
         gpu, model, dtype, tensor_parallel=tensor_parallel, data_parallel=data_parallel, limits=limits
     )
-    _deliver(profiles.roofline_profile(engine, name=name), out)
+    deliver(profiles.roofline_profile(engine, name=name), out)
 
 
 @app.command()
@@ -207,7 +147,7 @@ def validate(
         typer.Option(
             metavar="NAME|FILE",
             help="A profile: shipped, of the grid, or a manifest.",
-            autocompletion=_complete_profiles,
+            autocompletion=complete_profiles,
         ),
     ],
     max_num_seqs: SequencesOption = 128,

@@ -30,6 +30,7 @@ from gridctl.resources.architectures import ARCHITECTURES
 from gridctl.resources.model import Dtype
 
 if TYPE_CHECKING:
+    from gridctl.profiling.calibration import Calibration
     from gridctl.profiling.validation import Validation
 
 LARGEST_CONFIG = 1 << 20
@@ -66,6 +67,7 @@ def target(
 
     Raises NotFoundError for an unknown name or file, InputError for a file of another kind.
     """
+    _check_limits(limits)
     gpu_name, gpu_spec = _gpu(gpu)
     model_name, architecture = _architecture(model)
     variant = Variant(name=dtype, dtype=dtype)
@@ -81,6 +83,15 @@ def target(
     return Target(
         gpu_name, gpu_spec, model_name, ModelSpec(architecture=architecture, variants=(variant,)), variant, deployment
     )
+
+
+def _check_limits(limits: EngineLimits) -> None:
+    if limits.max_num_batched_tokens < limits.max_num_seqs:
+        raise InputError(
+            f"{limits.max_num_batched_tokens} tokens a step are fewer than {limits.max_num_seqs} sequences",
+            where="--max-num-batched-tokens",
+            fix="every running sequence needs one token a step: raise it, or lower --max-num-seqs",
+        )
 
 
 def _is_file(word: str) -> bool:
@@ -116,7 +127,7 @@ def _from_file(path: str, kind: type[Resource]) -> Resource:
 def _unknown(noun: str, name: str, known: list[str]) -> NotFoundError:
     near = did_you_mean(name, known)
     hint = f"did you mean {near}?" if near else f"one of {', '.join(sorted(known))}, one of the grid, or a file"
-    return NotFoundError(f"there is no {noun} {name}", fix=hint)
+    return NotFoundError(f"there is no {noun} {name}", where=f"--{noun}", fix=hint)
 
 
 def _gpu(word: str) -> tuple[str, GpuSpec]:
@@ -132,7 +143,7 @@ def _architecture(word: str) -> tuple[str, Architecture]:
         path = Path(word)
         if path.suffix == ".json":
             config = _config(path)
-            if "num_hidden_layers" in config:
+            if "kind" not in config:
                 return _slug(str(config.get("_name_or_path") or path.parent.name or path.stem)), _from_config(
                     config, word
                 )
@@ -154,14 +165,15 @@ def _slug(text: str) -> str:
 
 def _config(path: Path) -> dict[str, object]:
     try:
-        data = path.read_bytes()
+        with path.open("rb") as stream:
+            data = stream.read(LARGEST_CONFIG)
     except FileNotFoundError as error:
         raise NotFoundError("the file does not exist", where=str(path), fix="check the path") from error
     except OSError as error:
         raise InputError(f"the file cannot be read: {error}", where=str(path), fix="check its permissions") from error
     try:
-        config = json.loads(data[:LARGEST_CONFIG])
-    except ValueError as error:
+        config = json.loads(data)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"the file is not JSON: {error}", where=str(path), fix="give a model's config.json") from error
     if not isinstance(config, dict):
         raise InputError("the file is not a JSON object", where=str(path), fix="give a model's config.json")
@@ -223,6 +235,22 @@ def roofline_profile(engine: Target, *, name: str = "") -> Profile:
     return Profile(metadata=Metadata(name=name or engine.profile_name), spec=spec)
 
 
+def calibrated(engine: Target, calibration: Calibration, base: str, *, name: str = "") -> Profile:
+    """The profile that a measured load gives, and where it came from."""
+    request = calibration.request_us
+    spec = calibration.profile(
+        gpu=engine.gpu_name,
+        architecture=engine.model.architecture,
+        dtype=engine.variant.dtype,
+        kv_cache_dtype=engine.deployment.engine.kv_cache_dtype,
+        tensor_parallel=engine.deployment.tensor_parallel,
+        data_parallel=engine.deployment.data_parallel,
+        source=f"{calibration.requests:,} requests to {base}; beside its steps a request took {request.value:,.0f}"
+        f" ± {request.standard_error:,.0f} µs, round trip apart",
+    )
+    return Profile(metadata=Metadata(name=name or engine.profile_name), spec=spec)
+
+
 def load_profile(word: str) -> Profile:
     """A profile by name (declared or shipped) or from a manifest."""
     from gridctl.manifest.shipped import shipped_profiles
@@ -255,6 +283,7 @@ def validate(profile: Profile, measured: Path, limits: EngineLimits, kv_blocks: 
     from gridctl.profiling.validation import read_measured
     from gridctl.profiling.validation import validate as compare
 
+    _check_limits(limits)
     run = read_measured(measured)
     spec = profile.spec
     ranks = spec.data_parallel

@@ -20,12 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from gridctl.engine.roofline import collective_seconds, expert_seconds, kernels_per_step, rank_tokens
-from gridctl.errors import InputError
 from gridctl.profiling.attention import AttentionFit, fit_attention
 from gridctl.profiling.curves import Floats, few_knots, relative_errors, rising
+from gridctl.profiling.plausibility import check_model
 from gridctl.profiling.tables import Curve, OperatorTables
 from gridctl.resources import (
-    Architecture,
     DecodeRow,
     Deployment,
     FitError,
@@ -51,8 +50,6 @@ LENGTH_SPREAD = 0.7
 ONCE = ("embedding", "final_layernorm")
 TWICE = ("layernorm",)
 """Layers that run once a step, and those that run twice a transformer layer; all others run once a layer."""
-DENSE_MLP = ("gate_up_proj", "down_proj")
-MATRICES = ("qkv_proj", "o_proj", *DENSE_MLP)
 
 CURVE_TOLERANCE = 0.004
 KV_TOLERANCE = 0.03
@@ -75,7 +72,7 @@ def fit_profile(tables: OperatorTables, request: FitRequest) -> ProfileSpec:
 
     Raises InputError when the tables cannot be of this model on this GPU.
     """
-    _check_model(tables, request)
+    check_model(tables, request)
     ranks = request.deployment.data_parallel
     attention = fit_attention(tables.attention, KV_TOLERANCE)
     tokens, dense = _dense(tables, request)
@@ -189,49 +186,3 @@ def _chunks(attention: AttentionFit, layers: int) -> tuple[ChunkKnot, ...]:
         )
         for tokens, alone, slope in zip(attention.chunks, attention.alone, attention.per_kv, strict=True)
     )
-
-
-def _check_model(tables: OperatorTables, request: FitRequest) -> None:
-    """The matrices' times must lie between what the GPU could do at its very best and a hundred times that."""
-    shape, where = request.model.architecture, tables.source
-    needed = ("qkv_proj", "o_proj", *(DENSE_MLP if shape.experts <= 1 else ()))
-    lacking = [name for name in needed if name not in tables.dense]
-    if lacking:
-        raise InputError(
-            f"the dense table has no {lacking[0]}, which every layer of this model runs",
-            where=where,
-            fix="give the tables of this model, or the architecture the tables are of",
-        )
-    foreign = [name for name in DENSE_MLP if name in tables.dense and shape.experts > 1]
-    if foreign:
-        raise InputError(
-            f"the dense table has {foreign[0]}, but this model's MLPs are experts",
-            where=where,
-            fix="give the tables of this model, or the architecture the tables are of",
-        )
-    if "lm_head" not in tables.per_sequence:
-        raise InputError("the per-sequence table has no lm_head", where=where, fix="measure lm_head by sequences")
-    tokens = tables.tokens[-1]
-    measured = shape.layers * sum(tables.dense[name][tokens] for name in MATRICES if name in tables.dense)
-    best = _best_us(shape, request, tokens)
-    head = 2.0 * shape.embedding_parameters / request.deployment.tensor_parallel / request.gpu.bandwidth_gbs / 1e3
-    for what, time, floor in (
-        (f"matrices of {tokens:,} tokens", measured, best),
-        ("the LM head", tables.per_sequence["lm_head"][tables.sequences[0]], head),
-    ):
-        if not 0.5 < time / floor < 100.0:
-            times = f"{time / floor:,.4g} times the {floor:,.4g} µs the specification allows"
-            raise InputError(
-                f"{what} take {time:,.4g} µs in the tables, {times}",
-                where=where,
-                fix="time_us must be microseconds of one layer, of this model, on this GPU and tensor parallelism",
-            )
-
-
-def _best_us(shape: Architecture, request: FitRequest, tokens: int) -> float:
-    """The layers' matrices at the GPU's full rate."""
-    weights = shape.attention_parameters + (shape.mlp_parameters if shape.experts <= 1 else 0)
-    gpu = request.gpu
-    rates = {"fp8": gpu.fp8_tflops, "int8": gpu.int8_tops}
-    rate = (rates.get(request.variant.dtype) or gpu.bf16_tflops) * 1e6 * request.deployment.tensor_parallel
-    return 2.0 * weights * tokens / rate

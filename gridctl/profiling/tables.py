@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gridctl.errors import InputError
-from gridctl.profiling.csvfile import Row, csv_rows, number
+from gridctl.profiling.csvfile import Row, csv_rows, described, number
 
 LARGEST_TIME_US = 1e9
 
@@ -73,7 +73,7 @@ def _count(where: str, row: Row, column: str) -> int:
     except (TypeError, ValueError):
         value = -1
     if not 0 <= value <= 100_000_000:
-        raise InputError(f"{column} is {row[column]!r}", where=where, fix="give a whole number of at least 0")
+        raise InputError(f"{column} is {described(row[column])}", where=where, fix="give a whole number of at least 0")
     return value
 
 

@@ -100,6 +100,7 @@ def validate(run: MeasuredRun, profile: StepProfile, limits: EngineLimits, kv_bl
     if longest > kv_blocks * limits.block_size:
         raise InputError(
             f"a request of {longest:,} tokens does not fit the engine's {kv_blocks:,} KV blocks of {limits.block_size}",
+            where="the run's longest request",
             fix="give the engine's own figure with --kv-blocks, or raise --gpu-memory-utilization",
         )
     spec = EngineSpec(
@@ -135,7 +136,11 @@ def validate(run: MeasuredRun, profile: StepProfile, limits: EngineLimits, kv_bl
 
 def _compare(metric: str, twin: Floats, measured: Floats) -> MetricError:
     if len(measured) == 0:
-        raise InputError(f"no request has a {metric}", fix="requests of one output token have none; give longer ones")
+        raise InputError(
+            f"no request has a {metric}",
+            where="the run",
+            fix="requests of one output token have none; give longer ones",
+        )
     p50, p95, p99 = (float(np.percentile(twin, p) / np.percentile(measured, p) - 1.0) for p in PERCENTILES)
     return MetricError(
         metric=metric,

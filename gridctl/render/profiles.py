@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gridctl.render.rows import Column
 
 if TYPE_CHECKING:
+    from gridctl.profiling.calibration import Calibration, Estimate
     from gridctl.profiling.validation import Validation
 
 
@@ -53,3 +54,29 @@ def validation_items(profile: str, result: Validation) -> list[dict[str, object]
         }
         for error in result.errors
     ]
+
+
+CALIBRATION_COLUMNS = (
+    Column("coefficient", "coefficient"),
+    Column("tokens", "tokens", align="right"),
+    Column("us", "µs", align="right"),
+    Column("standard_error_us", "± µs", align="right"),
+)
+
+
+def calibration_items(calibration: Calibration) -> list[dict[str, object]]:
+    """One item per coefficient: microseconds and their standard error."""
+    items = [_coefficient("dense", knot.us, knot.tokens) for knot in calibration.dense]
+    items.append(_coefficient("decode attention, per KV token", calibration.kv_us_per_token))
+    items.append(_coefficient("prefill attention, per token pair", calibration.pair_us))
+    items.append(_coefficient("request, beside its steps", calibration.request_us))
+    return items
+
+
+def _coefficient(name: str, estimate: Estimate, tokens: int | None = None) -> dict[str, object]:
+    return {
+        "coefficient": name,
+        "tokens": tokens,
+        "us": float(f"{estimate.value:.6g}"),
+        "standard_error_us": float(f"{estimate.standard_error:.3g}"),
+    }
