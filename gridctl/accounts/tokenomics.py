@@ -11,7 +11,7 @@ or dropping doomed requests raises it (arXiv 2410.14257).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,6 +69,29 @@ def tokenomics(run: Run, by: Sequence[str] = DIMENSIONS) -> Tokenomics:
 def total_row(run: Run) -> TokenomicsRow:
     """The total alone."""
     return _total(_account(run))
+
+
+def tables_by(
+    run: Run, choices: Sequence[tuple[Dimension, ...]]
+) -> tuple[TokenomicsRow, dict[tuple[Dimension, ...], tuple[TokenomicsRow, ...]]]:
+    """The total and the rows for several choices of what they tell apart; each dimension set as `DIMENSIONS` orders."""
+    account = _account(run)
+    return _total(account), {by: _rows(account, by) for by in choices}
+
+
+def scoped_rows(run: Run) -> Callable[[NDArray[np.intp], Sequence[EngineFacts], Sequence[str]], TokenomicsRow]:
+    """Makes the row of any requests of the run, by their numbers; the accounts are settled once for all of them.
+
+    The row's GPUs are those of the engines given; it carries the idle cost of the tiers given whose GPUs served
+    nobody.
+    """
+    account = _account(run)
+
+    def row(members: NDArray[np.intp], engines: Sequence[EngineFacts], tiers: Sequence[str]) -> TokenomicsRow:
+        stranded = [part for part in account.ledger.stranded if part.tier in tiers]
+        return _row(account, {}, members, stranded, engines)
+
+    return row
 
 
 def variant_name(engine: EngineFacts) -> str:

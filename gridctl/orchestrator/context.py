@@ -15,11 +15,12 @@ from gridctl.errors import InputError, NotFoundError, UsageError, did_you_mean
 from gridctl.orchestrator.config import PROJECT_FILE, Value, project_file, read_config, user_file, write_config
 
 if TYPE_CHECKING:
-    from gridctl.registry import Registry, RunStore
+    from gridctl.registry import DrawStore, Registry, RunStore
 
 STATE_FOLDER = ".gridctl"
 DATABASE_NAME = "grid.db"
 RUNS_NAME = "runs"
+DRAWS_NAME = "draws"
 _INIT = "create a grid: gridctl init NAME --example metro"
 
 
@@ -42,6 +43,12 @@ class GridHome(NamedTuple):
         from gridctl.registry import RunStore
 
         return RunStore(self.runs)
+
+    def open_draws(self) -> DrawStore:
+        """The draws that say how sure the grid's runs are."""
+        from gridctl.registry import DrawStore
+
+        return DrawStore(self.runs.parent / DRAWS_NAME)
 
 
 class _Choice:

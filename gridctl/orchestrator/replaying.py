@@ -55,18 +55,16 @@ def replay_trace(home: GridHome, trace: Trace, order: Order, listener: Listener)
     Raises InputError for a trace or grid that cannot be replayed, Interrupted when the user stops it; in both cases
     nothing is saved.
     """
-    resources = _resources(home)
-    name = _run_name(home, order)
+    resources = resources_of(home)
+    name = run_name(home, order)
     policy = choose_policy(resources, order.policy)
-    complete = _overlaid(trace, resources, order.seed, listener.say)
+    complete = overlaid(trace, resources, order.seed, listener.say)
     central = f"{name}{CENTRALIZED_SUFFIX}" if order.with_centralized else ""
-    main = _replayed(name, complete, resources, policy, order, listener, central)
+    main = replayed(name, complete, resources, policy, order, listener, central)
     if central:
-        alternative = Policy(
-            metadata=Metadata(name="centralized"),
-            spec=PolicySpec(algorithm="centralized", telemetry=policy.spec.telemetry, candidates=256),
+        beside = replayed(
+            central, complete, centralize(resources), centralized_policy(policy), order, listener, central
         )
-        beside = _replayed(central, complete, centralize(resources), alternative, order, listener, central)
         save_run(beside, home, replace=True)
     try:
         save_run(main, home, replace=order.replace)
@@ -79,21 +77,22 @@ def replay_trace(home: GridHome, trace: Trace, order: Order, listener: Listener)
 
 def check_order(home: GridHome, trace: Trace, order: Order, say: Callable[[str], None]) -> int:
     """Check everything a replay would stumble over; returns how many engines would take part. Writes nothing."""
-    resources = _resources(home)
-    _run_name(home, order)
+    resources = resources_of(home)
+    run_name(home, order)
     choose_policy(resources, order.policy)
-    complete = _overlaid(trace, resources, order.seed, say)
+    complete = overlaid(trace, resources, order.seed, say)
     image = build_image(resources, price_book=order.prices)
     check_trace(image.view, complete)
     return len(image.engines)
 
 
-def _resources(home: GridHome) -> list[Resource]:
+def resources_of(home: GridHome) -> list[Resource]:
+    """Everything the grid declares."""
     with home.open_registry() as registry:
         return [stored.resource for stored in registry.all()]
 
 
-def _run_name(home: GridHome, order: Order) -> str:
+def run_name(home: GridHome, order: Order) -> str:
     """The name to save under. Refuses one that is taken, or none, before any work is done."""
     store = home.open_runs()
     name = order.name or store.fresh_name()
@@ -129,6 +128,14 @@ def choose_policy(resources: Sequence[Resource], wanted: str | None) -> Policy:
     )
 
 
+def centralized_policy(policy: Policy) -> Policy:
+    """How the centralised alternative routes, seeing what `policy` sees."""
+    return Policy(
+        metadata=Metadata(name="centralized"),
+        spec=PolicySpec(algorithm="centralized", telemetry=policy.spec.telemetry, candidates=256),
+    )
+
+
 def _policy_in(path: str) -> Policy:
     from gridctl.manifest import read_manifests
 
@@ -144,7 +151,7 @@ def _policy_in(path: str) -> Policy:
     return policies[0]
 
 
-def _overlaid(trace: Trace, resources: Sequence[Resource], seed: int, say: Callable[[str], None]) -> Trace:
+def overlaid(trace: Trace, resources: Sequence[Resource], seed: int, say: Callable[[str], None]) -> Trace:
     """The trace with origin, workload and tenant of every request, from the grid's own mix where it does not say."""
     if not len(trace):
         raise InputError("the trace has no requests", where=trace.name, fix="give a trace with at least one request")
@@ -166,7 +173,7 @@ def _overlaid(trace: Trace, resources: Sequence[Resource], seed: int, say: Calla
     return overlay(trace, sites, workloads, seed)
 
 
-def _replayed(
+def replayed(
     name: str,
     trace: Trace,
     resources: Sequence[Resource],
@@ -174,8 +181,10 @@ def _replayed(
     order: Order,
     listener: Listener,
     central: str,
+    changed: Callable[[GridImage], GridImage] = lambda image: image,
 ) -> Run:
-    image: GridImage = build_image(resources, price_book=order.prices)
+    """One replay of a complete trace, not saved; `changed` is what becomes of the grid before it."""
+    image = changed(build_image(resources, price_book=order.prices))
     done = 0
 
     def advanced(requests: int) -> None:

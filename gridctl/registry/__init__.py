@@ -10,10 +10,12 @@ registry   Registry: list, get, plan, apply, update, delete, events
 integrity  what must hold of a registry, checked
 columns    one NumPy array in one file, with a checksum
 runs       RunStore: a replay's results as a folder of columns
+draws      DrawStore: beside a run, what says how sure it is
 """
 
+from gridctl.registry.draws import DrawStore
 from gridctl.registry.registry import Registry
 from gridctl.registry.runs import RunStore
 from gridctl.registry.stored import Change, Event, Planned, Stored
 
-__all__ = ["Change", "Event", "Planned", "Registry", "RunStore", "Stored"]
+__all__ = ["Change", "DrawStore", "Event", "Planned", "Registry", "RunStore", "Stored"]
