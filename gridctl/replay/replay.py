@@ -22,6 +22,7 @@ from gridctl.geography.place import Place, place_of, resolve_place
 from gridctl.geography.regions import jurisdiction_of, region_of
 from gridctl.grid.candidates import CandidateLists, RequestClass, find_candidates
 from gridctl.grid.image import GridImage
+from gridctl.grid.stepprofiles import context_notes
 from gridctl.grid.view import GridView, jurisdiction_at
 from gridctl.network.jitter import JITTER_PPM
 from gridctl.replay.loop import replay_chunk
@@ -87,11 +88,13 @@ def replay(
     widest = int(np.diff(lists.offset).max(initial=1))
     rows = np.zeros(widest, CANDIDATE).view(np.recarray)
     templates, policies = request_records(list(workloads.values())), policy_record(policy)
+    longest = 0
     for start in range(0, n, CHUNK_REQUESTS):
         stop = min(n, start + CHUNK_REQUESTS)
         fleet = grow_sequences(fleet, stop - start)
         chunk = _requests(trace, lists, classes, nodes, seed, start, stop)
         replay_chunk(fleet, scene, chunk, start, outcomes, rows, templates, policies)
+        longest = max(longest, int((trace.input_tokens[start:stop] + trace.output_tokens[start:stop]).max()))
         advanced(stop - start)
     drain(fleet)
     facts = tuple(
@@ -99,7 +102,8 @@ def replay(
         for index, engine in enumerate(image.engines)
     )
     run_rows = _run_rows(image, trace, fleet, outcomes)
-    notes = (*image.notes, *((nodes.note,) if nodes.note else ()))
+    beyond = context_notes((engine.spec.profile for engine in image.engines), longest)
+    notes = (*image.notes, *beyond, *((nodes.note,) if nodes.note else ()))
     return Replayed(run_rows, facts, origins, workloads, trace.tenants, _window_ns(run_rows), notes)
 
 
