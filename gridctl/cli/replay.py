@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from gridctl.cli.comparing import compare
+from gridctl.cli.gating import BaselineOption, GateOption, JunitOption, SummaryOption, gate
 from gridctl.cli.output import OutputOption, emit, note, progress
+from gridctl.cli.policy import complete_policy
 from gridctl.cli.run_argument import RunArgument, read_run
 
 if TYPE_CHECKING:
@@ -14,19 +17,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Send a trace through the router in virtual time.")
 
+app.command("gate")(gate)
+app.command("compare")(compare)
+
 ROWS_SHOWN = 50
 """Requests a table shows unless --limit says otherwise; csv and jsonl print all."""
-
-
-def complete_policy(incomplete: str) -> list[str]:
-    """Policies of the grid and the built-in algorithms."""
-    from gridctl.cli.options import names_of
-    from gridctl.resources.policy import ALGORITHMS
-
-    return [
-        *names_of("policy", incomplete),
-        *(algorithm for algorithm in ALGORITHMS if algorithm.startswith(incomplete)),
-    ]
 
 
 @app.command()
@@ -59,26 +54,56 @@ def run(
         ),
     ] = True,
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite a run of that name.")] = False,
+    seeds: Annotated[
+        int, typer.Option(metavar="N", min=1, max=10_000, help="N replays, drawn differently: intervals in the tables.")
+    ] = 1,
+    draw: Annotated[
+        str, typer.Option(metavar="LIST", help="What differs between them: jitter, mix, arrivals, profile.")
+    ] = "jitter,mix,arrivals,profile",
+    jobs: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Replays at a time; all processors otherwise.")
+    ] = None,
+    executor: Annotated[
+        Literal["local", "ray"], typer.Option(help="Who makes them: this machine, or the cluster at RAY_ADDRESS.")
+    ] = "local",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Make the replays that an interrupted command of that name did not.")
+    ] = False,
+    keep_draws: Annotated[
+        bool, typer.Option("--keep-draws", help="Keep the requests of every replay, as runs NAME.draw-1, …")
+    ] = False,
+    gates: GateOption = None,
+    baseline: BaselineOption = None,
+    junit: JunitOption = None,
+    summary: SummaryOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, replay nothing.")] = False,
     output: OutputOption = "table",
 ) -> None:
     """Replay a trace over the grid and keep the result as a run.
 
     Requests that do not say where they come from, or for which workload, get an origin by population and a workload by
-    traffic share, drawn with the seed.
+    traffic share, drawn with the seed. With --seeds the tables say how sure they are: `gridctl help uncertainty`. With
+    --gate the run is kept and the exit code says whether the gates hold: `gridctl help ci`.
 
     Example:
       gridctl replay run trace.jsonl.gz --name base
+      gridctl replay run trace.jsonl.gz --name sure --seeds 20
       gridctl replay run azure.csv --speed 10 --policy least-loaded --name heavy -o json
+      gridctl replay run trace.jsonl.gz --name new --gate gates.yaml --baseline base --junit gates.xml
     """
+    from gridctl.cli.gating import emit_gated, gates_of
     from gridctl.orchestrator.context import current_grid
-    from gridctl.orchestrator.replaying import Listener, Order, check_order, replay_trace
-    from gridctl.render.runs import RUN_COLUMNS, run_item
+    from gridctl.orchestrator.ensemble import Spread, parse_sources, replay_seeds
+    from gridctl.orchestrator.plan import load_ensemble
+    from gridctl.orchestrator.replaying import Listener, Order, check_order
+    from gridctl.render.runs import DRAWN_COLUMNS, drawn_item
     from gridctl.replay.warmup import is_warm, warm_up
 
     home = current_grid()
+    held = gates_of(gates, baseline, junit, summary, home, seeds)
     requests = _shaped(_read(trace, sort, block_tokens), start, until, limit, speed, repeat)
     order = Order(name, policy, prices, seed, centralized, replace)
+    spread = Spread(seeds, parse_sources(draw), jobs, executor, resume, keep_draws)
     if dry_run:
         checked = check_order(home, requests, order, note)
         note(f"dry run: {len(requests):,} requests over {checked} engines would be replayed; nothing was written")
@@ -86,10 +111,14 @@ def run(
     if not is_warm():
         note("compiling the replay engine (once per version; gridctl warmup does it ahead of time)")
     warm_up()
-    total = len(requests) * (2 if centralized else 1)
-    with progress("replaying", total) as advance:
-        info = replay_trace(home, requests, order, Listener(note, advance))
-    emit([run_item(info)], RUN_COLUMNS, output, kind="Run", single=True)
+    total = len(requests) * (2 if centralized else 1) * seeds
+    with progress("replaying" if seeds == 1 else f"replaying {seeds} times", total) as advance:
+        info = replay_seeds(home, requests, order, spread, Listener(note, advance))
+    item = drawn_item(info, load_ensemble(info, home))
+    if held:
+        emit_gated(item, DRAWN_COLUMNS, output, held, read_run(info.name), home)
+        return
+    emit([item], DRAWN_COLUMNS, output, kind="Run", single=True)
     note(f"next: gridctl tokenomics {info.name}; gridctl sla {info.name}")
 
 

@@ -114,7 +114,9 @@ def apply(registry: Registry, declared: Sequence[Declared], *, cause: str, dry_r
     """
 
     from gridctl.manifest import located
+    from gridctl.orchestrator.gating import check_declared_gates
 
+    check_declared_gates(declared)
     resources = [one.resource for one in declared]
 
     def change() -> Applied:

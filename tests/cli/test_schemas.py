@@ -144,6 +144,18 @@ def test_a_validation_keeps_its_schema(shell: Callable) -> None:
     assert [item["requests"] for item in printed["items"]] == [3, 3, 3]
 
 
+def test_gates_and_comparisons_keep_their_schema(replayed: Callable) -> None:
+    gates = ("--gate", "good >= 1", "--gate", "requests <= baseline", "--baseline", "base")
+    again = replayed("replay", "run", "t.jsonl", "--name", "again", *gates, "-o", "json")
+    assert again.code == 0, again.err
+    assert hold(again.out, "Run")["gates"]["passed"] == 2
+    broken = replayed("replay", "gate", "base", *gates, "--gate", "ttft_ms.p99 < 1s where workload=chat", "-o", "json")
+    assert [item["outcome"] for item in hold(broken.out, "GateReport")["items"]] == ["pass", "pass", "error"]
+    hold(replayed("replay", "gate", "--gate", "good >= 1", "--dry-run", "-o", "json").out, "GateCheckList")
+    compared = replayed("replay", "compare", "base", "again", "base.centralized", "--by", "workload", "-o", "json")
+    assert len(hold(compared.out, "RunComparison")["runs"]) == 2
+
+
 def test_the_contract_s_own_keys_are_promised() -> None:
     """The keys the first version was ordered with; they stay whatever is added."""
     run = [
