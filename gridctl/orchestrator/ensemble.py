@@ -18,11 +18,11 @@ from gridctl.errors import InputError, Interrupted, NotFoundError, StoreError, U
 from gridctl.executors.pool import Pool, running
 from gridctl.orchestrator.context import GridHome
 from gridctl.orchestrator.plan import Inputs, Plan, inputs_of, read_plan, read_summary, write_plan
+from gridctl.orchestrator.policies import choose_policy
 from gridctl.orchestrator.replaying import (
     CENTRALIZED_SUFFIX,
     Listener,
     Order,
-    choose_policy,
     replay_trace,
     resources_of,
     run_name,

@@ -89,13 +89,16 @@ def write_plan(home: GridHome, name: str, plan: Plan, info: RunInfo | None) -> N
     home.open_draws().write_plan(name, msgspec.json.encode(bound))
 
 
-def inputs_of(trace: Trace, resources: Sequence[msgspec.Struct], policy: msgspec.Struct, order: Order) -> Inputs:
-    """Digests of everything a draw depends on. The compiled kernels' folder is named after their source."""
+def inputs_of(trace: Trace | None, resources: Sequence[msgspec.Struct], policy: object, order: Order) -> Inputs:
+    """Digests of everything a draw depends on. The compiled kernels' folder is named after their source.
+
+    `policy` is whatever decides, as values that JSON can hold; there is no trace where traffic is made for each replay.
+    """
     from gridctl.kernels import cache_folder
 
     options = msgspec.json.encode((order.prices, order.seed, order.with_centralized))
     return Inputs(
-        trace=_trace_digest(trace),
+        trace=_trace_digest(trace) if trace is not None else "",
         grid=_digest(msgspec.json.encode(resources)),
         policy=_digest(msgspec.json.encode(policy)),
         options=_digest(options),

@@ -8,21 +8,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from gridctl import __version__
 from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, Run, RunInfo
-from gridctl.errors import InputError, Interrupted, NotFoundError, did_you_mean, raise_all
+from gridctl.errors import InputError, Interrupted
 from gridctl.grid.centralized import centralize
-from gridctl.grid.check import check_policy
 from gridctl.grid.image import GridImage, build_image
 from gridctl.orchestrator.context import GridHome
+from gridctl.orchestrator.policies import centralized_policy, choose_policy
 from gridctl.orchestrator.runs import load_info, save_run
 from gridctl.replay.digest import digest_rows
 from gridctl.replay.replay import check_trace, replay
-from gridctl.resources import Policy, PolicySpec, Resource, Site, Workload
-from gridctl.resources.policy import ALGORITHMS
-from gridctl.resources.resource import Metadata
+from gridctl.resources import Policy, Resource, Site, Workload
 from gridctl.traces.overlay import overlay
 from gridctl.traces.trace import UNSAID, Trace
 
@@ -104,51 +101,6 @@ def run_name(home: GridHome, order: Order) -> str:
         if one == name or load_info(one, home).centralized != one:
             raise InputError(f"run {one} exists", where="--name", fix="choose another --name, or give --replace")
     return name
-
-
-def choose_policy(resources: Sequence[Resource], wanted: str | None) -> Policy:
-    """The policy of that name, in that file, or with that algorithm; by default the grid's own `default`.
-
-    Raises NotFoundError for an unknown name, InputError for a file that does not hold exactly one policy."""
-    declared = {resource.name: resource for resource in resources if isinstance(resource, Policy)}
-    if wanted is None:
-        return declared.get("default") or Policy(metadata=Metadata(name="grid"), spec=PolicySpec())
-    if wanted in declared:
-        return declared[wanted]
-    algorithm = next((known for known in ALGORITHMS if known == wanted), None)
-    if algorithm is not None:
-        return Policy(metadata=Metadata(name=algorithm), spec=PolicySpec(algorithm=algorithm))
-    if Path(wanted).is_file():
-        return _policy_in(wanted)
-    close = did_you_mean(wanted, [*declared, *ALGORITHMS])
-    raise NotFoundError(
-        f"policy {wanted} does not exist",
-        where="--policy",
-        fix=f"did you mean {close}?" if close else "gridctl policy list, or an algorithm: " + ", ".join(ALGORITHMS),
-    )
-
-
-def centralized_policy(policy: Policy) -> Policy:
-    """How the centralised alternative routes, seeing what `policy` sees."""
-    return Policy(
-        metadata=Metadata(name="centralized"),
-        spec=PolicySpec(algorithm="centralized", telemetry=policy.spec.telemetry, candidates=256),
-    )
-
-
-def _policy_in(path: str) -> Policy:
-    from gridctl.manifest import read_manifests
-
-    found = [declared.resource for declared in read_manifests([path])]
-    policies = [resource for resource in found if isinstance(resource, Policy)]
-    if len(policies) != 1 or len(found) != 1:
-        raise InputError(
-            f"{len(policies)} policies and {len(found) - len(policies)} other resources, not one policy",
-            where=path,
-            fix="keep one document with kind: Policy in the file",
-        )
-    raise_all(list(check_policy(policies[0].spec, path)))
-    return policies[0]
 
 
 def overlaid(trace: Trace, resources: Sequence[Resource], seed: int, say: Callable[[str], None]) -> Trace:

@@ -13,7 +13,7 @@ What can be drawn, each from the draw's own seed, everything else staying as in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -22,7 +22,8 @@ from gridctl.accounts.summary import Summary, summarize
 from gridctl.grid.centralized import centralize
 from gridctl.grid.image import GridImage
 from gridctl.grid.profile_error import with_profile_errors
-from gridctl.orchestrator.replaying import CENTRALIZED_SUFFIX, Listener, Order, centralized_policy, overlaid, replayed
+from gridctl.orchestrator.policies import centralized_policy
+from gridctl.orchestrator.replaying import CENTRALIZED_SUFFIX, Listener, Order, overlaid, replayed
 from gridctl.resources import Policy, Resource
 from gridctl.traces.redraw import redraw_arrivals
 from gridctl.traces.trace import Trace
@@ -70,22 +71,38 @@ class Outcome:
     runs: tuple[Run, ...] = ()
 
 
-def run_job(stage: Stage, job: Job, advanced: Callable[[int], None]) -> Outcome:
-    """Replay one draw of one scenario. Saves nothing."""
-    scenario = stage.scenarios[job.scenario]
-    order, seed = scenario.order, scenario.order.seed + job.draw
-    drawn = job.drawn if job.draw else ()
-    trace = overlaid(stage.trace, scenario.resources, seed if "mix" in drawn else order.seed, lambda text: None)
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A draw of a scenario, ready to be replayed: its traffic, its order, and what becomes of the grid's image."""
+
+    trace: Trace
+    order: Order
+    changed: Callable[[GridImage], GridImage]
+
+
+def set_up(trace: Trace, scenario: Scenario, draw: int, sources: Sequence[Source]) -> Setup:
+    """Draw what `sources` name from the order's seed + `draw`; draw 0 draws nothing."""
+    order, seed = scenario.order, scenario.order.seed + draw
+    drawn = sources if draw else ()
+    trace = overlaid(trace, scenario.resources, seed if "mix" in drawn else order.seed, lambda text: None)
     if "arrivals" in drawn:
         trace = redraw_arrivals(trace, seed)
 
     def changed(image: GridImage) -> GridImage:
         return with_profile_errors(image, seed) if "profile" in drawn else image
 
+    return Setup(trace, replace(order, seed=seed if "jitter" in drawn else order.seed), changed)
+
+
+def run_job(stage: Stage, job: Job, advanced: Callable[[int], None]) -> Outcome:
+    """Replay one draw of one scenario. Saves nothing."""
+    scenario = stage.scenarios[job.scenario]
+    order, seed = scenario.order, scenario.order.seed + job.draw
+    setup = set_up(stage.trace, scenario, job.draw, job.drawn)
     name = draw_name(order.name or "", job.draw)
     central = f"{name}{CENTRALIZED_SUFFIX}" if order.with_centralized else ""
-    noisy = replace(order, seed=seed if "jitter" in drawn else order.seed)
     listener = Listener(advanced=advanced)
+    trace, noisy, changed = setup.trace, setup.order, setup.changed
     main = replayed(name, trace, scenario.resources, scenario.policy, noisy, listener, central, changed)
     summary = summarize(main, draw=job.draw, seed=seed)
     if not central:

@@ -17,7 +17,8 @@ from smallgrids import as_policy, cluster, gpu, model, price_book, site, trace, 
 from gridctl.errors import GridctlError, InputError, Interrupted, NotFoundError, StoreError
 from gridctl.orchestrator import replaying
 from gridctl.orchestrator.context import GridHome, home_of
-from gridctl.orchestrator.replaying import Listener, Order, check_order, choose_policy, replay_trace
+from gridctl.orchestrator.policies import choose_policy
+from gridctl.orchestrator.replaying import Listener, Order, check_order, replay_trace
 from gridctl.orchestrator.runs import load_info, load_run
 from gridctl.registry import Registry, RunStore
 from gridctl.resources import PolicySpec, Resource
