@@ -11,6 +11,17 @@ if TYPE_CHECKING:
     from gridctl.kernels import Records
 
 
+MARKS = 62
+"""Engines share so many bits in `Scene.sent`; a sign bit would be another number interpreted."""
+
+OWN, MOST = range(2)
+"""Rows of `Scene.idle`: with the nodes an engine may hold, and with all that were ever sent anywhere."""
+NUMBER, NODES, TTFT, TPOT, CLOSED = range(5)
+"""Columns of `Scene.idle`: the request and nodes a forecast is for, what it is, and the request for which the
+profile's further candidates are out."""
+IDLE_SHAPE = (2, 5)
+
+
 class Requests(NamedTuple):
     """A chunk of requests, columns `(n,)`; times in picoseconds. `jitter_ppm` stretches the round trip."""
 
@@ -38,8 +49,9 @@ class Outcomes(NamedTuple):
 class Scene(NamedTuple):
     """What a run is played on. Per list: `offset`, `reason`, `turns` (round-robin counters); per candidate:
     `candidate`, `rtt_us`; per engine: prices and tier; per workload: access time, priority, declared mean output.
-    `sent` tells of each prefix node whether it ever went to an engine; `lessons` is what the router has learned of
-    output lengths, taken over again from `next_lesson` on; `idle` is scratch, `(n_profiles, 3)`."""
+    `sent` tells of each prefix node which engines it ever went to, a bit for every MARKS-th; `lessons` is what the
+    router has learned of output lengths, taken over again from `next_lesson` on; `profile_of` is an engine's row of
+    `idle`. Scratch: `idle`, `(n_profiles + 1, 2, 5)`, the last for what has no GPU; `places` of the rows."""
 
     offset: NDArray[np.int64]
     candidate: NDArray[np.int64]
@@ -54,10 +66,12 @@ class Scene(NamedTuple):
     access_us: NDArray[np.int64]
     priority: NDArray[np.int64]
     mean_output_tokens: NDArray[np.int64]
-    sent: NDArray[np.bool_]
+    sent: NDArray[np.int64]
     lessons: Records
     next_lesson: NDArray[np.int64]
+    profile_of: NDArray[np.int64]
     idle: NDArray[np.float64]
+    places: NDArray[np.int64]
     period: int
     delay: int
     counts_in_flight: int
