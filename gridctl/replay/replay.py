@@ -27,7 +27,7 @@ from gridctl.network.jitter import JITTER_PPM
 from gridctl.replay.loop import replay_chunk
 from gridctl.replay.noise import from_quantiles, small_draws
 from gridctl.replay.prefixes import PrefixNodes, prefix_nodes
-from gridctl.replay.scene import IDLE_SHAPE, Outcomes, Requests, Scene
+from gridctl.replay.scene import Outcomes, Requests, Scene
 from gridctl.resources import PolicySpec, WorkloadSpec
 from gridctl.routing.rows import CANDIDATE, policy_record, request_records
 from gridctl.traces.trace import UNSAID, Trace
@@ -211,7 +211,7 @@ def _scene(
         lessons=records(max(1, len(workloads)), LEARNED),
         next_lesson=np.zeros(1, np.int64),
         profile_of=np.where(fleet.engines.kind == GPU, fleet.engines.profile, len(fleet.profiles.pair_fs)),
-        idle=np.full((len(fleet.profiles.pair_fs) + 1, *IDLE_SHAPE), -1.0),
+        idle=np.full((len(fleet.profiles.pair_fs) + 1, 4), -1.0),
         places=np.zeros(int(np.diff(lists.offset).max(initial=1)), np.int64),
         period=round(policy.telemetry.period_ms * PS_PER_MS),
         delay=round(policy.telemetry.delay_ms * PS_PER_MS),

@@ -14,12 +14,9 @@ if TYPE_CHECKING:
 MARKS = 62
 """Engines share so many bits in `Scene.sent`; a sign bit would be another number interpreted."""
 
-OWN, MOST = range(2)
-"""Rows of `Scene.idle`: with the nodes an engine may hold, and with all that were ever sent anywhere."""
-NUMBER, NODES, TTFT, TPOT, CLOSED = range(5)
-"""Columns of `Scene.idle`: the request and nodes a forecast is for, what it is, and the request for which the
-profile's further candidates are out."""
-IDLE_SHAPE = (2, 5)
+NUMBER, TTFT, TPOT, CLOSED = range(4)
+"""Columns of `Scene.idle`: the request a forecast is for, what it is, and the last request for which the profile's
+further candidates were out."""
 
 
 class Requests(NamedTuple):
@@ -51,7 +48,7 @@ class Scene(NamedTuple):
     `candidate`, `rtt_us`; per engine: prices and tier; per workload: access time, priority, declared mean output.
     `sent` tells of each prefix node which engines it ever went to, a bit for every MARKS-th; `lessons` is what the
     router has learned of output lengths, taken over again from `next_lesson` on; `profile_of` is an engine's row of
-    `idle`. Scratch: `idle`, `(n_profiles + 1, 2, 5)`, the last for what has no GPU; `places` of the rows."""
+    `idle`. Scratch: `idle`, `(n_profiles + 1, 4)`, the last for what has no GPU; `places` of the rows."""
 
     offset: NDArray[np.int64]
     candidate: NDArray[np.int64]

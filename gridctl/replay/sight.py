@@ -15,7 +15,7 @@ from gridctl.engine.clock import observe
 from gridctl.engine.forecast import added_gpu_time, forecast_batching, forecast_serverless
 from gridctl.engine.state import API, GPU, SERVERLESS, Fleet
 from gridctl.kernels import Records, fused, inner
-from gridctl.replay.scene import CLOSED, MARKS, MOST, NODES, NUMBER, OWN, TPOT, TTFT, Requests, Scene
+from gridctl.replay.scene import CLOSED, MARKS, NUMBER, TPOT, TTFT, Requests, Scene
 from gridctl.routing.price import least, price_candidate
 from gridctl.routing.rows import BATCHING, FUNCTION, PREFIX_AFFINITY, PUBLIC_API
 from gridctl.units import PS_PER_US
@@ -223,19 +223,20 @@ def fill_priced_rows(
 ) -> tuple[int, int, int]:
     """Rows for `grid`, priced: only of candidates that may still be chosen. Returns the same as `fill_rows`.
 
-    Candidates come nearest first. One is passed over without a look when even on an idle engine of its profile that
-    held every node it was ever sent it would lose to somebody seen before; when that is so of an engine that held all
-    nodes ever sent anywhere, so it is of all further ones with its profile. Then its load is looked at, and only if it
-    still may win its cache. The decision is that of pricing everyone: profiles never get faster with more work."""
+    Candidates come nearest first. A profile is out, and its further engines are passed over, when even an idle engine
+    that held every node ever sent anywhere would lose to somebody seen before. Else the engine's load is looked at,
+    and only if it still may win, were all nodes it was ever sent in its cache, the cache itself. The decision is that
+    of pricing everyone: no profile gets faster with more work."""
     now, prompt, output = requests.arrival[index], requests.prompt_tokens[index], request.output_tokens
     first, most = requests.blocks_first[index], _sent(fleet, scene, requests, index)
     list_index, access_us = requests.list_index[index], scene.access_us[requests.workload[index]]
     count, fitting, full = 0, 0, 0
     cheapest, late = np.inf, np.inf
+    floor_ratio, floor_usd, floor_rtt, floor_profile = 0.0, 0.0, -1.0, -1
     for place in range(scene.offset[list_index], scene.offset[list_index + 1]):
         engine = scene.candidate[place]
-        memos = scene.idle[scene.profile_of[engine]]
-        if memos[MOST, CLOSED] == number:
+        memo = scene.idle[scene.profile_of[engine]]
+        if memo[CLOSED] == number:
             continue
         host = fleet.engines[engine]
         if prompt + requests.output_tokens[index] > host.max_context:
@@ -244,23 +245,16 @@ def fill_priced_rows(
         rtt_us = float(scene.rtt_us[place] + access_us)
         reach = 0
         if host.kind == GPU:
-            reach = _reach(fleet, scene, first, most, engine)
-            cash = policy.cash_weight * (output * scene.usd_per_output_token[engine])
-            is_out = False
-            for level in range(2):
-                memo = memos[level]
-                nodes = reach if level == OWN else most
-                if memo[NUMBER] != number or memo[NODES] != nodes:
-                    ttft_us, tpot_us = _idle_forecast(fleet, engine, prompt, nodes, output)
-                    memo[NUMBER], memo[NODES], memo[TTFT], memo[TPOT] = number, nodes, ttft_us, tpot_us
-                ratio, miss_usd = least(rtt_us, memo[TTFT], memo[TPOT], request, policy)
-                if not _is_out(ratio, miss_usd + (cash if level == OWN else 0.0), cheapest, late):
-                    break
-                is_out = True
-                if level == MOST:
-                    memo[CLOSED] = number
-            if is_out:
+            if memo[NUMBER] != number:
+                ttft_us, tpot_us = _idle_forecast(fleet, engine, prompt, most, output)
+                memo[NUMBER], memo[TTFT], memo[TPOT] = number, ttft_us, tpot_us
+            if host.profile != floor_profile or rtt_us != floor_rtt:
+                floor_profile, floor_rtt = host.profile, rtt_us
+                floor_ratio, floor_usd = least(rtt_us, memo[TTFT], memo[TPOT], request, policy)
+            if _is_out(floor_ratio, floor_usd, cheapest, late):
+                memo[CLOSED] = number
                 continue
+            reach = _reach(fleet, scene, first, most, engine)
         elif policy.allow_serverless == 0 if host.kind == SERVERLESS else policy.allow_fallback == 0:
             continue
         if host.kind != API:
