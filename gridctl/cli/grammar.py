@@ -61,6 +61,7 @@ WORDS: dict[str, Word] = {
         Word("site", RESOURCES, "locations: tier, coordinates, jurisdiction, state", "site", "Site"),
         Word("cluster", RESOURCES, "GPUs at sites and the engines on them", "cluster", "Cluster"),
         Word("gpu", RESOURCES, "accelerator types", kind="Gpu"),
+        Word("profile", RESOURCES, "step times of a model on a GPU: fit, validate, calibrate", "profile", "Profile"),
         Word("model", RESOURCES, "models and their variants", kind="Model"),
         Word("workload", RESOURCES, "SLA classes: objectives, jurisdiction, quality", kind="Workload"),
         Word("policy", RESOURCES, "how the router decides", kind="Policy"),

@@ -1,4 +1,4 @@
-"""The verbs every resource kind has: list, get, delete, export, explain. One grammar for nine nouns.
+"""The verbs every resource kind has: list, get, delete, export, explain. One grammar for every noun.
 
 Decides the wording of their help from the kind itself, so a new kind has all of them at once.
 """
@@ -26,6 +26,7 @@ SAMPLES = {
     "workload": "voice-agent",
     "policy": "default",
     "price": "default",
+    "profile": "rtx-pro-6000.llama-3.1-8b.bf16.tp1",
     "link": "paris-london",
     "gate": "voice-p99",
 }

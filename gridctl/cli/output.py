@@ -20,7 +20,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
 
 import typer
@@ -89,6 +90,18 @@ def write(text: str) -> None:
         raise InputError(
             f"cannot write the output: {error.strerror}", where="stdout", fix="free space, or write elsewhere"
         ) from None
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write ready text (data) to a file, whole or not at all. Raises: InputError when it cannot be written."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise InputError(f"cannot write: {error.strerror}", where=str(path), fix="write elsewhere") from None
 
 
 def note(text: str) -> None:

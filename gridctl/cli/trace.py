@@ -12,6 +12,8 @@ import typer
 from gridctl.cli.output import OutputOption, emit, note, progress
 
 if TYPE_CHECKING:
+    from gridctl.cli.servegen import Asked
+    from gridctl.render.rows import Format
     from gridctl.resources import Site, Workload
     from gridctl.traces.trace import Trace
 
@@ -125,11 +127,19 @@ def convert(
 
 @app.command()
 def generate(
-    target: TargetArgument,
-    duration: Annotated[str, typer.Option(metavar="TIME", help="How long: 600, 600s, 10m, 2h, 1d.")],
-    rate: Annotated[float, typer.Option(metavar="RPS", help="Requests per second, the mean of a whole day.")],
+    context: typer.Context,
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="OUT", help="File to write; gzip when it ends in .gz; - for standard output."),
+    ] = None,
+    duration: Annotated[
+        str | None, typer.Option(metavar="TIME", help="How long: 600, 600s, 10m, 2h, 1d; 1d with --servegen.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(metavar="RPS", help="Requests per second, the mean of a whole day.")
+    ] = None,
     seed: SeedOption = 1,
-    name: Annotated[str, typer.Option(help="The trace's name.")] = "generated",
+    name: Annotated[str | None, typer.Option(help="The trace's name.")] = None,
     arrival_cv: Annotated[float, typer.Option(help="Burstiness: 1 Poisson, 4 bursty, 0 clockwork.")] = 1.0,
     diurnal: Annotated[float, typer.Option(help="Swing of day and night, 0 to 1, by each origin's longitude.")] = 0.0,
     peak_hour: Annotated[float, typer.Option(help="Local hour of most traffic.")] = 20.0,
@@ -147,19 +157,55 @@ def generate(
     no_grid: Annotated[
         bool, typer.Option("--no-grid", help="Ignore the grid: say no origin, workload or tenant.")
     ] = False,
+    servegen: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH", help="ServeGen tables instead: their folder, or rates and lengths in turn."),
+    ] = None,
+    pool: Annotated[str, typer.Option(help="Which pool of the folder.")] = "m-small",
+    fraction: Annotated[float, typer.Option(help="Share of every client's rate, as bursty as the whole.")] = 1.0,
+    day: Annotated[int | None, typer.Option(min=1, help="Which day of the pool; 1 when nothing is said.")] = None,
+    start: Annotated[str | None, typer.Option(metavar="TIME", help="Where to begin instead: 36h, 2d.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, write nothing.")] = False,
+    output: OutputOption = "table",
 ) -> None:
-    """Make a synthetic trace: origins by population, workloads by their share, the same for the same seed.
+    """Make a trace: synthetic from rates and lengths, or days of a production pool from ServeGen's tables.
+
+    The same for the same seed. Origins by population, workloads by their share. With --servegen each client of the
+    pool is a tenant; a day of m-small is 81 to 124 million requests, so take a --fraction, and --dry-run first.
 
     Example:
       gridctl trace generate day.jsonl.gz --duration 1h --rate 50 --diurnal 0.5 --turns 3 --seed 7
+      gridctl trace generate day.jsonl.gz --servegen FOLDER --pool m-small --fraction 0.01 --day 3
     """
+    from gridctl.cli.servegen import Asked, check_options
+    from gridctl.errors import UsageError
+
+    check_options(context, is_servegen=bool(servegen))
+    if target is None and not dry_run:
+        raise UsageError("no file to write", where="OUT", fix="gridctl trace generate day.jsonl.gz …")
+    if servegen:
+        asked = Asked(
+            places=servegen,
+            pool=pool,
+            fraction=fraction,
+            day=day,
+            start_s=None if start is None else seconds(start, "--start"),
+            duration_s=None if duration is None else seconds(duration, "--duration"),
+            name=name,
+            seed=seed,
+        )
+        _from_servegen(asked, target, output, no_grid=no_grid, dry_run=dry_run)
+        return
+    if duration is None or rate is None:
+        missing = "--duration" if duration is None else "--rate"
+        raise UsageError(f"missing {missing}", where=missing, fix="--duration 1h --rate 50, or --servegen FOLDER")
     from gridctl.traces.generate import GenerateSpec
     from gridctl.traces.generate import generate as generate_trace
 
     spec = GenerateSpec(
         duration_s=seconds(duration, "--duration"),
         rate_rps=rate,
-        name=name,
+        name=name or "generated",
         arrival_cv=arrival_cv,
         diurnal=diurnal,
         peak_hour=peak_hour,
@@ -178,7 +224,19 @@ def generate(
     sites, workloads = ([], []) if no_grid else _grid_mix()
     with progress("generating"):
         trace = generate_trace(spec, sites, workloads, seed)
+    assert target is not None
     _write(trace, target, "native")
+
+
+def _from_servegen(asked: Asked, target: str | None, output: Format, *, no_grid: bool, dry_run: bool) -> None:
+    from gridctl.cli.servegen import open_stream, print_plan, write_span
+
+    sites, workloads = ([], []) if no_grid else _grid_mix()
+    stream = open_stream(asked, sites, workloads)
+    if target is None or dry_run:
+        print_plan(stream, compress=target is None or target.endswith(".gz"), output=output)
+    else:
+        write_span(stream, target)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from gridctl.render.rows import Column
+from gridctl.traces.servegen_plan import ServegenPlan
 from gridctl.traces.statistics import Group, Lengths, TraceStatistics
 from gridctl.traces.trace import Trace
 from gridctl.units import ms
@@ -76,6 +77,22 @@ GROUPS = (
     Column("reused_share", "reused", align="right", text=percent),
 )
 
+PLAN = (
+    Column("name", "trace"),
+    Column("requests", "requests", text=_count),
+    Column("is_exact", "exactly"),
+    Column("duration_s", "duration s", text=_three),
+    Column("mean_rps", "mean rate", text=_rate),
+    Column("peak_10min_rps", "peak rate, 10 min", text=_rate),
+    Column("clients", "clients that send", text=_count),
+    Column("input_tokens", "input tokens, expected", text=_count),
+    Column("output_tokens", "output tokens, expected", text=_count),
+    Column("borrowed_share", "requests with borrowed lengths", text=percent),
+    Column("silent_windows", "windows without requests", text=_count),
+    Column("file_bytes", "bytes on disk, about", text=_count),
+    Column("write_s", "seconds to write, about", text=_three),
+)
+
 REQUESTS = (
     Column("id", "id", align="right"),
     Column("t_ms", "t ms", align="right", text=_three),
@@ -116,6 +133,26 @@ def statistics_document(figures: TraceStatistics) -> dict[str, object]:
         "top_blocks": [{"id": block, "requests": requests} for block, requests in figures.top_blocks],
         "groups": [asdict(group) for group in figures.groups],
         "notes": list(figures.notes),
+    }
+
+
+def plan_row(name: str, duration_s: float, plan: ServegenPlan) -> dict[str, object]:
+    """What a span of a ServeGen pool would hold and take."""
+    forecast = plan.forecast
+    return {
+        "name": name,
+        "requests": forecast.requests,
+        "is_exact": forecast.is_exact,
+        "duration_s": duration_s,
+        "mean_rps": forecast.requests / duration_s,
+        "peak_10min_rps": forecast.peak_rps,
+        "clients": forecast.clients,
+        "input_tokens": forecast.input_tokens,
+        "output_tokens": forecast.output_tokens,
+        "borrowed_share": forecast.borrowed_share,
+        "silent_windows": forecast.silent_windows,
+        "file_bytes": plan.file_bytes,
+        "write_s": round(plan.write_s, 1),
     }
 
 

@@ -6,7 +6,9 @@ changes the batch — a finish, an arrival that can be admitted, memory running 
 the queue in, a segment edge of the KV table — or to the last step that ends by the given moment. All integers, so
 jumping equals stepping bit for bit.
 
-A step that begins at time c includes arrivals up to and including c. `advance(…, until)` starts no step at or after
+A step that begins at time c includes arrivals up to and including c; under asynchronous scheduling, where the next
+step is composed while one runs, those up to the beginning of the step before it (vLLM documents it as scheduling
+one step ahead). An idle engine begins at once. `advance(…, until)` starts no step at or after
 `until`: a later call may still bring an arrival for that very moment.
 """
 
@@ -90,18 +92,19 @@ def _jump(fleet: Fleet, engine: int, until: int, available: int) -> bool:
     tables, profile, decodes = fleet.profiles, host.profile, host.decoding
     first = host.kv_tokens + decodes
     segment = 0
-    while tables.kv[profile, segment + 1].knot <= first:
+    while tables.decode[profile, decodes, segment + 1].knot <= first:
         segment += 1
-    part = tables.kv[profile, segment]
+    part = tables.decode[profile, decodes, segment]
     slope = part.slope_ps
     fixed = tables.dense_ps[profile, decodes] + tables.sample_ps[profile, decodes]
     fixed += part.base_ps - slope * part.knot
     most = min(next_finish_step(fleet, engine) - host.decode_steps, host.longest_jump)
-    most = min(most, (tables.kv[profile, segment + 1].knot - first + decodes - 1) // decodes)
+    most = min(most, (tables.decode[profile, decodes, segment + 1].knot - first + decodes - 1) // decodes)
     most = _affordable_steps(fleet, engine, most, available)
     if host.inbound > 0:
         wait = fleet.sequences[host.inbound_head].arrival - host.clock
-        most = min(most, _steps_within(wait - 1, most, fixed, slope, first, decodes) + 1)
+        ahead = _steps_within(wait - 1, most, fixed, slope, first, decodes) if wait > 0 else -1
+        most = min(most, ahead + 1 + host.async_scheduling)
     steps = _steps_within(until - host.clock, most, fixed, slope, first, decodes)
     duration = _run_ps(steps, fixed, slope, first, decodes)
     if steps < most:
@@ -113,6 +116,9 @@ def _jump(fleet: Fleet, engine: int, until: int, available: int) -> bool:
         if steps == 0:
             return False
     allocate(fleet, engine, _blocks_over(fleet, engine, steps))
+    host.horizon = host.clock + duration
+    if host.async_scheduling == 1:
+        host.horizon = host.clock + _run_ps(steps - 1, fixed, slope, first, decodes)
     host.clock += duration
     host.busy += duration
     host.share_tokens = decodes
@@ -123,9 +129,9 @@ def _jump(fleet: Fleet, engine: int, until: int, available: int) -> bool:
 
 @fused
 def _receive(fleet: Fleet, engine: int) -> None:
-    """Queue everything that has arrived by the engine's clock."""
+    """Queue everything that had arrived when the step that begins now was composed."""
     host = fleet.engines[engine]
-    while host.inbound > 0 and fleet.sequences[host.inbound_head].arrival <= host.clock:
+    while host.inbound > 0 and fleet.sequences[host.inbound_head].arrival <= host.horizon:
         push_waiting(fleet, engine, pop_inbound(fleet, engine), False)
 
 
@@ -157,7 +163,7 @@ def advance_batching(fleet: Fleet, engine: int, until: int) -> None:
             if start >= until:
                 _rest(fleet, engine, start + 1)
                 return
-            host.clock = start
+            host.clock = host.horizon = start
         if host.clock >= until:
             _rest(fleet, engine, host.clock + 1)
             return

@@ -49,6 +49,7 @@ class EngineSpec:
     gpus: int = 0
     prefix_caching: bool = True
     priority_scheduling: bool = False
+    async_scheduling: bool = False
     max_waiting: int | None = None
     cold_start_ms: float = 0.0
     keep_warm_s: float = 0.0
@@ -139,6 +140,7 @@ def _fill_engine(engine: np.record, spec: EngineSpec, profile: int) -> None:
     engine.block_size = spec.block_size
     engine.blocks_total = engine.free_blocks = spec.kv_blocks if spec.kind == GPU else NO_LIMIT
     engine.priority_scheduling = 1 if spec.priority_scheduling else 0
+    engine.async_scheduling = 1 if spec.async_scheduling else 0
     engine.max_waiting = NO_LIMIT if spec.max_waiting is None else spec.max_waiting
     engine.max_context = (
         min(spec.max_context, spec.kv_blocks * spec.block_size) if spec.kind == GPU else spec.max_context

@@ -24,6 +24,7 @@ def forecast_batching(
     profile: int,
     max_num_seqs: int,
     max_num_batched_tokens: int,
+    steps_ahead: int,
     kv_capacity: int,
     in_flight: int,
     pending_tokens: int,
@@ -34,12 +35,14 @@ def forecast_batching(
 ) -> tuple[float, float]:
     """(ttft, tpot) in picoseconds of an engine that batches, wire time apart.
 
+    `steps_ahead` are composed before the running one ends: 1 under asynchronous scheduling, else 0.
+
     `kv_tokens` are in use, of `kv_capacity`; `output_tokens` is the expected length. Floats, because nothing adds
     these up over a run and integer division would be most of their cost."""
     dense, sample = profiles.dense_ps[profile], profiles.sample_ps[profile]
     others = min(in_flight, max_num_seqs - 1)
     uncached = prompt_tokens - cached_tokens
-    kv = kv_read_ps(profiles, profile, kv_tokens + prompt_tokens + (output_tokens >> 1))
+    kv = kv_read_ps(profiles, profile, others + 1, kv_tokens + prompt_tokens + (output_tokens >> 1))
     step_extra = float(sample[others + 1] + kv)
     refill = int(float(others * uncached) / output_tokens)
     tpot = dense[min(max_num_batched_tokens, others + 1 + refill)] + step_extra
@@ -54,7 +57,10 @@ def forecast_batching(
     pairs = float(uncached) * (cached_tokens + 0.5 * (uncached + 1))
     ttft += pairs * profiles.pair_fs[profile] * PS_PER_FS
     if in_flight > 0:
-        ttft += 0.5 * (dense[max_num_batched_tokens] if pending_tokens > 0 else dense[others + 1] + step_extra)
+        if pending_tokens > 0:
+            ttft += 0.5 * dense[max_num_batched_tokens]
+        else:
+            ttft += (0.5 + steps_ahead) * (dense[others + 1] + step_extra)
     residence = output_tokens * tpot
     if in_flight >= max_num_seqs:
         ttft += residence * (in_flight - max_num_seqs + 1) / max_num_seqs
@@ -82,7 +88,7 @@ def added_gpu_time(
     uncached = prompt_tokens - cached_tokens
     slimmer = max(1, others)
     wider = dense[others + 1] + sample[others + 1] - dense[slimmer] - sample[slimmer]
-    own_kv = kv_read_ps(profiles, profile, prompt_tokens + (output_tokens >> 1))
+    own_kv = kv_read_ps(profiles, profile, 1, prompt_tokens + (output_tokens >> 1))
     per_token = float(dense[max_num_batched_tokens]) / max_num_batched_tokens
     pairs = float(uncached) * (cached_tokens + 0.5 * (uncached + 1))
     own_pairs = pairs * profiles.pair_fs[profile] * PS_PER_FS
@@ -103,7 +109,7 @@ def forecast_serverless(
     """(ttft, tpot, billed) in picoseconds of function instances; a cold start is expected when none is in flight."""
     ttft = float(prefill_ps(profiles, profile, width, prompt_tokens))
     tpot = float(profiles.dense_ps[profile, 1] + profiles.sample_ps[profile, 1])
-    tpot += kv_read_ps(profiles, profile, prompt_tokens + (output_tokens >> 1))
+    tpot += kv_read_ps(profiles, profile, 1, prompt_tokens + (output_tokens >> 1))
     billed = ttft + output_tokens * tpot
     if in_flight >= instances:
         ttft += billed * (in_flight - instances + 1) / instances

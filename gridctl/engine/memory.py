@@ -21,7 +21,7 @@ ACTIVATION_BUFFERS = 8
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Bytes over all tensor-parallel GPUs of one engine. `kv_blocks` is 0 when the variant does not fit."""
+    """Bytes over all GPUs of one engine. `kv_blocks` is 0 when the variant does not fit."""
 
     usable_bytes: int
     weight_bytes: int
@@ -42,16 +42,18 @@ class MemoryPlan:
 def plan_memory(model: ModelSpec, variant: Variant, gpu: GpuSpec, deployment: Deployment) -> MemoryPlan:
     """How one engine of `deployment` divides its GPUs' memory."""
     limits = deployment.engine
-    parallel = deployment.tensor_parallel
-    usable = int(gpu.memory_gib * GIB * limits.gpu_memory_utilization) * parallel
-    weights = model.weight_bytes(variant)
+    parallel, ranks = deployment.tensor_parallel, deployment.data_parallel
+    usable = int(gpu.memory_gib * GIB * limits.gpu_memory_utilization) * parallel * ranks
+    # Every data-parallel rank holds all weights but the experts, which the ranks share out.
+    experts = model.expert_bytes(variant)
+    weights = ranks * (model.weight_bytes(variant) - experts) + experts
     activations = (
         limits.max_num_batched_tokens
         * model.architecture.hidden_size
         * ACTIVATION_BYTES_PER_ELEMENT
         * ACTIVATION_BUFFERS
     )
-    working = WORKSPACE_BYTES * parallel + activations
+    working = (WORKSPACE_BYTES * parallel + activations) * ranks
     element_bytes = 1 if limits.kv_cache_dtype == "fp8" else 2
     per_token = model.architecture.kv_bytes_per_token(element_bytes)
     # With more GPUs than KV heads the heads are replicated, as vLLM does.

@@ -1,18 +1,16 @@
 """Step-time profiles: how long one engine step takes, as integer tables the twin can add up in closed form.
 
-A step that processes `T` tokens, samples `S` sequences, reads `K` KV tokens for its decodes and attends `P` prefill
-token pairs takes
+A step of `n` decodes that read `K` KV tokens in all, and of `C` prefill tokens that attend `P` token pairs, takes
 
-    dense[T] + sample[S] + (kv_base + kv_slope · (K − kv_knot)) + pair · P        picoseconds
+    dense[n + C] + sample[S] + attention(n, K, C, P)        picoseconds
 
-`dense` and `sample` are tables over every count up to the engine's limits, so any measured shape fits; decode
-attention is piecewise linear in `K`, which keeps the sum over a run of decode steps a polynomial.
+    attention = decode[n](K)                                              without prefill
+              = mixed[n](K) + cross · n · C + chunk[C] + chunk_kv[C] · p   with it; p = (P − C(C + 1)/2) / C
 
-Roofline (Williams, Waterman, Patterson 2009; for decoders: 2 FLOPs per weight and token, 4·heads·head_dim FLOPs per
-layer and token pair): dense = max(bytes of the weights touched / bandwidth, FLOPs / rate) + collective + overhead.
-Rates and bandwidths are multiplied by the GPU's achieved shares. A mixture-of-experts layer touches
-E·(1 − (1 − k/E)^T) experts in expectation. Tensor parallelism divides weights, FLOPs and KV by the GPUs and adds two
-ring all-reduces a layer: 2(p−1)/p of the activations over the link, and a fixed latency each.
+where `S` sequences are sampled and `p` is the mean number of KV tokens that lie before the prefill. `dense`, `sample`
+and `chunk` are tables over every count up to the engine's limits, so any measured shape fits. `decode` and `mixed`
+are piecewise linear in `K` for every `n`, which keeps the sum over a run of decode steps a polynomial. Kernels that
+hold a prefill read the decodes' KV without splitting it, hence `mixed`.
 """
 
 from __future__ import annotations
@@ -23,140 +21,163 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gridctl.resources import Deployment, GpuSpec, ModelSpec, Serverless, Variant
-from gridctl.units import PS_PER_S, PS_PER_US
+from gridctl.resources import DecodeRow, ProfileSpec
+from gridctl.units import PS_PER_US
 
 if TYPE_CHECKING:
     from gridctl.kernels import Records
 
-ALLREDUCE_LATENCY_PS = 8 * PS_PER_US
-"""One small all-reduce over PCIe or NVLink inside a CUDA graph; the magnitude NCCL's tests report."""
-
-CPU_STEP_OVERHEAD_PS = 300 * PS_PER_US
-CPU_EFFICIENCY = 0.7
 FAR = np.int64(1) << 50
 """A KV-token count no engine reaches: the end of the last segment."""
+
+KV_SEGMENT = np.dtype([("knot", np.int64), ("base_ps", np.int64), ("slope_ps", np.int64)])
+
+KvRow = tuple[tuple[int, int, int], ...]
+"""`(knot_tokens, base_ps, slope_ps_per_token)` per segment, by rising knot, the first at 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepProfile:
-    """One engine's step times. `dense_ps` has max_num_batched_tokens + 1 entries, `sample_ps` max_num_seqs + 1.
+    """One engine's step times. `dense_ps`, `chunk_ps` and `chunk_kv_ps` have max_num_batched_tokens + 1 entries,
+    `sample_ps` max_num_seqs + 1. `decode` and `mixed` hold a row per number of decodes; the last serves all above it.
 
-    `kv` holds `(knot_tokens, base_ps, slope_ps_per_token)` per segment, by rising knot, the first at 0.
-    `pair_fs` is femtoseconds per prefill token pair. `source` says where the numbers come from.
+    `source` says where the numbers come from, `sigma` what share (standard deviation) a step time may be off by,
+    `longest_kv` how many KV tokens of a sequence were measured; 0 where nothing was.
     """
 
     dense_ps: NDArray[np.int64]
     sample_ps: NDArray[np.int64]
-    kv: tuple[tuple[int, int, int], ...]
-    pair_fs: int
+    decode: tuple[KvRow, ...]
+    mixed: tuple[KvRow, ...]
+    cross_ps: int
+    chunk_ps: NDArray[np.int64]
+    chunk_kv_ps: NDArray[np.int64]
     source: str
+    sigma: float = 0.05
+    longest_kv: int = 0
 
 
 class ProfileTables(NamedTuple):
-    """All profiles of a fleet, stacked: `(n_profiles, …)` int64, padded with their last entry; `kv` is a record per
-    profile and segment, ended by one whose knot no engine reaches."""
+    """All profiles of a fleet, stacked: `(n_profiles, …)` int64, padded with their last entry. `decode` and `mixed`
+    are records by profile, decodes and segment, each row ended by one whose knot no engine reaches. `pair_fs`,
+    femtoseconds per prefill token pair in full chunks, is for forecasts."""
 
     dense_ps: NDArray[np.int64]
     sample_ps: NDArray[np.int64]
-    kv: Records
+    decode: Records
+    mixed: Records
+    cross_ps: NDArray[np.int64]
+    chunk_ps: NDArray[np.int64]
+    chunk_kv_ps: NDArray[np.int64]
     pair_fs: NDArray[np.int64]
 
 
-KV_SEGMENT = np.dtype([("knot", np.int64), ("base_ps", np.int64), ("slope_ps", np.int64)])
+def picoseconds(microseconds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Rounded to whole picoseconds."""
+    return np.rint(microseconds * PS_PER_US).astype(np.int64)
 
 
-def _seconds_to_ps(seconds: NDArray[np.float64]) -> NDArray[np.int64]:
-    return np.rint(seconds * PS_PER_S).astype(np.int64)
+def extended(at: NDArray[np.float64], knots: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Linear interpolation between knots; beyond the last one the last segment goes on, before the first it is flat."""
+    inside = np.interp(at, knots, values)
+    if len(knots) < 2:
+        return inside
+    slope = max(0.0, (values[-1] - values[-2]) / (knots[-1] - knots[-2]))
+    return np.where(at > knots[-1], values[-1] + slope * (at - knots[-1]), inside)
 
 
-def _touched_weight_bytes(model: ModelSpec, variant: Variant, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bytes of weights one step over `tokens` reads, embeddings (a gather) and LM head (per sequence) apart."""
-    shape = model.architecture
-    matrices = 1 if shape.tied_embeddings else 2
-    body = float(model.weight_bytes(variant) - matrices * 2 * shape.embedding_parameters)
-    if shape.experts <= 1:
-        return np.full_like(tokens, body)
-    expert_share = shape.mlp_parameters / (shape.mlp_parameters + shape.attention_parameters)
-    touched = 1.0 - (1.0 - shape.experts_per_token / shape.experts) ** tokens
-    return body * (1.0 - expert_share + expert_share * touched)
+def _row(decodes: int, knots: NDArray[np.float64], microseconds: NDArray[np.float64]) -> KvRow:
+    """Segments over the KV tokens of all `decodes` together, from a curve over the tokens of each."""
+    times = picoseconds(microseconds)
+    totals = np.rint(knots * decodes).astype(np.int64)
+    if len(totals) == 1:
+        return ((0, int(times[0]), 0),)
+    segments = []
+    for left in range(len(totals) - 1):
+        width = int(totals[left + 1] - totals[left])
+        slope = max(0, round(int(times[left + 1] - times[left]) / width))
+        segments.append((int(totals[left]), int(times[left]), slope))
+    return tuple(segments)
 
 
-def _compute_rate(gpu: GpuSpec, variant: Variant) -> float:
-    """Achieved FLOP/s for the variant's arithmetic: w4a16 multiplies in bf16; unsupported formats fall back to it."""
-    rates = {"bf16": gpu.bf16_tflops, "fp8": gpu.fp8_tflops, "int8": gpu.int8_tops, "w4a16": gpu.bf16_tflops}
-    rate = rates[variant.dtype] or gpu.bf16_tflops
-    return rate * 1e12 * gpu.compute_efficiency
+def kv_rows(rows: tuple[DecodeRow, ...], sequences: int) -> tuple[KvRow, ...]:
+    """A row for every number of decodes up to `sequences`, between measured ones at the same tokens per sequence."""
+    knots = np.array(sorted({0} | {tokens for row in rows for tokens, _ in row.kv}), np.float64)
+    counts = np.array([row.sequences for row in rows], np.float64)
+    curves = np.array([_curve(row, knots) for row in rows])
+    built: list[KvRow] = [((0, 0, 0),)]
+    for decodes in range(1, sequences + 1):
+        at = np.array([float(decodes)])
+        built.append(_row(decodes, knots, np.array([extended(at, counts, curve)[0] for curve in curves.T])))
+    return tuple(built)
 
 
-def roofline(model: ModelSpec, variant: Variant, gpu: GpuSpec, deployment: Deployment) -> StepProfile:
-    """The roofline profile of one engine of `deployment` on `gpu`."""
-    shape, limits, parallel = model.architecture, deployment.engine, deployment.tensor_parallel
-    bandwidth = gpu.bandwidth_gbs * 1e9 * gpu.bandwidth_efficiency * parallel
-    rate = _compute_rate(gpu, variant) * parallel
-    tokens = np.arange(limits.max_num_batched_tokens + 1, dtype=np.float64)
-    flops = 2.0 * (shape.attention_parameters + shape.active_mlp_parameters)
-    seconds = np.maximum(_touched_weight_bytes(model, variant, tokens) / bandwidth, flops * tokens / rate)
-    dense = _seconds_to_ps(seconds) + round(gpu.step_overhead_us * PS_PER_US)
-    if parallel > 1:
-        moved = 2.0 * (parallel - 1) / parallel * tokens * shape.hidden_size * 2.0
-        collective = 2 * shape.layers * moved / (gpu.link_gbs * 1e9)
-        dense += _seconds_to_ps(collective) + 2 * shape.layers * ALLREDUCE_LATENCY_PS
-    sequences = np.arange(limits.max_num_seqs + 1, dtype=np.float64)
-    head_bytes, head_flops = 2.0 * shape.embedding_parameters, 2.0 * shape.embedding_parameters
-    bf16_rate = gpu.bf16_tflops * 1e12 * gpu.compute_efficiency * parallel
-    sample = np.maximum(head_bytes / bandwidth, head_flops * sequences / bf16_rate)
+def _curve(row: DecodeRow, knots: NDArray[np.float64]) -> NDArray[np.float64]:
+    tokens, times = (np.array(column, np.float64) for column in zip(*row.kv, strict=True))
+    return extended(knots, tokens, times)
+
+
+def profile_from(spec: ProfileSpec, *, tokens: int, sequences: int, source: str) -> StepProfile:
+    """The tables of a measured profile for an engine of these limits; beyond its range its last slopes go on."""
+    counts = np.arange(tokens + 1, dtype=np.float64)
+    knots = np.array([knot.tokens for knot in spec.chunk], np.float64)
+    chunk = extended(counts, knots, np.array([knot.us for knot in spec.chunk]))
+    chunk_kv = extended(counts, knots, np.array([knot.us_per_kv_token for knot in spec.chunk]))
+    chunk[0] = chunk_kv[0] = 0.0
+    dense = extended(counts, *(np.array(column, np.float64) for column in zip(*spec.dense, strict=True)))
+    sampled = np.arange(sequences + 1, dtype=np.float64)
+    sample = extended(sampled, *(np.array(column, np.float64) for column in zip(*spec.sample, strict=True)))
     sample[0] = 0.0
-    element_bytes = 1 if limits.kv_cache_dtype == "fp8" else 2
-    kv_slope = shape.kv_bytes_per_token(element_bytes) / bandwidth
-    pair_seconds = 4.0 * shape.layers * shape.heads * shape.head_dim / bf16_rate
+    decode = kv_rows(spec.decode, sequences)
     return StepProfile(
-        dense_ps=dense,
-        sample_ps=_seconds_to_ps(sample),
-        kv=((0, 0, max(1, round(kv_slope * PS_PER_S))),),
-        pair_fs=max(1, round(pair_seconds * PS_PER_S * 1000)),
-        source="roofline",
+        dense_ps=picoseconds(dense),
+        sample_ps=picoseconds(sample),
+        decode=decode,
+        mixed=kv_rows(spec.mixed, sequences) if spec.mixed else decode,
+        cross_ps=round(spec.cross_ns * 1000),
+        chunk_ps=picoseconds(chunk),
+        chunk_kv_ps=picoseconds(chunk_kv),
+        source=source,
+        sigma=spec.error.step / 100,
+        longest_kv=spec.valid.kv_tokens,
     )
 
 
-def cpu_roofline(model: ModelSpec, variant: Variant, cpu: Serverless, chunk_tokens: int = 512) -> StepProfile:
-    """The roofline profile of one function instance: one sequence at a time, prefill in chunks of `chunk_tokens`."""
-    shape = model.architecture
-    bandwidth = cpu.memory_bandwidth_gbs * 1e9 * CPU_EFFICIENCY
-    rate = cpu.tflops * 1e12 * CPU_EFFICIENCY
-    tokens = np.arange(chunk_tokens + 1, dtype=np.float64)
-    flops = 2.0 * (shape.attention_parameters + shape.active_mlp_parameters)
-    seconds = np.maximum(_touched_weight_bytes(model, variant, tokens) / bandwidth, flops * tokens / rate)
-    head = 2.0 * shape.embedding_parameters / bandwidth
-    return StepProfile(
-        dense_ps=_seconds_to_ps(seconds) + CPU_STEP_OVERHEAD_PS,
-        sample_ps=_seconds_to_ps(np.array([0.0, head])),
-        kv=((0, 0, max(1, round(shape.kv_bytes_per_token() / bandwidth * PS_PER_S))),),
-        pair_fs=max(1, round(4.0 * shape.layers * shape.heads * shape.head_dim / rate * PS_PER_S * 1000)),
-        source="roofline",
-    )
+def _stack(arrays: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Rows of one length, each padded with its last entry."""
+    width = max((len(array) for array in arrays), default=1)
+    stacked = np.zeros((max(1, len(arrays)), width), np.int64)
+    for row, array in enumerate(arrays):
+        stacked[row, : len(array)] = array
+        stacked[row, len(array) :] = array[-1]
+    return stacked
+
+
+def _stack_rows(profiles: list[tuple[KvRow, ...]], decodes: int) -> Records:
+    segments = max((len(row) for rows in profiles for row in rows), default=1)
+    stacked = np.zeros((max(1, len(profiles)), decodes, segments + 1), KV_SEGMENT).view(np.recarray)
+    stacked.knot = FAR
+    for number, rows in enumerate(profiles):
+        for count in range(decodes):
+            for segment, values in enumerate(rows[min(count, len(rows) - 1)]):
+                stacked[number, count, segment] = values
+    return stacked
 
 
 def stack_profiles(profiles: list[StepProfile]) -> ProfileTables:
     """Pad and stack profiles into the arrays the kernels read."""
-    count = max(1, len(profiles))
-    width = max((len(p.dense_ps) for p in profiles), default=1)
-    sequences = max((len(p.sample_ps) for p in profiles), default=1)
-    segments = max((len(p.kv) for p in profiles), default=1)
-    tables = ProfileTables(
-        dense_ps=np.zeros((count, width), np.int64),
-        sample_ps=np.zeros((count, sequences), np.int64),
-        kv=np.zeros((count, segments + 1), KV_SEGMENT).view(np.recarray),
-        pair_fs=np.zeros(count, np.int64),
-    )
-    tables.kv.knot = FAR
-    for row, profile in enumerate(profiles):
+    for profile in profiles:
         assert profile.dense_ps[1:].min(initial=1) > 0, "a step that takes no time would never end"
-        tables.dense_ps[row, : len(profile.dense_ps)] = profile.dense_ps
-        tables.dense_ps[row, len(profile.dense_ps) :] = profile.dense_ps[-1]
-        tables.sample_ps[row, : len(profile.sample_ps)] = profile.sample_ps
-        tables.sample_ps[row, len(profile.sample_ps) :] = profile.sample_ps[-1]
-        for segment, values in enumerate(profile.kv):
-            tables.kv[row, segment] = values
-        tables.pair_fs[row] = profile.pair_fs
-    return tables
+    sample = _stack([profile.sample_ps for profile in profiles])
+    decodes = max(2, sample.shape[1])
+    chunk_kv = _stack([profile.chunk_kv_ps for profile in profiles])
+    return ProfileTables(
+        dense_ps=_stack([profile.dense_ps for profile in profiles]),
+        sample_ps=sample,
+        decode=_stack_rows([profile.decode for profile in profiles], decodes),
+        mixed=_stack_rows([profile.mixed for profile in profiles], decodes),
+        cross_ps=np.array([profile.cross_ps for profile in profiles] or [0], np.int64),
+        chunk_ps=_stack([profile.chunk_ps for profile in profiles]),
+        chunk_kv_ps=chunk_kv,
+        pair_fs=chunk_kv[:, -1] * 1000 // max(1, chunk_kv.shape[1] - 1),
+    )

@@ -21,7 +21,7 @@ from gridctl.engine.queues import (
     remove_running,
 )
 from gridctl.engine.state import NIL, Fleet
-from gridctl.engine.steptime import kv_read_ps
+from gridctl.engine.steptime import chunk_ps, kv_read_ps, mixed_ps
 from gridctl.kernels import fused, inner
 
 
@@ -210,9 +210,12 @@ def begin_step(fleet: Fleet, engine: int) -> None:
         return
     tables, profile = fleet.profiles, host.profile
     duration = tables.dense_ps[profile, tokens] + tables.sample_ps[profile, samples]
-    duration += tables.pair_fs[profile] * pairs // 1000
-    if decodes > 0:
-        duration += kv_read_ps(tables, profile, host.kv_tokens + decodes)
+    if tokens > decodes:
+        duration += chunk_ps(tables, profile, tokens - decodes, pairs)
+        if decodes > 0:
+            duration += mixed_ps(tables, profile, decodes, host.kv_tokens + decodes, tokens - decodes)
+    else:
+        duration += kv_read_ps(tables, profile, decodes, host.kv_tokens + decodes)
     host.step_tokens = tokens
     host.step_end = host.clock + duration
 
@@ -293,6 +296,7 @@ def end_step(fleet: Fleet, engine: int) -> None:
     """The mixed step in flight is done: decodes got a token, prefills their chunk."""
     host = fleet.engines[engine]
     duration = host.step_end - host.clock
+    host.horizon = host.clock if host.async_scheduling == 1 else host.step_end
     host.clock = host.step_end
     host.step_end = 0
     host.busy += duration

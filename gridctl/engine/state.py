@@ -52,6 +52,7 @@ ENGINE = _record(
     "pending_tokens",
     # the rest of what it is
     "priority_scheduling",
+    "async_scheduling",
     "gpus",
     "longest_jump",
     # serverless and API
@@ -61,6 +62,7 @@ ENGINE = _record(
     "api_tpot",
     # clock and batch
     "clock",
+    "horizon",
     "step_end",
     "step_tokens",
     "decode_steps",

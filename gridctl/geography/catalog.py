@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from gridctl.resources import (
     ApiFallback,
-    Architecture,
     Metadata,
     Model,
     ModelSpec,
@@ -20,6 +19,7 @@ from gridctl.resources import (
     PriceBookSpec,
     Variant,
 )
+from gridctl.resources.architectures import ARCHITECTURES
 from gridctl.resources.model import Dtype
 
 LLAMA_1B = "llama-3.2-1b"
@@ -33,48 +33,6 @@ _QUALITY: dict[str, dict[Dtype, float]] = {
     LLAMA_8B: {"bf16": 0.69, "fp8": 0.687, "int8": 0.685, "w4a16": 0.67},
     QWEN_30B: {"bf16": 0.8, "fp8": 0.797, "int8": 0.795, "w4a16": 0.78},
     LLAMA_70B: {"bf16": 0.83, "fp8": 0.828, "int8": 0.826, "w4a16": 0.815},
-}
-
-_ARCHITECTURES: dict[str, Architecture] = {
-    LLAMA_1B: Architecture(
-        layers=16,
-        hidden_size=2048,
-        heads=32,
-        kv_heads=8,
-        head_dim=64,
-        intermediate_size=8192,
-        vocab_size=128_256,
-        tied_embeddings=True,
-    ),
-    LLAMA_8B: Architecture(
-        layers=32,
-        hidden_size=4096,
-        heads=32,
-        kv_heads=8,
-        head_dim=128,
-        intermediate_size=14_336,
-        vocab_size=128_256,
-    ),
-    QWEN_30B: Architecture(
-        layers=48,
-        hidden_size=2048,
-        heads=32,
-        kv_heads=4,
-        head_dim=128,
-        intermediate_size=768,
-        vocab_size=151_936,
-        experts=128,
-        experts_per_token=8,
-    ),
-    LLAMA_70B: Architecture(
-        layers=80,
-        hidden_size=8192,
-        heads=64,
-        kv_heads=8,
-        head_dim=128,
-        intermediate_size=28_672,
-        vocab_size=128_256,
-    ),
 }
 
 # US dollars per GPU hour: the median of on-demand list prices, without spot, serverless and hyperscaler offers.
@@ -98,7 +56,7 @@ def models() -> list[Model]:
         Model(
             metadata=Metadata(name=name),
             spec=ModelSpec(
-                architecture=architecture,
+                architecture=ARCHITECTURES[name],
                 variants=tuple(
                     Variant(
                         name=dtype,
@@ -106,11 +64,11 @@ def models() -> list[Model]:
                         quality=quality,
                         lineage="" if dtype == "bf16" else "quantised from bf16; example quality score",
                     )
-                    for dtype, quality in _QUALITY[name].items()
+                    for dtype, quality in scores.items()
                 ),
             ),
         )
-        for name, architecture in _ARCHITECTURES.items()
+        for name, scores in _QUALITY.items()
     ]
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from msgspec import structs
+
 from gridctl.engine.memory import plan_memory
 from gridctl.errors import InputError, did_you_mean, raise_all
 from gridctl.geography.regions import is_country
+from gridctl.grid.profiles import profile_errors, profile_reference_errors
 from gridctl.grid.view import GridView, jurisdiction_at
 from gridctl.network.overrides import Overrides
 from gridctl.resources import Cluster, Deployment, GpuSpec, Model, PolicySpec, Resource, Serverless, key_of
@@ -33,6 +36,7 @@ def check_grid(resources: Sequence[Resource]) -> None:
         *_price_errors(grid),
         *_gate_errors(grid),
         *_policy_errors(grid),
+        *profile_errors(grid),
     ]
     if not errors:
         errors = list(_workload_errors(grid))
@@ -106,9 +110,16 @@ def _deployment_errors(
     if gpu is None:
         return
     model, variant = found
+    if deployment.data_parallel > 1 and model.spec.architecture.experts <= 1:
+        yield InputError(
+            f"data_parallel is {deployment.data_parallel}, but {model.name} has no experts to share",
+            where=f"{where}.data_parallel",
+            fix="ranks of a dense model are independent engines: use replicas",
+        )
+    yield from profile_reference_errors(grid, deployment, cluster.spec.gpu, where)
     plan = plan_memory(model.spec, variant, gpu, deployment)
     if plan.kv_blocks * limits.block_size < SMALLEST_CONTEXT:
-        count = deployment.tensor_parallel
+        count = deployment.gpus_per_engine
         yield InputError(
             f"{deployment.variant} does not fit {count} × {cluster.spec.gpu}: {plan.arithmetic}",
             where=where,
@@ -120,7 +131,7 @@ def _fitting(model: Model, gpu: GpuSpec, deployment: Deployment, gpus: int) -> s
     """A variant or a tensor_parallel that would fit, on the GPUs the cluster has or on more."""
     for parallel in sorted({deployment.tensor_parallel, 2, 4, 8}):
         for variant in sorted(model.spec.variants, key=lambda v: -model.spec.weight_bytes(v)):
-            wider = Deployment(variant=deployment.variant, tensor_parallel=parallel, engine=deployment.engine)
+            wider = structs.replace(deployment, tensor_parallel=parallel)
             plan = plan_memory(model.spec, variant, gpu, wider)
             if plan.kv_blocks * deployment.engine.block_size >= SMALLEST_CONTEXT:
                 more = f", on at least {parallel} GPUs" if parallel > gpus else ""

@@ -15,13 +15,13 @@ from gridctl.accounts.rows import EngineFacts
 from gridctl.accounts.usd import EGRESS_BYTES_PER_TOKEN
 from gridctl.engine.fleet import EngineSpec
 from gridctl.engine.memory import plan_memory
-from gridctl.engine.profile import StepProfile, cpu_roofline, roofline
 from gridctl.engine.state import API, GPU, SERVERLESS, UNUSED
 from gridctl.errors import InputError, NotFoundError, did_you_mean
 from gridctl.geography.place import Place, place_of
 from gridctl.geography.regions import region_of
+from gridctl.grid.stepprofiles import StepProfiles
 from gridctl.grid.view import GridView, jurisdiction_at
-from gridctl.resources import Cluster, Deployment, GpuSpec, Model, PriceBookSpec, Resource, Site, Variant
+from gridctl.resources import Cluster, Deployment, PriceBookSpec, Resource, Site
 from gridctl.units import BYTES_PER_GB, PS_PER_MS, PS_PER_S, TOKENS_PER_MTOK
 
 CPU_CHUNK_TOKENS = 512
@@ -34,6 +34,7 @@ PS_PER_HOUR = 3600 * PS_PER_S
 FALLBACK_PRICES: dict[str, float] = {
     # US dollars per GPU-hour, median of the on-demand offers listed publicly in autumn 2026.
     "rtx-pro-6000": 1.69,
+    "rtx-4090": 0.69,
     "l40s": 1.91,
     "l4": 1.14,
     "a30": 1.0,
@@ -90,7 +91,7 @@ def build_image(resources: Iterable[Resource], *, price_book: str = "default") -
     prices, notes = _prices(view, price_book)
     engines: list[Engine] = []
     number = count()
-    profiles: dict[tuple[object, ...], StepProfile] = {}
+    profiles = StepProfiles(view)
     for name in sorted(view.clusters):
         cluster = view.clusters[name]
         for deployment in cluster.spec.deployments:
@@ -113,7 +114,7 @@ def build_image(resources: Iterable[Resource], *, price_book: str = "default") -
         )
     if prices.fallback is not None:
         engines.append(_api(view, prices, next(number)))
-    return GridImage(view, tuple(engines), prices, notes)
+    return GridImage(view, tuple(engines), prices, (*notes, *profiles.notes()))
 
 
 def _prices(view: GridView, name: str) -> tuple[PriceBookSpec, tuple[str, ...]]:
@@ -127,24 +128,10 @@ def _prices(view: GridView, name: str) -> tuple[PriceBookSpec, tuple[str, ...]]:
     return PriceBookSpec(), ("no price book named default: built-in GPU-hour prices are used",)
 
 
-def _profile(
-    profiles: dict[tuple[object, ...], StepProfile],
-    model: Model,
-    variant: Variant,
-    gpu: GpuSpec,
-    deployment: Deployment,
-) -> StepProfile:
-    """One profile per distinct engine, so that equal engines share a table."""
-    key = (model.name, variant.name, gpu, deployment.tensor_parallel, deployment.engine)
-    if key not in profiles:
-        profiles[key] = roofline(model.spec, variant, gpu, deployment)
-    return profiles[key]
-
-
 def _cluster_engines(
     view: GridView,
     prices: PriceBookSpec,
-    profiles: dict[tuple[object, ...], StepProfile],
+    profiles: StepProfiles,
     cluster: Cluster,
     deployment: Deployment,
     number: int,
@@ -154,21 +141,22 @@ def _cluster_engines(
     assert found is not None, "references are checked before an image is built"
     model, variant = found
     gpu = view.gpus[cluster.spec.gpu].spec
-    limits = deployment.engine
+    limits, ranks = deployment.engine, deployment.data_parallel
     spec = EngineSpec(
         kind=GPU,
-        profile=_profile(profiles, model, variant, gpu, deployment),
-        max_num_seqs=limits.max_num_seqs,
-        max_num_batched_tokens=limits.max_num_batched_tokens,
+        profile=profiles.of_cluster(cluster.spec.gpu, model, variant, deployment),
+        max_num_seqs=limits.max_num_seqs * ranks,
+        max_num_batched_tokens=limits.max_num_batched_tokens * ranks,
         block_size=limits.block_size,
         kv_blocks=plan_memory(model.spec, variant, gpu, deployment).kv_blocks,
         max_context=model.spec.max_context,
-        gpus=deployment.tensor_parallel,
+        gpus=deployment.gpus_per_engine,
         prefix_caching=limits.enable_prefix_caching,
         priority_scheduling=limits.scheduling_policy == "priority",
+        async_scheduling=limits.async_scheduling,
         max_waiting=limits.max_waiting,
     )
-    facts = _owned_facts(view, prices, cluster, "gpu", deployment.tensor_parallel, model.name, variant.name)
+    facts = _owned_facts(view, prices, cluster, "gpu", deployment.gpus_per_engine, model.name, variant.name)
     engine = Engine(
         spec=spec,
         facts=facts,
@@ -179,7 +167,7 @@ def _cluster_engines(
         country=site.spec.country,
         jurisdictions=(jurisdiction_at(site),),
         takes_traffic=site.spec.state == "active" and cluster.spec.state == "active",
-        gpu_usd_per_ps=facts.usd_per_gpu_hour * deployment.tensor_parallel / PS_PER_HOUR,
+        gpu_usd_per_ps=facts.usd_per_gpu_hour * deployment.gpus_per_engine / PS_PER_HOUR,
         usd_per_output_token=facts.egress_usd_per_gb * EGRESS_BYTES_PER_TOKEN / BYTES_PER_GB,
     )
     return [engine] * deployment.replicas
@@ -239,7 +227,7 @@ def _unused(view: GridView, prices: PriceBookSpec, cluster: Cluster, gpus: int) 
 def _function(
     view: GridView,
     prices: PriceBookSpec,
-    profiles: dict[tuple[object, ...], StepProfile],
+    profiles: StepProfiles,
     site: Site,
     reference: str,
     number: int,
@@ -248,15 +236,12 @@ def _function(
     assert cpu is not None, "only sites with functions come here"
     assert found is not None, "references are checked before an image is built"
     model, variant = found
-    key = ("cpu", reference, cpu.memory_bandwidth_gbs, cpu.tflops)
-    if key not in profiles:
-        profiles[key] = cpu_roofline(model.spec, variant, cpu, CPU_CHUNK_TOKENS)
     price = prices.serverless_usd_per_ms if cpu.usd_per_ms is None else cpu.usd_per_ms
     egress = _egress(site, prices)
     return Engine(
         spec=EngineSpec(
             kind=SERVERLESS,
-            profile=profiles[key],
+            profile=profiles.of_function(model, variant, cpu, CPU_CHUNK_TOKENS),
             max_num_seqs=cpu.concurrency,
             max_num_batched_tokens=CPU_CHUNK_TOKENS,
             max_context=model.spec.max_context,

@@ -14,6 +14,7 @@ from gridctl.resources import (
     Model,
     Policy,
     PriceBook,
+    Profile,
     Resource,
     Site,
     Variant,
@@ -33,6 +34,7 @@ class GridView:
         self.links: dict[str, Link] = {}
         self.gates: dict[str, Gate] = {}
         self.policies: dict[str, Policy] = {}
+        self.profiles: dict[str, Profile] = {}
         self.gpus: dict[str, Gpu] = dict(BUILTIN_GPUS)
         shelves: dict[type[Resource], dict[str, Resource]] = {
             Site: self.sites,  # type: ignore[dict-item]
@@ -43,6 +45,7 @@ class GridView:
             Link: self.links,  # type: ignore[dict-item]
             Gate: self.gates,  # type: ignore[dict-item]
             Policy: self.policies,  # type: ignore[dict-item]
+            Profile: self.profiles,  # type: ignore[dict-item]
             Gpu: self.gpus,  # type: ignore[dict-item]
         }
         for resource in resources:

@@ -104,6 +104,8 @@ def _yaml_value(value: object, indent: str) -> Iterator[str]:
     if isinstance(value, dict) and value:
         yield f"\n{deeper}"
         yield from _yaml_mapping(value, deeper)
+    elif _is_points(value):
+        yield f" {_yaml_scalar(value)}\n"
     elif isinstance(value, list) and value:
         yield "\n"
         for entry in value:
@@ -116,6 +118,11 @@ def _yaml_value(value: object, indent: str) -> Iterator[str]:
         yield f" {_yaml_scalar(value)}\n"
 
 
+def _is_points(value: object) -> bool:
+    """A curve: a list of lists of numbers, written on as few lines as it takes."""
+    return isinstance(value, list) and bool(value) and all(isinstance(entry, list) for entry in value)
+
+
 def _yaml_scalar(value: object) -> str:
     if isinstance(value, str):
         return _yaml_text(value)
@@ -126,7 +133,7 @@ def _yaml_scalar(value: object) -> str:
     if isinstance(value, dict):
         return "{}"
     if isinstance(value, list):
-        return "[]"
+        return f"[{', '.join(_yaml_scalar(entry) for entry in value)}]"
     text = repr(value)
     # YAML 1.1 readers take 1e-07 for text: a number with an exponent needs its point
     return text.replace("e", ".0e") if isinstance(value, float) and "e" in text and "." not in text else text

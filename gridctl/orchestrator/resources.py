@@ -7,11 +7,11 @@ made to what was read carries the version that was read, so a concurrent change 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, TypeVar
 
 from gridctl.errors import ConflictError, GridctlError, InputError, NotFoundError, did_you_mean, raise_all
-from gridctl.resources import BUILTIN_GPUS, KINDS, Cluster, Gpu, Resource, ResourceKey, Site, key_of, kind_named
+from gridctl.resources import BUILTIN_GPUS, KINDS, Cluster, Gpu, Profile, Resource, ResourceKey, Site, key_of, kind_named
 
 if TYPE_CHECKING:
     from gridctl.manifest import Declared
@@ -48,20 +48,30 @@ def read_files(paths: Sequence[str], stdin: BinaryIO | None = None) -> list[Decl
 
 
 def entries(registry: Registry, kind: type[Resource]) -> list[Stored]:
-    """Every resource of a kind, by name; built-in GPUs included where nothing of that name is declared."""
+    """Every resource of a kind, by name; built-in ones included where nothing of that name is declared."""
     found = registry.list(kind)
-    if kind is not Gpu:
-        return found
     declared = {stored.resource.name for stored in found}
-    found = [*found, *(_built_in(gpu) for name, gpu in BUILTIN_GPUS.items() if name not in declared)]
+    found = [*found, *(_built_in(shipped) for name, shipped in _shipped(kind).items() if name not in declared)]
     return sorted(found, key=lambda stored: stored.resource.name)
 
 
 def entry_named(registry: Registry, kind: type[Resource], name: str) -> Stored:
     """One resource. Raises: NotFoundError with the nearest name."""
-    if kind is Gpu and name in BUILTIN_GPUS and registry.find(kind, name) is None:
-        return _built_in(BUILTIN_GPUS[name])
+    shipped = _shipped(kind).get(name)
+    if shipped is not None and registry.find(kind, name) is None:
+        return _built_in(shipped)
     return registry.get(kind, name)
+
+
+def _shipped(kind: type[Resource]) -> Mapping[str, Resource]:
+    """What of a kind comes with gridctl."""
+    if kind is Gpu:
+        return BUILTIN_GPUS
+    if kind is Profile:
+        from gridctl.manifest.shipped import shipped_profiles
+
+        return shipped_profiles()
+    return {}
 
 
 def select(registry: Registry, kind: type[Resource], selector: Selector, found: Sequence[Stored]) -> list[Stored]:
@@ -158,8 +168,8 @@ def register(registry: Registry, resource: Resource, *, dry_run: bool = False) -
 def delete(registry: Registry, keys: Sequence[ResourceKey], *, cause: str, dry_run: bool = False) -> list[Resource]:
     """Delete resources, all or nothing; what still refers to one of them refuses it."""
     for key in keys:
-        if key.kind == Gpu.__name__ and key.name in BUILTIN_GPUS and registry.find(*key) is None:
-            raise InputError(f"{key} is built in", fix="leave it: a GPU that no cluster names costs nothing")
+        if key.name in _shipped(KINDS[key.kind]) and registry.find(*key) is None:
+            raise InputError(f"{key} is built in", fix="leave it: one that nothing names costs nothing")
     if not dry_run:
         return [stored.resource for stored in registry.delete(keys, cause=cause, check=_check_remaining)]
     doomed = [registry.get(key.kind, key.name).resource for key in keys]

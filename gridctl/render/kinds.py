@@ -21,6 +21,7 @@ from gridctl.resources import (
     Model,
     Policy,
     PriceBook,
+    Profile,
     Resource,
     Site,
     Workload,
@@ -120,6 +121,22 @@ _COLUMNS: dict[type[Resource], tuple[Column, ...]] = {
         _number("usd_per_kwh", "$/kWh"),
         Column("fallback", "fallback"),
     ),
+    Profile: (
+        _NAME,
+        Column("gpu", "gpu"),
+        Column("dtype", "dtype"),
+        _number("tensor_parallel", "TP"),
+        _number("data_parallel", "DP"),
+        Column("method", "method"),
+        _number("decode_ms", "decode ms"),
+        _number("full_step_ms", "full step ms"),
+        _number("tokens", "tokens to"),
+        _number("sequences", "sequences to"),
+        _number("kv_tokens", "KV to"),
+        _number("error_pct", "± %"),
+        Column("origin", "origin"),
+        Column("source", "source", wide=True),
+    ),
     Link: (_NAME, Column("source", "source"), Column("target", "target"), _number("rtt_ms", "RTT ms")),
     Gate: (
         _NAME,
@@ -150,7 +167,7 @@ def row_of(resource: Resource, *, version: int | None = None, gpus: Mapping[str,
     row["version"] = version
     if isinstance(resource, Site):
         row["gpus"] = (gpus or {}).get(resource.metadata.name, 0)
-    if isinstance(resource, Gpu):
+    if isinstance(resource, (Gpu, Profile)):
         row["origin"] = "built-in" if version is None else "declared"
     return row
 
@@ -254,6 +271,28 @@ def _price(spec: Any) -> Row:
     }
 
 
+def _profile(spec: Any) -> Row:
+    return {
+        "gpu": spec.gpu,
+        "dtype": spec.dtype,
+        "tensor_parallel": spec.tensor_parallel,
+        "data_parallel": spec.data_parallel,
+        "method": spec.method,
+        "decode_ms": _first_us(spec) / 1000,
+        "full_step_ms": round((spec.dense[-1][1] + spec.chunk[-1].us) / 1000, 3),
+        "tokens": spec.valid.tokens,
+        "sequences": spec.valid.sequences,
+        "kv_tokens": spec.valid.kv_tokens,
+        "error_pct": spec.error.step,
+        "source": spec.source,
+    }
+
+
+def _first_us(spec: Any) -> float:
+    """A step of one decode over no more KV than the curve begins with."""
+    return round(float(spec.dense[0][1] + spec.sample[0][1] + spec.decode[0].kv[0][1]), 3)
+
+
 _ROWS: dict[type[Resource], Callable[[Any], Row]] = {
     Site: _site,
     Cluster: _cluster,
@@ -261,4 +300,5 @@ _ROWS: dict[type[Resource], Callable[[Any], Row]] = {
     Workload: _workload,
     Policy: _policy,
     PriceBook: _price,
+    Profile: _profile,
 }

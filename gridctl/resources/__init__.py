@@ -7,6 +7,14 @@ from gridctl.resources.link import Link, LinkSpec
 from gridctl.resources.model import Architecture, Model, ModelSpec, Variant
 from gridctl.resources.policy import Policy, PolicySpec, Telemetry
 from gridctl.resources.pricebook import ApiFallback, PriceBook, PriceBookSpec
+from gridctl.resources.profile import (
+    ChunkKnot,
+    DecodeRow,
+    FitError,
+    Profile,
+    ProfileRange,
+    ProfileSpec,
+)
 from gridctl.resources.resource import API_VERSION, KINDS, Metadata, Resource, ResourceKey, key_of, kind_named
 from gridctl.resources.site import Serverless, Site, SiteSpec
 from gridctl.resources.workload import CachePolicy, JurisdictionRule, Objective, Traffic, Workload, WorkloadSpec
@@ -18,10 +26,13 @@ __all__ = [
     "ApiFallback",
     "Architecture",
     "CachePolicy",
+    "ChunkKnot",
     "Cluster",
     "ClusterSpec",
+    "DecodeRow",
     "Deployment",
     "EngineLimits",
+    "FitError",
     "Gate",
     "GateSpec",
     "Gpu",
@@ -37,6 +48,9 @@ __all__ = [
     "PolicySpec",
     "PriceBook",
     "PriceBookSpec",
+    "Profile",
+    "ProfileRange",
+    "ProfileSpec",
     "Resource",
     "ResourceKey",
     "Serverless",

@@ -21,20 +21,28 @@ class EngineLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     kv_cache_dtype: Literal["auto", "fp8"] = "auto"
     enable_prefix_caching: bool = True
     scheduling_policy: Literal["fcfs", "priority"] = "fcfs"
+    async_scheduling: bool = True
     max_waiting: PositiveCount | None = None
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Engines that serve one variant: `replicas` data-parallel engines of `tensor_parallel` GPUs each."""
+    """Engines that serve one variant: `replicas` of them, each of `data_parallel` ranks that share the experts of a
+    mixture-of-experts model and step together, each rank on `tensor_parallel` GPUs."""
 
     variant: VariantRef
     replicas: PositiveCount = 1
     tensor_parallel: Annotated[int, Meta(ge=1, le=64)] = 1
+    data_parallel: Annotated[int, Meta(ge=1, le=64)] = 1
+    profile: Name | None = None
     engine: EngineLimits = EngineLimits()
 
     @property
+    def gpus_per_engine(self) -> int:
+        return self.tensor_parallel * self.data_parallel
+
+    @property
     def gpus(self) -> int:
-        return self.replicas * self.tensor_parallel
+        return self.replicas * self.gpus_per_engine
 
 
 class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -89,15 +89,27 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """The variant of that name, or None."""
         return next((v for v in self.variants if v.name == name), None)
 
+    @property
+    def vocabulary_bytes(self) -> int:
+        """Bytes of embeddings and LM head: bf16 in every quantised format gridctl knows."""
+        matrices = 1 if self.architecture.tied_embeddings else 2
+        return 2 * matrices * self.architecture.embedding_parameters
+
+    def expert_bytes(self, variant: Variant) -> int:
+        """Bytes of all experts' weights; 0 for a dense model."""
+        shape = self.architecture
+        if shape.experts <= 1:
+            return 0
+        body = self.weight_bytes(variant) - self.vocabulary_bytes
+        return int(body * (shape.mlp_parameters / (shape.mlp_parameters + shape.attention_parameters)))
+
     def weight_bytes(self, variant: Variant) -> int:
         """Bytes of the variant's weights: as declared, else from the architecture; embeddings, the LM head and
         norms stay bf16 in every quantised format gridctl knows."""
         if variant.weight_gib is not None:
             return int(variant.weight_gib * (1 << 30))
-        matrices = 1 if self.architecture.tied_embeddings else 2
-        kept = matrices * self.architecture.embedding_parameters
-        body = self.architecture.parameters - kept
-        return int(body * WEIGHT_BITS[variant.dtype] / 8) + 2 * kept
+        body = self.architecture.parameters - self.vocabulary_bytes // 2
+        return int(body * WEIGHT_BITS[variant.dtype] / 8) + self.vocabulary_bytes
 
 
 class Model(Resource, frozen=True, kw_only=True):

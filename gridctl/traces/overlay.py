@@ -92,8 +92,7 @@ def _fill_origin(trace: Trace, sites: Sequence[Site], holder: Ints, key: Ints, s
 
 def _fill_workload(trace: Trace, workloads: Sequence[Workload], holder: Ints, key: Ints, seed: int) -> Trace:
     ordered, shares = workload_shares(workloads)
-    limits_in = np.array([w.spec.traffic.max_input_tokens or _NO_LIMIT for w in ordered])
-    limits_out = np.array([w.spec.traffic.max_output_tokens or _NO_LIMIT for w in ordered])
+    limits_in, limits_out = token_limits(ordered)
     longest_in, longest_out = np.zeros(len(key), np.int64), np.zeros(len(key), np.int64)
     np.maximum.at(longest_in, holder, trace.input_tokens)
     np.maximum.at(longest_out, holder, trace.output_tokens)
@@ -104,17 +103,26 @@ def _fill_workload(trace: Trace, workloads: Sequence[Workload], holder: Ints, ke
     input_tokens = np.where(whole[holder], longest_in[holder], trace.input_tokens)
     output_tokens = np.where(whole[holder], longest_out[holder], trace.output_tokens)
     uniform = uniforms(seed, "overlay/workload", key)[holder]
-    drawn = _fitting(input_tokens, output_tokens, limits_in, limits_out, shares, uniform)
+    drawn = fitting_workloads(input_tokens, output_tokens, limits_in, limits_out, shares, uniform)
     column, table = _filled(
         _spread(trace.workload, holder, len(key)), drawn, trace.workloads, tuple(w.name for w in ordered)
     )
     return replace(trace, workload=column, workloads=table)
 
 
-def _fitting(
+def token_limits(workloads: Sequence[Workload]) -> tuple[Ints, Ints]:
+    """The longest input and output each workload holds."""
+    traffic = [workload.spec.traffic for workload in workloads]
+    return (
+        np.array([limits.max_input_tokens or _NO_LIMIT for limits in traffic], np.int64),
+        np.array([limits.max_output_tokens or _NO_LIMIT for limits in traffic], np.int64),
+    )
+
+
+def fitting_workloads(
     input_tokens: Ints, output_tokens: Ints, limits_in: Ints, limits_out: Ints, shares: Floats, uniform: Floats
 ) -> Ints:
-    """A workload per request, by share among those that hold it."""
+    """An index of a workload per request, by share among those whose limits hold it (see `token_limits`)."""
     chosen = np.empty(len(input_tokens), np.int64)
     for first in range(0, len(chosen), _ROWS_AT_ONCE):
         rows = slice(first, first + _ROWS_AT_ONCE)

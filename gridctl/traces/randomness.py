@@ -55,26 +55,30 @@ def normals(seed: int, stream: str, index: NDArray[np.integer], attempt: int = 0
     return drawn
 
 
-def gammas(seed: int, stream: str, index: NDArray[np.integer], shape: float) -> Floats:
-    """Gamma of the given shape and mean 1. Source: Marsaglia & Tsang 2000, with their boost for shapes below 1."""
-    boosted = shape + 1.0 if shape < 1.0 else shape
+def gammas(seed: int, stream: str, index: NDArray[np.integer], shape: float | Floats) -> Floats:
+    """Gamma of the given shape (one for all, or one each) and mean 1. Source: Marsaglia & Tsang 2000, with their boost
+    for shapes below 1."""
+    shapes = np.broadcast_to(np.asarray(shape, np.float64), index.shape)
+    boosted = np.where(shapes < 1.0, shapes + 1.0, shapes)
     d = boosted - 1.0 / 3.0
     c = 1.0 / np.sqrt(9.0 * d)
-    drawn = np.full(len(index), d)
+    drawn = d.copy()
     pending = np.arange(len(index))
     for attempt in range(_REJECTION_ROUNDS):
         if not len(pending):
             break
+        d_left, c_left = d[pending], c[pending]
         x = normals(seed, f"{stream}/normal", index[pending], attempt)
-        v = (1.0 + c * x) * (1.0 + c * x) * (1.0 + c * x)
+        v = (1.0 + c_left * x) * (1.0 + c_left * x) * (1.0 + c_left * x)
         u = uniforms(seed, f"{stream}/accept", index[pending], attempt)
         safe = np.maximum(v, 1e-300)
-        accepted = (v > 0) & (log(u) < 0.5 * x * x + d - d * v + d * log(safe))
-        drawn[pending[accepted]] = d * v[accepted]
+        accepted = (v > 0) & (log(u) < 0.5 * x * x + d_left - d_left * v + d_left * log(safe))
+        drawn[pending[accepted]] = (d_left * v)[accepted]
         pending = pending[~accepted]
-    if shape < 1.0:
-        drawn *= exp(log(uniforms(seed, f"{stream}/boost", index)) / shape)
-    return drawn / shape
+    small = np.flatnonzero(shapes < 1.0)
+    if len(small):
+        drawn[small] *= exp(log(uniforms(seed, f"{stream}/boost", index[small])) / shapes[small])
+    return drawn / shapes
 
 
 def choices(weights: Floats, uniform: Floats) -> NDArray[np.int64]:

@@ -12,8 +12,8 @@ import gzip
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterable, Iterator
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
@@ -27,7 +27,7 @@ from gridctl.traces.trace import UNSAID, Trace
 from gridctl.units import NS_PER_MS
 
 ROWS_AT_ONCE = 16_384
-_GZIP_LEVEL = 6
+GZIP_LEVEL = 6
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -49,8 +49,21 @@ def write_trace(trace: Trace, path: str | Path, *, to: Literal["native", "moonca
     `mooncake` keeps arrival, lengths and hash_ids only. Raises `InputError` when the place cannot be written and
     `StoreError` when the disk is full; an existing file is then left as it was.
     """
+    _write(_pieces(trace, to), path)
+
+
+def write_stream(header: Header, parts: Iterable[Trace], path: str | Path) -> None:
+    """Write a trace that comes in parts, in order of arrival and with one numbering of names, in the native format.
+
+    Only one part is in memory at a time. Places and errors as in `write_trace`.
+    """
+    encoded = (piece for part in parts for piece in encoded_rows(part))
+    _write(chain([_header_line(header)], encoded), path)
+
+
+def _write(pieces: Iterable[bytes], path: str | Path) -> None:
     if str(path) == STDIN:
-        for piece in _pieces(trace, to):
+        for piece in pieces:
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
         return
@@ -58,7 +71,7 @@ def write_trace(trace: Trace, path: str | Path, *, to: Literal["native", "moonca
     if target.is_dir():
         raise InputError("a folder, not a file", where=str(target), fix="name the file to write")
     if target.exists() and not target.is_file():
-        _write_into(trace, target, to, compress=is_gzip)
+        _write_into(pieces, target, compress=is_gzip)
         return
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
@@ -68,7 +81,7 @@ def write_trace(trace: Trace, path: str | Path, *, to: Literal["native", "moonca
         ) from None
     try:
         with os.fdopen(handle, "wb") as raw:
-            _write_all(trace, raw, to, compress=is_gzip)
+            _write_all(pieces, raw, compress=is_gzip)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     except OSError as error:
@@ -80,11 +93,11 @@ def write_trace(trace: Trace, path: str | Path, *, to: Literal["native", "moonca
             os.unlink(temporary)
 
 
-def _write_into(trace: Trace, device: Path, to: str, *, compress: bool) -> None:
+def _write_into(pieces: Iterable[bytes], device: Path, *, compress: bool) -> None:
     """Write to a pipe or a device, which must not be replaced by a file of its name."""
     try:
         with device.open("wb") as raw:
-            _write_all(trace, raw, to, compress=compress)
+            _write_all(pieces, raw, compress=compress)
     except OSError as error:
         raise StoreError(
             f"the trace was not written: {error.strerror}", where=str(device), fix="write to a file"
@@ -97,30 +110,40 @@ def _umask() -> int:
     return mask
 
 
-def _write_all(trace: Trace, raw: BinaryIO, to: str, *, compress: bool) -> None:
+def _write_all(pieces: Iterable[bytes], raw: BinaryIO, *, compress: bool) -> None:
     if not compress:
-        raw.writelines(_pieces(trace, to))
+        raw.writelines(pieces)
         return
-    with gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=_GZIP_LEVEL, mtime=0) as packed:
-        for piece in _pieces(trace, to):
+    with gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=GZIP_LEVEL, mtime=0) as packed:
+        for piece in pieces:
             packed.write(piece)
 
 
 def _pieces(trace: Trace, to: str) -> Iterator[bytes]:
     if to == "native":
-        header = Header(
-            gridctl_trace="v1",
-            name=trace.name,
-            block_tokens=trace.block_tokens,
-            requests=len(trace),
-            origins=trace.origins,
-            workloads=trace.workloads,
-            tenants=trace.tenants,
-            models=trace.models,
+        yield _header_line(
+            Header(
+                gridctl_trace="v1",
+                name=trace.name,
+                block_tokens=trace.block_tokens,
+                requests=len(trace),
+                origins=trace.origins,
+                workloads=trace.workloads,
+                tenants=trace.tenants,
+                models=trace.models,
+            )
         )
-        yield msgspec.json.encode(header) + b"\n"
+    yield from encoded_rows(trace, native=to == "native")
+
+
+def _header_line(header: Header) -> bytes:
+    return msgspec.json.encode(header) + b"\n"
+
+
+def encoded_rows(trace: Trace, *, native: bool = True) -> Iterator[bytes]:
+    """A trace's requests as lines, without a header, some at a time."""
     for first in range(0, len(trace), ROWS_AT_ONCE):
-        yield _rows(trace, first, min(first + ROWS_AT_ONCE, len(trace)), native=to == "native").encode()
+        yield _rows(trace, first, min(first + ROWS_AT_ONCE, len(trace)), native=native).encode()
 
 
 def _rows(trace: Trace, first: int, last: int, *, native: bool) -> str:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from gridctl.engine.clock import drain
 from gridctl.engine.fleet import EngineSpec, build_fleet, dispatch
 from gridctl.engine.memory import plan_memory
-from gridctl.engine.profile import roofline
+from gridctl.engine.roofline import roofline
 from gridctl.engine.state import GPU
 from gridctl.resources import BUILTIN_GPUS, Architecture, Deployment, ModelSpec, Variant
 from gridctl.units import PS_PER_S

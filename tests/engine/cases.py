@@ -77,13 +77,28 @@ def _limits(pick: Pick, node_tokens: int) -> Limits:
         node_tokens=node_tokens,
         prefix_caching=pick(0, 4) > 0,
         priority_scheduling=pick(0, 2) == 0,
+        async_scheduling=pick(0, 1) == 0,
     )
 
 
 def _round_costs(limits: Limits) -> Costs:
     """Every step takes one unit of time, so steps end just when requests arrive and somebody looks."""
     width = limits.max_num_batched_tokens + 1
-    return Costs((ROUND,) * width, (0,) * (limits.max_num_seqs + 1), ((0, 0, 0),), 0)
+    nothing = (0,) * width
+    return Costs(
+        (ROUND,) * width, (0,) * (limits.max_num_seqs + 1), (((0, 0, 0),),), (((0, 0, 0),),), 0, nothing, nothing
+    )
+
+
+def _rows(pick: Pick, limits: Limits) -> tuple[tuple[tuple[int, int, int], ...], ...]:
+    """KV times for no, one, two … decodes; the last row serves all above it."""
+    rows = []
+    for _ in range(pick(1, limits.max_num_seqs + 1)):
+        knots = [0]
+        for _ in range(pick(0, 3)):
+            knots.append(knots[-1] + pick(1, 60))
+        rows.append(tuple((knot, pick(0, 400), pick(0, 25)) for knot in knots))
+    return tuple(rows)
 
 
 def _costs(pick: Pick, limits: Limits) -> Costs:
@@ -92,10 +107,17 @@ def _costs(pick: Pick, limits: Limits) -> Costs:
         base + per_token * tokens + tokens * 31 % jitter for tokens in range(limits.max_num_batched_tokens + 1)
     )
     sample = tuple(pick(0, 30) for _ in range(limits.max_num_seqs + 1))
-    knots = [0]
-    for _ in range(pick(0, 3)):
-        knots.append(knots[-1] + pick(1, 60))
-    return Costs(dense, sample, tuple((knot, pick(0, 400), pick(0, 25)) for knot in knots), pick(0, 4000))
+    pair, latency = pick(0, 4), pick(0, 50)
+    counts = range(limits.max_num_batched_tokens + 1)
+    return Costs(
+        dense=dense,
+        sample=sample,
+        decode=_rows(pick, limits),
+        mixed=_rows(pick, limits),
+        cross=pick(0, 5),
+        chunk=tuple(pair * tokens * (tokens + 1) // 2 for tokens in counts),
+        chunk_kv=tuple(pair * tokens + latency for tokens in counts),
+    )
 
 
 def _prefix(pick: Pick, ids: dict[tuple[int, ...], int], length: int) -> tuple[int, ...]:
@@ -139,12 +161,15 @@ def make_case(pick: Pick, requests: int) -> Case:
 def large_case(generator: random.Random, priority_scheduling: bool) -> Case:
     """An engine of everyday size, with the step times of an 8B model, short of memory; a quarter of a thousand
     requests of up to 6,200 tokens that share prefixes of 512."""
-    limits = Limits(128, 2048, 16, 2500, 512, True, priority_scheduling)
+    limits = Limits(128, 2048, 16, 2500, 512, True, priority_scheduling, not priority_scheduling)
     costs = Costs(
         dense=tuple(9_750_000_000 + 34_700_000 * max(0, tokens - 270) for tokens in range(2049)),
         sample=(0, *(715_000_000 + 1000 * sequences for sequences in range(1, 129))),
-        kv=((0, 0, 89_199), (20_000, 20_000 * 89_199, 101_000)),
-        pair_fs=1_303_201,
+        decode=(((0, 0, 89_199), (20_000, 20_000 * 89_199, 101_000)),),
+        mixed=(((0, 0, 160_001),),),
+        cross=22_000,
+        chunk=tuple(1_303 * tokens * (tokens + 1) // 2 for tokens in range(2049)),
+        chunk_kv=tuple(700_000 + 1_303 * tokens for tokens in range(2049)),
     )
     ids: dict[tuple[int, ...], int] = {}
     loads, arrival = [], 0
@@ -189,8 +214,11 @@ def _fleet(case: Case, longest_jump: int) -> Fleet:
             profile=StepProfile(
                 dense_ps=np.array(costs.dense, np.int64),
                 sample_ps=np.array(costs.sample, np.int64),
-                kv=costs.kv,
-                pair_fs=costs.pair_fs,
+                decode=costs.decode,
+                mixed=costs.mixed,
+                cross_ps=costs.cross,
+                chunk_ps=np.array(costs.chunk, np.int64),
+                chunk_kv_ps=np.array(costs.chunk_kv, np.int64),
                 source="test",
             ),
             max_num_seqs=limits.max_num_seqs,
@@ -199,6 +227,7 @@ def _fleet(case: Case, longest_jump: int) -> Fleet:
             kv_blocks=limits.kv_blocks,
             prefix_caching=limits.prefix_caching,
             priority_scheduling=limits.priority_scheduling,
+            async_scheduling=limits.async_scheduling,
         )
         for limits, costs in zip(case.limits, case.costs, strict=True)
     ]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
+from gridctl.engine.profile import StepProfile
 from gridctl.resources import Architecture, Deployment, EngineLimits, GpuSpec, ModelSpec, Variant
 
 BF16 = Variant(name="bf16")
@@ -45,6 +49,8 @@ ONE_GB_PER_SECOND = GpuSpec(
     bandwidth_efficiency=1.0,
     compute_efficiency=1.0,
     step_overhead_us=0.0,
+    kernel_us=0.0,
+    link_efficiency=1.0,
 )
 """A byte takes a nanosecond, arithmetic next to nothing."""
 
@@ -52,3 +58,13 @@ ONE_GB_PER_SECOND = GpuSpec(
 def deployment(tensor_parallel: int = 1, **limits: object) -> Deployment:
     """One engine with these limits, the others as in vLLM."""
     return Deployment(variant="model/bf16", tensor_parallel=tensor_parallel, engine=EngineLimits(**limits))  # type: ignore[arg-type]
+
+
+def step_profile(
+    dense: NDArray[np.int64], sample: NDArray[np.int64], slope_ps: int = 0, pair_ps: int = 0
+) -> StepProfile:
+    """A profile whose attention is linear in KV tokens and in token pairs."""
+    tokens = np.arange(len(dense))
+    row = ((0, 0, slope_ps),)
+    pairs = pair_ps * tokens * (tokens + 1) // 2
+    return StepProfile(dense, sample, (row,), (row,), 0, pairs, pair_ps * tokens, "test")

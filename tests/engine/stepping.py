@@ -23,16 +23,21 @@ class Limits:
     node_tokens: int
     prefix_caching: bool
     priority_scheduling: bool
+    async_scheduling: bool = False
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Step times in picoseconds; `kv` holds (knot, base, slope) by rising knot."""
+    """Step times in picoseconds; `decode` and `mixed` hold, per number of decodes, (knot, base, slope) by rising
+    knot, the last row serving all above it; `chunk` and `chunk_kv` are by prefill tokens."""
 
     dense: tuple[int, ...]
     sample: tuple[int, ...]
-    kv: tuple[tuple[int, int, int], ...]
-    pair_fs: int
+    decode: tuple[tuple[tuple[int, int, int], ...], ...]
+    mixed: tuple[tuple[tuple[int, int, int], ...], ...]
+    cross: int
+    chunk: tuple[int, ...]
+    chunk_kv: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,7 @@ class SteppedEngine:
         self.waiting: list[Running] = []
         self.running: list[Running] = []
         self.clock = 0
+        self.composed = 0  # when the step about to begin was put together, under asynchronous scheduling
         self.busy = 0
         self.undivided = 0
         self.seen: Counter[str] = Counter()
@@ -108,7 +114,9 @@ class SteppedEngine:
         while wire or self.waiting or self.running:
             if not self.waiting and not self.running:
                 self.clock = max(self.clock, wire[0].time)
-            while wire and wire[0].time <= self.clock:
+                self.composed = self.clock
+            seen = self.composed if self.limits.async_scheduling else self.clock
+            while wire and wire[0].time <= seen:
                 arrival = wire.pop(0)
                 self._queue(Running(arrival, outcomes[arrival.request], arrival.prompt))
             self._step()
@@ -288,12 +296,18 @@ class SteppedEngine:
         for sequence, tokens in work:
             if not sequence.decodes:
                 pairs += sum(sequence.stored + position for position in range(1, tokens + 1))
-        duration += costs.pair_fs * pairs // 1000
+        prefill = sum(tokens for sequence, tokens in work if not sequence.decodes)
+        if prefill > 0:
+            alone = sum(range(1, prefill + 1))
+            duration += max(0, costs.chunk[prefill] + costs.chunk_kv[prefill] * ((pairs - alone) // prefill))
+            self.seen["several prompts in a step"] += pairs < alone
         reads = [sequence.stored + 1 for sequence, _ in work if sequence.decodes]
         if reads:
-            knot, base, slope = next(part for part in reversed(costs.kv) if part[0] <= sum(reads))
+            rows = costs.mixed if prefill > 0 else costs.decode
+            row = rows[min(len(reads), len(rows) - 1)]
+            knot, base, slope = next(part for part in reversed(row) if part[0] <= sum(reads))
             self.seen["later segments"] += knot > 0
-            duration += base + slope * (sum(reads) - knot)
+            duration += base + slope * (sum(reads) - knot) + costs.cross * len(reads) * prefill
         return duration
 
     def _step(self) -> None:
@@ -302,6 +316,7 @@ class SteppedEngine:
             return
         self.seen["mixed steps"] += len({sequence.decodes for sequence, _ in work}) > 1
         duration = self._duration(work)
+        self.composed = self.clock
         self.clock += duration
         self.busy += duration
         self.undivided += duration

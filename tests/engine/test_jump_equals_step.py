@@ -30,6 +30,7 @@ HAPPENINGS = (
     "copies freed",
     "partial prefills",
     "mixed steps",
+    "several prompts in a step",
     "later segments",
     "admissions refused by memory",
     "caching sequences that finish together",
@@ -135,7 +136,8 @@ def small_engine(**limits: int | bool) -> Limits:
 def ten_per_step(limits: Limits) -> Costs:
     """Every step takes 10 ps, whatever is in it."""
     width = limits.max_num_batched_tokens + 1
-    return Costs((10,) * width, (0,) * (limits.max_num_seqs + 1), ((0, 0, 0),), 0)
+    nothing = (0,) * width
+    return Costs((10,) * width, (0,) * (limits.max_num_seqs + 1), (((0, 0, 0),),), (((0, 0, 0),),), 0, nothing, nothing)
 
 
 def serve(limits: Limits, loads: list[Load], queries: tuple[Query, ...] = ()) -> Fleet:

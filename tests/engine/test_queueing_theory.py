@@ -15,6 +15,7 @@ from math import factorial, sqrt
 
 import numpy as np
 import pytest
+from handmade import step_profile
 from numpy.typing import NDArray
 
 from gridctl.engine.clock import advance, drain
@@ -44,7 +45,7 @@ def feed(fleet: Fleet, arrivals: Column, outputs: Column) -> None:
 def constant_steps(sequences: int, step_ps: int) -> StepProfile:
     """A step takes `step_ps` with whatever batch, a sampled token nothing, KV nothing."""
     dense = np.full(sequences + 1, step_ps, np.int64)
-    return StepProfile(dense, np.zeros(sequences + 1, np.int64), ((0, 0, 0),), 0, "test")
+    return step_profile(dense, np.zeros(sequences + 1, np.int64))
 
 
 def waits_ps(kind: int, servers: int, step_ps: int, arrivals: Column, outputs: Column) -> Column:

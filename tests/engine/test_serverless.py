@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pytest
+from handmade import step_profile
 
 from gridctl.engine.clock import advance, drain
 from gridctl.engine.fleet import EngineSpec, build_fleet, dispatch
@@ -23,7 +24,7 @@ TEN_MS = (10, 1)
 
 def plain() -> StepProfile:
     """A millisecond a token, nothing else."""
-    return StepProfile(np.arange(WIDTH + 1) * MS, np.zeros(2, np.int64), ((0, 0, 0),), 0, "test")
+    return step_profile(np.arange(WIDTH + 1) * MS, np.zeros(2, np.int64))
 
 
 def serve(
@@ -59,7 +60,7 @@ def serve(
 def test_prefill_runs_in_chunks_and_every_decode_step_reads_one_token_more() -> None:
     """Five tokens: a chunk of four (4 ms) and one (1 ms), one sample (0.5 ms), 15 pairs of 2 ps. Two decode steps of
     1.5 ms read 6 and 7 KV tokens at 1 µs. Cold start 100 ms."""
-    profile = StepProfile(np.arange(WIDTH + 1) * MS, np.array([0, MS // 2]), ((0, 0, 10**6),), 2000, "test")
+    profile = step_profile(np.arange(WIDTH + 1) * MS, np.array([0, MS // 2]), slope_ps=10**6, pair_ps=2)
     fleet = serve([(0, 5, 3)], profile=profile)
     assert fleet.results.scheduled[0] == 0
     assert fleet.results.first_token[0] == 100 * MS + 5 * MS + MS // 2 + 30
@@ -97,7 +98,7 @@ def test_an_arrival_of_the_moment_an_instance_becomes_free_takes_it() -> None:
 
 def test_an_instance_is_free_at_the_next_tick_though_its_answer_was_earlier() -> None:
     """A millisecond and one picosecond a token: the first ends 10 ps after 110 ms, the second starts a tick after."""
-    odd = StepProfile(np.arange(WIDTH + 1) * (MS + 1), np.zeros(2, np.int64), ((0, 0, 0),), 0, "test")
+    odd = step_profile(np.arange(WIDTH + 1) * (MS + 1), np.zeros(2, np.int64))
     fleet = serve([(0, *TEN_MS), (0, *TEN_MS)], profile=odd)
     assert fleet.results.last_token[0] == 110 * MS + 10
     assert fleet.results.scheduled[1] == 110 * MS + TICK

@@ -85,7 +85,7 @@ def test_prices_for_the_router_are_those_of_the_accounts() -> None:
 def test_a_price_book_that_is_named_must_exist() -> None:
     parts = (site("paris"), cluster("c", "paris"), price_book(name="winter", egress_usd_per_gb=0.9))
     assert image(*parts, book="winter").engines[0].facts.egress_usd_per_gb == 0.9
-    assert image(*parts).notes == ("no price book named default: built-in GPU-hour prices are used",)
+    assert image(*parts).notes[0] == "no price book named default: built-in GPU-hour prices are used"
     with pytest.raises(NotFoundError) as raised:
         image(*parts, book="wintr")
     assert raised.value.fix == "did you mean winter?"

@@ -88,6 +88,8 @@ def values_of(type_: inspect.Type) -> st.SearchStrategy[Any]:
             required = {one.name: values_of(one.type) for one in type_.fields if one.required}
             optional = {one.name: values_of(one.type) for one in type_.fields if not one.required}
             return st.fixed_dictionaries(required, optional=optional)
+    if isinstance(type_, inspect.TupleType):
+        return st.tuples(*(values_of(item) for item in type_.item_types))
     raise NotImplementedError(type_)
 
 

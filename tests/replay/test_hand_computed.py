@@ -18,7 +18,7 @@ from gridctl.resources import Link, LinkSpec, PolicySpec, Resource, Serverless, 
 from gridctl.resources.policy import ALGORITHMS
 
 WEIGHTS_READ_PS = 16_649_216_000  # 133,193,728 bytes at 8 bytes/ns
-OVERHEAD_PS = 250_000_000
+OVERHEAD_PS = 350_000_000  # 250 µs a step, and 2.5 for each of 4 · 10 kernels
 HEAD_PS = 64_000_000  # 2 · 256,000 bytes at 8 bytes/ns, once a step that samples
 PAIR_FS = 10_922_667  # 4 · 4 layers · 8 heads · 64 FLOPs at 0.75 TFLOPS
 KV_PS = 1_024_000  # 8,192 bytes a token
