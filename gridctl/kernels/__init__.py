@@ -35,6 +35,21 @@ _OPTIONS: dict[str, Any] = {
 
 def compiled(function: Kernel) -> Kernel:
     """Compile an entry: a kernel that Python calls. Each entry compiles every kernel it reaches, so keep them few."""
+    return _kernel(function, is_kept=True)
+
+
+def inner(function: Kernel) -> Kernel:
+    """Mark a kernel that only kernels call: it costs its lowering, once, whoever calls it."""
+    return _kernel(function, is_kept=False)
+
+
+def fused(function: Kernel) -> Kernel:
+    """Mark a kernel that is part of its callers' thought. LLVM decides what is inlined, knowing every caller."""
+    return _kernel(function, is_kept=False)
+
+
+def _kernel(function: Kernel, *, is_kept: bool) -> Kernel:
+    """The function, callable from Python and from kernels; what Python calls is kept in the cache if `is_kept`."""
     if is_interpreted():
         return function
     import numba
@@ -46,18 +61,8 @@ def compiled(function: Kernel) -> Kernel:
     njit: Any = numba.njit  # its signature names the public options only
     pass_by_reference(function)
     entry = njit(pipeline_class=EntryCompiler, **_OPTIONS)(function)
-    entry._cache = KernelCache(function)
-    inner = njit(pipeline_class=InnerCompiler, no_cpython_wrapper=True, **_OPTIONS)(function)
-    call_from_kernels(entry, inner)
+    if is_kept:
+        entry._cache = KernelCache(function)
+    call_from_kernels(entry, lambda: njit(pipeline_class=InnerCompiler, no_cpython_wrapper=True, **_OPTIONS)(function))
     kernel: Kernel = entry
     return kernel
-
-
-def inner(function: Kernel) -> Kernel:
-    """Mark a kernel that only kernels call: it costs its lowering, once, whoever calls it."""
-    return compiled(function)
-
-
-def fused(function: Kernel) -> Kernel:
-    """Mark a kernel that is part of its callers' thought. LLVM decides what is inlined, knowing every caller."""
-    return compiled(function)

@@ -126,6 +126,16 @@ class KernelCache(FunctionCache):
 
     _impl_class = _CacheImpl
 
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """As numba does it, but for readying its whole compiler, which code that is compiled already does not need, and
+        for what it makes of damaged files: the code is compiled anew."""
+        try:
+            return self._load_overload(sig, target_context)
+        except Exception:
+            with suppress(OSError):
+                self.flush()
+            return None
+
     def save_overload(self, sig: Any, data: Any) -> None:
         with suppress(OSError):  # a read-only or full disk: the code is in memory, which is all this process needs
             super().save_overload(sig, data)

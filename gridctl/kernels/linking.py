@@ -137,14 +137,23 @@ class InnerCompiler(EntryCompiler):
     library = _InnerLibrary
 
 
-def call_from_kernels(entry: Any, inner: Any) -> None:
-    """Let kernels that call `entry` get `inner`, typed without literals: `f(0)` and `f(1)` are one function."""
-    fold = inner._compiler.fold_argument_types
+def call_from_kernels(entry: Any, make_inner: Callable[[], Any]) -> None:
+    """Let kernels that call `entry` get its inner twin, made when first called so: a warm start needs none.
 
-    def folded(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, tuple[Any, ...]]:
-        signature, given = fold(arguments, keywords)
-        return signature, tuple(types.unliteral(argument) for argument in given)
+    It is typed without literals: `f(0)` and `f(1)` are one function."""
+    made: list[Any] = []
 
-    inner._compiler.fold_argument_types = folded
-    entry.get_call_template = inner.get_call_template
-    entry.get_overload = inner.get_overload
+    def inner() -> Any:
+        if not made:
+            made.append(make_inner())
+            fold = made[0]._compiler.fold_argument_types
+
+            def folded(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, tuple[Any, ...]]:
+                signature, given = fold(arguments, keywords)
+                return signature, tuple(types.unliteral(argument) for argument in given)
+
+            made[0]._compiler.fold_argument_types = folded
+        return made[0]
+
+    entry.get_call_template = lambda arguments, keywords: inner().get_call_template(arguments, keywords)
+    entry.get_overload = lambda signature: inner().get_overload(signature)
