@@ -16,7 +16,7 @@ from gridctl.accounts.rows import (
     REJECTED,
     TOO_LONG,
 )
-from gridctl.engine.clock import observe
+from gridctl.engine.clock import drain, observe
 from gridctl.engine.fleet import dispatch
 from gridctl.engine.state import Fleet
 from gridctl.kernels import Records, compiled, fused
@@ -132,3 +132,22 @@ def replay_chunk(
         )
         for node in range(requests.blocks_first[index], requests.blocks_first[index] + requests.blocks_full[index]):
             scene.sent[fleet.block_ids[node]] |= 1 << (row.engine % MARKS)
+
+
+@compiled
+def replay_part(
+    fleet: Fleet,
+    scene: Scene,
+    requests: Requests,
+    offset: int,
+    outcomes: Outcomes,
+    rows: Records,
+    templates: Records,
+    policies: Records,
+    is_last: bool,
+) -> None:
+    """`replay_chunk`, and after the last chunk run every engine until nothing is left in it: one entry for the whole
+    replay, because every entry compiles all the kernels it reaches."""
+    replay_chunk(fleet, scene, requests, offset, outcomes, rows, templates, policies)
+    if is_last:
+        drain(fleet)

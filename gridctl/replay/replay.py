@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.accounts.rows import COMPLETED, EngineFacts, Origin, RunRows
-from gridctl.engine.clock import drain
 from gridctl.engine.fleet import build_fleet
 from gridctl.engine.state import GPU, LEARNED, SERVERLESS, UNUSED, Fleet, grow_sequences, records
 from gridctl.errors import InputError, NotFoundError, did_you_mean
@@ -24,7 +23,7 @@ from gridctl.grid.candidates import CandidateLists, RequestClass, find_candidate
 from gridctl.grid.image import GridImage
 from gridctl.grid.view import GridView, jurisdiction_at
 from gridctl.network.jitter import JITTER_PPM
-from gridctl.replay.loop import replay_chunk
+from gridctl.replay.loop import replay_part
 from gridctl.replay.noise import from_quantiles, small_draws
 from gridctl.replay.prefixes import PrefixNodes, prefix_nodes
 from gridctl.replay.scene import Outcomes, Requests, Scene
@@ -91,9 +90,8 @@ def replay(
         stop = min(n, start + CHUNK_REQUESTS)
         fleet = grow_sequences(fleet, stop - start)
         chunk = _requests(trace, lists, classes, nodes, seed, start, stop)
-        replay_chunk(fleet, scene, chunk, start, outcomes, rows, templates, policies)
+        replay_part(fleet, scene, chunk, start, outcomes, rows, templates, policies, stop == n)
         advanced(stop - start)
-    drain(fleet)
     facts = tuple(
         msgspec.structs.replace(engine.facts, busy_ns=int(fleet.engines[index].busy) // PS_PER_NS)
         for index, engine in enumerate(image.engines)
