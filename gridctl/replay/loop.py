@@ -111,7 +111,7 @@ def replay_chunk(
             continue
         row = rows[choice]
         place = scene.places[choice]
-        wire = scene.rtt_us[place] * (1_000_000 + requests.jitter_ppm[index])
+        wire = int(scene.rtt_us[place]) * (1_000_000 + requests.jitter_ppm[index])
         rtt = wire + scene.access_us[workload] * PS_PER_US
         outcomes.engine[number] = row.engine
         outcomes.outcome[number] = COMPLETED

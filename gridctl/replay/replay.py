@@ -26,7 +26,7 @@ from gridctl.network.jitter import JITTER_PPM
 from gridctl.replay.loop import replay_part
 from gridctl.replay.noise import from_quantiles, small_draws
 from gridctl.replay.prefixes import PrefixNodes, prefix_nodes
-from gridctl.replay.scene import Outcomes, Requests, Scene
+from gridctl.replay.scene import Outcomes, Requests, Scene, list_ends, profile_rows
 from gridctl.resources import PolicySpec, WorkloadSpec
 from gridctl.routing.rows import CANDIDATE, policy_record, request_records
 from gridctl.traces.trace import UNSAID, Trace
@@ -190,11 +190,15 @@ def _candidate_lists(
 def _scene(
     image: GridImage, lists: CandidateLists, workloads: Sequence[WorkloadSpec], policy: PolicySpec, fleet: Fleet
 ) -> Scene:
-    engines = image.engines
+    engines, profiles = image.engines, len(fleet.profiles.dense_ps)
+    profile_of = profile_rows(fleet)
+    last_place, profiles_in = list_ends(lists.offset, lists.engine, profile_of, profiles)
     return Scene(
         offset=lists.offset,
         candidate=lists.engine,
         rtt_us=lists.rtt_us,
+        last_place=last_place,
+        profiles=profiles_in,
         reason=lists.reason,
         turns=np.zeros(len(lists.reason) + 1, np.int64),
         is_core=np.array([engine.facts.tier == "core" for engine in engines], np.int64),
@@ -208,8 +212,8 @@ def _scene(
         sent=np.zeros(len(fleet.holders), np.int64),
         lessons=records(max(1, len(workloads)), LEARNED),
         next_lesson=np.zeros(1, np.int64),
-        profile_of=np.where(fleet.engines.kind == GPU, fleet.engines.profile, len(fleet.profiles.pair_fs)),
-        idle=np.full((len(fleet.profiles.pair_fs) + 1, 4), -1.0),
+        profile_of=profile_of,
+        idle=np.full((profiles + 1, 4), -1.0),
         places=np.zeros(int(np.diff(lists.offset).max(initial=1)), np.int64),
         period=round(policy.telemetry.period_ms * PS_PER_MS),
         delay=round(policy.telemetry.delay_ms * PS_PER_MS),

@@ -184,7 +184,7 @@ def fill_rows(
     list_index = requests.list_index[index]
     count, fitting, full = 0, 0, 0
     for place in range(scene.offset[list_index], scene.offset[list_index + 1]):
-        engine = scene.candidate[place]
+        engine = int(scene.candidate[place])
         host = fleet.engines[engine]
         # The public API is not for these policies, so it saves no request of theirs from being too long.
         if host.kind == API or prompt + requests.output_tokens[index] > host.max_context:
@@ -232,13 +232,15 @@ def fill_priced_rows(
     now, prompt, output = requests.arrival[index], requests.prompt_tokens[index], request.output_tokens
     first, most = requests.blocks_first[index], _sent(fleet, scene, requests, index)
     list_index, access_us = requests.list_index[index], scene.access_us[requests.workload[index]]
-    count, fitting, full = 0, 0, 0
+    count, fitting, full, closed = 0, 0, 0, 0
     cheapest, late = np.inf, np.inf
     floor_ratio, floor_usd, floor_rtt, floor_profile = 0.0, 0.0, -1.0, -1
     for place in range(scene.offset[list_index], scene.offset[list_index + 1]):
-        engine = scene.candidate[place]
+        engine = int(scene.candidate[place])
         memo = scene.idle[scene.profile_of[engine]]
         if memo[CLOSED] == number:
+            if closed == scene.profiles[list_index] and place >= scene.last_place[list_index]:
+                break
             continue
         host = fleet.engines[engine]
         if prompt + requests.output_tokens[index] > host.max_context:
@@ -255,6 +257,9 @@ def fill_priced_rows(
                 floor_ratio, floor_usd = least(rtt_us, memo[TTFT], memo[TPOT], request, policy)
             if _is_out(floor_ratio, floor_usd, cheapest, late):
                 memo[CLOSED] = number
+                closed += 1
+                if closed == scene.profiles[list_index] and place >= scene.last_place[list_index]:
+                    break
                 continue
             reach = _reach(fleet, scene, first, most, engine)
         elif policy.allow_serverless == 0 if host.kind == SERVERLESS else policy.allow_fallback == 0:
