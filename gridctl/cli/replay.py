@@ -71,10 +71,10 @@ def run(
       gridctl replay run trace.jsonl.gz --name base
       gridctl replay run azure.csv --speed 10 --policy least-loaded --name heavy -o json
     """
+    from gridctl.cli.warmup import ready_replay
     from gridctl.orchestrator.context import current_grid
     from gridctl.orchestrator.replaying import Listener, Order, check_order, replay_trace
     from gridctl.render.runs import RUN_COLUMNS, run_item
-    from gridctl.replay.warmup import is_warm, warm_up
 
     home = current_grid()
     requests = _shaped(_read(trace, sort, block_tokens), start, until, limit, speed, repeat)
@@ -83,9 +83,7 @@ def run(
         checked = check_order(home, requests, order, note)
         note(f"dry run: {len(requests):,} requests over {checked} engines would be replayed; nothing was written")
         return
-    if not is_warm():
-        note("compiling the replay engine (once per version; gridctl warmup does it ahead of time)")
-    warm_up()
+    ready_replay()
     total = len(requests) * (2 if centralized else 1)
     with progress("replaying", total) as advance:
         info = replay_trace(home, requests, order, Listener(note, advance))

@@ -213,4 +213,5 @@ def dispatch(
     # Amid a step an arrival waits for its end; before a finish of functions or on an idle engine it may come first.
     if host.kind == SERVERLESS or (host.running == 0 and host.waiting == 0):
         host.quiet_until = min(host.quiet_until, arrival + 1)
+    host.calm_until = min(host.calm_until, arrival + 1)
     push_inbound(fleet, engine, slot)

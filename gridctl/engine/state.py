@@ -29,7 +29,8 @@ def _record(*fields: str) -> np.dtype[np.void]:
 
 
 ENGINE = _record(
-    # what every look reads, side by side: what it is, until when nothing happens, what the router counts itself
+    # what every look reads, side by side: what it is, until when nothing happens, until when nothing happens that a
+    # router sees (decodes run on), what the router counts itself
     # (dispatched and not finished, prompt tokens without a first token) and the KV use of the last two scrapes
     "kind",
     "profile",
@@ -42,6 +43,7 @@ ENGINE = _record(
     "max_context",
     "idle_instances",
     "quiet_until",
+    "calm_until",
     "next_scrape",
     "scrape_time",
     "scrape_kv_blocks",

@@ -42,8 +42,8 @@ class CandidateLists:
 
     of: NDArray[np.int64]
     offset: NDArray[np.int64]
-    engine: NDArray[np.int64]
-    rtt_us: NDArray[np.int64]
+    engine: NDArray[np.int32]
+    rtt_us: NDArray[np.int32]
     reason: NDArray[np.int64]
 
 
@@ -76,8 +76,8 @@ def find_candidates(
     wanted, of = np.unique(pairs, return_inverse=True)
     origin_of, mask_number = np.divmod(wanted, max(1, len(distinct)))
     width = limit + NEAREST_FUNCTIONS + int((deployments.kind == API).sum())
-    engine = np.zeros((len(wanted), width), np.int64)
-    times = np.zeros((len(wanted), width), np.int64)
+    engine = np.zeros((len(wanted), width), np.int32)  # half the memory: every request reads its list anew
+    times = np.zeros((len(wanted), width), np.int32)
     sizes = np.zeros(len(wanted), np.int64)
     if len(distinct):
         pick_nearest(

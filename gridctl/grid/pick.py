@@ -44,8 +44,8 @@ def pick_nearest(
     limit: int,
     functions: int,
     taken: NDArray[np.int64],
-    engine: NDArray[np.int64],
-    times: NDArray[np.int64],
+    engine: NDArray[np.int32],
+    times: NDArray[np.int32],
     sizes: NDArray[np.int64],
 ) -> None:
     """Fill a row of `engine` and `times` per list, and its size.

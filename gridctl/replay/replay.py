@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.accounts.rows import COMPLETED, EngineFacts, Origin, RunRows
-from gridctl.engine.clock import drain
 from gridctl.engine.fleet import build_fleet
 from gridctl.engine.state import GPU, LEARNED, SERVERLESS, UNUSED, Fleet, grow_sequences, records
 from gridctl.errors import InputError, NotFoundError, did_you_mean
@@ -25,10 +24,10 @@ from gridctl.grid.image import GridImage
 from gridctl.grid.stepprofiles import context_notes
 from gridctl.grid.view import GridView, jurisdiction_at
 from gridctl.network.jitter import JITTER_PPM
-from gridctl.replay.loop import replay_chunk
+from gridctl.replay.loop import replay_part
 from gridctl.replay.noise import from_quantiles, small_draws
 from gridctl.replay.prefixes import PrefixNodes, prefix_nodes
-from gridctl.replay.scene import Outcomes, Requests, Scene
+from gridctl.replay.scene import Outcomes, Requests, Scene, list_ends, profile_rows
 from gridctl.resources import PolicySpec, WorkloadSpec
 from gridctl.routing.rows import CANDIDATE, policy_record, request_records
 from gridctl.traces.trace import UNSAID, Trace
@@ -93,10 +92,9 @@ def replay(
         stop = min(n, start + CHUNK_REQUESTS)
         fleet = grow_sequences(fleet, stop - start)
         chunk = _requests(trace, lists, classes, nodes, seed, start, stop)
-        replay_chunk(fleet, scene, chunk, start, outcomes, rows, templates, policies)
+        replay_part(fleet, scene, chunk, start, outcomes, rows, templates, policies, stop == n)
         longest = max(longest, int((trace.input_tokens[start:stop] + trace.output_tokens[start:stop]).max()))
         advanced(stop - start)
-    drain(fleet)
     facts = tuple(
         msgspec.structs.replace(engine.facts, busy_ns=int(fleet.engines[index].busy) // PS_PER_NS)
         for index, engine in enumerate(image.engines)
@@ -196,11 +194,15 @@ def _candidate_lists(
 def _scene(
     image: GridImage, lists: CandidateLists, workloads: Sequence[WorkloadSpec], policy: PolicySpec, fleet: Fleet
 ) -> Scene:
-    engines = image.engines
+    engines, profiles = image.engines, len(fleet.profiles.dense_ps)
+    profile_of = profile_rows(fleet)
+    last_place, profiles_in = list_ends(lists.offset, lists.engine, profile_of, profiles)
     return Scene(
         offset=lists.offset,
         candidate=lists.engine,
         rtt_us=lists.rtt_us,
+        last_place=last_place,
+        profiles=profiles_in,
         reason=lists.reason,
         turns=np.zeros(len(lists.reason) + 1, np.int64),
         is_core=np.array([engine.facts.tier == "core" for engine in engines], np.int64),
@@ -211,10 +213,12 @@ def _scene(
         access_us=np.array([round(spec.access_rtt_ms * 1000) for spec in workloads] or [0], np.int64),
         priority=np.array([spec.priority for spec in workloads] or [0], np.int64),
         mean_output_tokens=np.array([spec.traffic.mean_output_tokens for spec in workloads] or [1], np.int64),
-        sent=np.zeros(len(fleet.holders), np.bool_),
+        sent=np.zeros(len(fleet.holders), np.int64),
         lessons=records(max(1, len(workloads)), LEARNED),
         next_lesson=np.zeros(1, np.int64),
-        idle=np.full((len(fleet.profiles.pair_fs), 3), -1.0),
+        profile_of=profile_of,
+        idle=np.full((profiles + 1, 4), -1.0),
+        places=np.zeros(int(np.diff(lists.offset).max(initial=1)), np.int64),
         period=round(policy.telemetry.period_ms * PS_PER_MS),
         delay=round(policy.telemetry.delay_ms * PS_PER_MS),
         counts_in_flight=1 if policy.telemetry.in_flight == "local" else 0,
