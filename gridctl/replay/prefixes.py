@@ -1,22 +1,90 @@
-"""Prefix blocks of a trace → nodes of the twin: regrouped to a size every engine's blocks divide, ids made dense.
+"""Prefix blocks of a trace → nodes of the twin, and their stretches: the trace read through twice, part by part.
 
-A trace's block id names the block and everything before it, so the last id of a group of blocks names the group.
+A node has a size that every engine's blocks divide. A trace's block id names the block and everything before it, so the
+last id of a group of blocks names the group. Where a node is one block and ids are nearly dense, as in most traces,
+they are used as they are and nothing grows with the trace but its stretches; else the ids are renumbered, in memory.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import lcm
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gridctl.engine.stretches import NO_STRETCHES, Stretches, StretchFinder
 from gridctl.kernels import compiled
-from gridctl.traces.trace import Trace
+from gridctl.traces.trace import Trace, Traffic
 
 LARGEST_NODE_TOKENS = 8192
 SPARSEST = 4
 """Ids up to so many times their count are used as they are: the table over them is then small enough."""
+PART_REQUESTS = 50_000
+
+Ints = NDArray[np.int64]
+
+
+class Prefixes:
+    """The stretches of a trace's prefix nodes of `tokens` tokens each (0: no prefixes), and where each request's prompt
+    lies among them. `note` says what was done to the trace's own blocks, if anything."""
+
+    def __init__(self, traffic: Traffic, block_sizes: set[int]) -> None:
+        """Read the trace for engines with these block sizes. O(blocks)."""
+        self.note = ""
+        self.stretches: Stretches = NO_STRETCHES
+        self._renumbered: PrefixNodes | None = None
+        self.tokens = 0
+        facts = traffic.blocks
+        if traffic.block_tokens == 0 or facts.count == 0 or not block_sizes:
+            return
+        tokens = lcm(traffic.block_tokens, *block_sizes)
+        is_dense = facts.lowest >= 0 and facts.highest <= SPARSEST * facts.count
+        if tokens == traffic.block_tokens <= LARGEST_NODE_TOKENS and is_dense:
+            self.tokens = tokens
+            self._finder = StretchFinder(facts.highest + 1)
+            if self._find(traffic):
+                return
+        nodes = prefix_nodes(traffic.whole(), block_sizes)
+        self.note, self.tokens = nodes.note, nodes.tokens
+        if self.tokens == 0:
+            return
+        self._renumbered = nodes
+        self._finder = StretchFinder(int(nodes.ids.max(initial=-1)) + 1)
+        is_chained = self._find(traffic)
+        assert is_chained, "prefix_nodes gives every id one beginning"
+
+    def of(self, part: Trace, start: int) -> tuple[Ints, Ints]:
+        """Per request of `part`, whose first one is number `start` of the trace: the stretch of the last whole node of
+        its prompt, and how many whole nodes that has."""
+        if self.tokens == 0:
+            return np.full(len(part), -1, np.int64), np.zeros(len(part), np.int64)
+        nodes, begin, count = self._nodes(part, start)
+        return self._finder.leaves(nodes, begin, count), count
+
+    def _find(self, traffic: Traffic) -> bool:
+        for part, start in _parts(traffic):
+            self._finder.mark(*self._nodes(part, start))
+        self._finder.number()
+        for part, start in _parts(traffic):
+            if not self._finder.link(*self._nodes(part, start)):
+                return False
+        self.stretches = self._finder.stretches()
+        return True
+
+    def _nodes(self, part: Trace, start: int) -> tuple[Ints, Ints, Ints]:
+        """Ids, and where each request's whole nodes begin among them and how many they are."""
+        if self._renumbered is not None:
+            rows = slice(start, start + len(part))
+            return self._renumbered.ids, self._renumbered.first[rows], self._renumbered.full[rows]
+        count = np.minimum(part.input_tokens // self.tokens, np.diff(part.block_offsets))
+        return part.block_ids, part.block_offsets[:-1], count
+
+
+def _parts(traffic: Traffic) -> Iterator[tuple[Trace, int]]:
+    for start in range(0, len(traffic), PART_REQUESTS):
+        yield traffic.part(start, min(len(traffic), start + PART_REQUESTS)), start
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +123,7 @@ def prefix_nodes(trace: Trace, block_sizes: set[int]) -> PrefixNodes:
         # Only an id that names all before it may name its group: two groups could differ in all but their last block.
         blocks_named, note = _chained(_dense(trace.block_ids), trace.block_offsets)
     ids, further = _chained(_dense(blocks_named[last_of_group]), first)
+    number_as_seen(ids, np.full(int(ids.max(initial=-1)) + 1, -1, np.int64))
     return PrefixNodes(tokens, ids, first[:-1], full, note or further)
 
 
@@ -78,6 +147,17 @@ def _table_size(entries: int) -> int:
     while size < 2 * entries:
         size *= 2
     return size
+
+
+@compiled
+def number_as_seen(ids: NDArray[np.int64], numbers: NDArray[np.int64]) -> None:
+    """Number ids in place in the order in which they come, so that they count up along prompts; `numbers` is −1."""
+    seen = 0
+    for place in range(len(ids)):
+        if numbers[ids[place]] < 0:
+            numbers[ids[place]] = seen
+            seen += 1
+        ids[place] = numbers[ids[place]]
 
 
 @compiled

@@ -26,7 +26,7 @@ from gridctl.grid.view import GridView, jurisdiction_at
 from gridctl.network.jitter import JITTER_PPM
 from gridctl.replay.loop import replay_chunk
 from gridctl.replay.noise import from_quantiles, small_draws
-from gridctl.replay.prefixes import PrefixNodes, prefix_nodes
+from gridctl.replay.prefixes import Prefixes
 from gridctl.replay.scene import Outcomes, Requests, Scene
 from gridctl.resources import PolicySpec, WorkloadSpec
 from gridctl.routing.rows import CANDIDATE, policy_record, request_records
@@ -70,14 +70,14 @@ def replay(
     places, origins = _resolve_origins(image.view, trace)
     lists, classes = _candidate_lists(image, trace, policy, places, origins, list(workloads.values()))
     batching = [engine.spec for engine in image.engines if engine.spec.kind == GPU]
-    nodes = prefix_nodes(trace, {spec.block_size for spec in batching if spec.prefix_caching})
+    prefixes = Prefixes(trace, {spec.block_size for spec in batching if spec.prefix_caching})
     period = round(policy.telemetry.period_ms * PS_PER_MS)
     fleet = build_fleet(
         [engine.spec for engine in image.engines],
         requests=len(trace),
         workloads=max(1, len(workloads)),
-        block_ids=nodes.ids,
-        node_tokens=nodes.tokens,
+        stretches=prefixes.stretches,
+        node_tokens=prefixes.tokens,
         scrape_period=period,
         **({} if longest_jump is None else {"longest_jump": longest_jump}),
     )
@@ -90,7 +90,7 @@ def replay(
     for start in range(0, n, CHUNK_REQUESTS):
         stop = min(n, start + CHUNK_REQUESTS)
         fleet = grow_sequences(fleet, stop - start)
-        chunk = _requests(trace, lists, classes, nodes, seed, start, stop)
+        chunk = _requests(trace, lists, classes, prefixes, seed, start, stop)
         replay_chunk(fleet, scene, chunk, start, outcomes, rows, templates, policies)
         advanced(stop - start)
     drain(fleet)
@@ -99,7 +99,7 @@ def replay(
         for index, engine in enumerate(image.engines)
     )
     run_rows = _run_rows(image, trace, fleet, outcomes)
-    notes = (*image.notes, *((nodes.note,) if nodes.note else ()))
+    notes = (*image.notes, *((prefixes.note,) if prefixes.note else ()))
     return Replayed(run_rows, facts, origins, workloads, trace.tenants, _window_ns(run_rows), notes)
 
 
@@ -221,7 +221,7 @@ def _requests(
     trace: Trace,
     lists: CandidateLists,
     classes: NDArray[np.int64],
-    nodes: PrefixNodes,
+    prefixes: Prefixes,
     seed: int,
     start: int,
     stop: int,
@@ -229,6 +229,7 @@ def _requests(
     """The chunk `start … stop − 1` as the kernel takes it, with its noise."""
     part = slice(start, stop)
     numbers = np.arange(start, stop, dtype=np.int64)
+    leaf, blocks_full = prefixes.of(trace.part(start, stop), start)
     sessions = np.where(trace.session[part] >= 0, trace.session[part], numbers + (1 << 40))
     return Requests(
         arrival=trace.arrival_ns[part] * PS_PER_NS,
@@ -236,8 +237,8 @@ def _requests(
         workload=trace.workload[part].astype(np.int64),
         prompt_tokens=trace.input_tokens[part].astype(np.int64),
         output_tokens=trace.output_tokens[part].astype(np.int64),
-        blocks_first=nodes.first[part],
-        blocks_full=nodes.full[part],
+        leaf=leaf,
+        blocks_full=blocks_full,
         jitter_ppm=from_quantiles(seed, "jitter", numbers, np.array(JITTER_PPM, np.int64)),
         draw=small_draws(seed, "ties", numbers),
         session=small_draws(seed, "sessions", sessions),

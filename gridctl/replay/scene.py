@@ -12,14 +12,15 @@ if TYPE_CHECKING:
 
 
 class Requests(NamedTuple):
-    """A chunk of requests, columns `(n,)`; times in picoseconds. `jitter_ppm` stretches the round trip."""
+    """A chunk of requests, columns `(n,)`; times in picoseconds. `jitter_ppm` stretches the round trip;
+    `leaf` is the stretch of a prompt's last whole prefix node, of which it has `blocks_full`."""
 
     arrival: NDArray[np.int64]
     list_index: NDArray[np.int64]
     workload: NDArray[np.int64]
     prompt_tokens: NDArray[np.int64]
     output_tokens: NDArray[np.int64]
-    blocks_first: NDArray[np.int64]
+    leaf: NDArray[np.int64]
     blocks_full: NDArray[np.int64]
     jitter_ppm: NDArray[np.int64]
     draw: NDArray[np.int64]
@@ -38,8 +39,8 @@ class Outcomes(NamedTuple):
 class Scene(NamedTuple):
     """What a run is played on. Per list: `offset`, `reason`, `turns` (round-robin counters); per candidate:
     `candidate`, `rtt_us`; per engine: prices and tier; per workload: access time, priority, declared mean output.
-    `sent` tells of each prefix node whether it ever went to an engine; `lessons` is what the router has learned of
-    output lengths, taken over again from `next_lesson` on; `idle` is scratch, `(n_profiles, 3)`."""
+    `sent` tells of each stretch of prefix nodes whether it ever went to an engine; `lessons` is what the router has
+    learned of output lengths, taken over again from `next_lesson` on; `idle` is scratch, `(n_profiles, 3)`."""
 
     offset: NDArray[np.int64]
     candidate: NDArray[np.int64]

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from gridctl.engine.blocks import matching_nodes
+from gridctl.engine.blocks import lay_path, matching_stretches, nodes_cached
 from gridctl.engine.clock import observe
 from gridctl.engine.forecast import added_gpu_time, forecast_batching, forecast_serverless
-from gridctl.engine.state import API, GPU, SERVERLESS, Fleet
+from gridctl.engine.state import API, GPU, NIL, SERVERLESS, Fleet
 from gridctl.kernels import Records, fused
 from gridctl.replay.scene import Requests, Scene
 from gridctl.routing.price import least_usd, price_candidate
@@ -152,12 +152,15 @@ def fill_rows(
     now, prompt = requests.arrival[index], requests.prompt_tokens[index]
     start = scene.offset[requests.list_index[index]]
     stop = scene.offset[requests.list_index[index] + 1]
-    first, blocks = requests.blocks_first[index], requests.blocks_full[index]
-    # How many leading nodes some engine is known to hold. Engines publish what they compute when they are advanced, so
-    # the count grows as candidates are looked at; what those not looked at hold is bounded by what was ever sent.
-    known, most = 0, 0
-    while most < min(blocks, (prompt - 1) // fleet.node_tokens) and scene.sent[fleet.block_ids[first + most]]:
-        most += 1
+    # How many leading stretches some engine is known to hold. Engines publish what they compute when they are advanced,
+    # so the count grows as candidates are looked at; what those not looked at hold is bounded by what was ever sent.
+    sent = requests.leaf[index]
+    while sent != NIL and not scene.sent[sent]:
+        sent = int(fleet.stretch_parent[sent])
+    path = lay_path(fleet, sent)
+    most, known = 0, 0
+    if path > 0:
+        most = min(int(fleet.stretch_depth[sent]), (prompt - 1) // fleet.node_tokens)
     fitting, full, matched = 0, 0, 0
     is_grid = policy.algorithm == GRID
     weighs_prefixes = is_grid or policy.algorithm == PREFIX_AFFINITY
@@ -195,10 +198,12 @@ def fill_rows(
             continue
         row.is_available = 1
         if weighs_prefixes and most > 0:
-            while known < most and fleet.holders[fleet.block_ids[first + known]] > 0:
+            while known < path and fleet.holders[fleet.router_path[known]] > 0:
                 known += 1
-            matched = matching_nodes(fleet, engine, first, known, matched)
-            row.cached_tokens = matched * fleet.node_tokens
+            matched = matching_stretches(fleet, engine, known, matched)
+            if matched > 0:
+                nodes = min(most, nodes_cached(fleet, engine, fleet.router_path[matched - 1]))
+                row.cached_tokens = nodes * fleet.node_tokens
         if is_grid:
             _forecast(row, fleet, engine, scene, load, prompt, request.output_tokens, policy.gpu_weight > 0.0)
             price_candidate(row, request, policy)
