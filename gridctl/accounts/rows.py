@@ -13,7 +13,9 @@ never reached.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -66,6 +68,19 @@ class RunRows:
 
     def __len__(self) -> int:
         return len(self.arrival_ns)
+
+
+def empty_rows(n: int) -> RunRows:
+    """Columns of `n` zeros."""
+    return RunRows(**{name: np.zeros(n, dtype) for name, dtype in ROW_TYPES.items()})
+
+
+ROW_TYPES: dict[str, type[np.signedinteger[Any]]] = {
+    **dict.fromkeys((field.name for field in dataclasses.fields(RunRows)), np.int64),
+    **dict.fromkeys(("origin", "workload", "tenant", "engine", "preemptions"), np.int32),
+    **dict.fromkeys(("outcome", "reason"), np.int8),
+}
+"""The type of each column."""
 
 
 class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,8 @@ count up along a prompt, so a stretch is a span of consecutive ids that every pr
 begins where some prompt does not continue with the next id: there, and after the last node of each prompt. Three passes
 over the prompts, in any pieces: `mark` all, `number` once, `link` all; then `leaves` finds a prompt's last stretch.
 
+Prompts come as spans of consecutive ids, of which the first `count` nodes are looked at.
+
 Memory: a quarter of a byte per id and eight bytes per stretch, of which a session makes one per turn. Ids in no
 order cost a stretch each, and nothing else.
 """
@@ -18,6 +20,8 @@ from numpy.typing import NDArray
 
 from gridctl.engine.state import NIL
 from gridctl.kernels import compiled, inner
+
+Ints = NDArray[np.int64]
 
 WORD_BITS = 5
 WORD = 1 << WORD_BITS
@@ -38,61 +42,44 @@ NO_STRETCHES = Stretches(np.zeros(0, np.int32), np.zeros(0, np.int32), 0)
 
 
 class StretchFinder:
-    """Finds the stretches over ids 0 … `ids` − 1. Prompt i of a pass holds `nodes[begin[i]:begin[i] + count[i]]`."""
+    """Finds the stretches over ids 0 … `ids` − 1. In each pass prompt i has the spans `offsets[i]` … `offsets[i + 1]`
+    − 1, span s being the ids from `first[s]` on, `nodes[s]` of them; its first `count[i]` nodes are looked at."""
 
     def __init__(self, ids: int) -> None:
         self._words = np.zeros(((ids >> WORD_BITS) + 1, 2), np.uint32)
         self._words[0, BEGINS] = 1
         self._found = NO_STRETCHES
 
-    def mark(self, nodes: NDArray[np.int64], begin: NDArray[np.int64], count: NDArray[np.int64]) -> None:
+    def mark(self, offsets: Ints, first: Ints, nodes: Ints, count: Ints) -> None:
         """First pass: note where prompts part."""
-        mark_breaks(self._words, nodes, begin, count)
+        mark_breaks(self._words, offsets, first, nodes, count)
 
     def number(self) -> None:
         """Between the passes: number the stretches in order of their ids."""
         total = number_breaks(self._words)
         self._found = Stretches(np.full(total, NIL, np.int32), np.zeros(total, np.int32), 0)
 
-    def link(self, nodes: NDArray[np.int64], begin: NDArray[np.int64], count: NDArray[np.int64]) -> bool:
+    def link(self, offsets: Ints, first: Ints, nodes: Ints, count: Ints) -> bool:
         """Second pass: what comes before each stretch. False when some id follows different beginnings."""
         parent, depth, longest = self._found
-        found = link_stretches(self._words, nodes, begin, count, parent, depth)
-        self._found = Stretches(parent, depth, max(longest, found))
-        return bool(found >= 0)
+        steps = link_stretches(self._words, offsets, first, nodes, count, parent, depth)
+        self._found = Stretches(parent, depth, max(longest, steps))
+        return bool(steps >= 0)
 
     def stretches(self) -> Stretches:
         """What was found, after both passes."""
         return self._found
 
-    def leaves(self, nodes: NDArray[np.int64], begin: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
+    def leaves(self, offsets: Ints, first: Ints, nodes: Ints, count: Ints) -> Ints:
         """The stretch of each prompt's last node; `NIL` for prompts without nodes."""
-        leaves = np.full(len(begin), NIL, np.int64)
-        find_leaves(self._words, nodes, begin, count, leaves)
+        leaves = np.full(len(count), NIL, np.int64)
+        find_leaves(self._words, offsets, first, nodes, count, leaves)
         return leaves
-
-
-def find_stretches(
-    nodes: NDArray[np.int64], begin: NDArray[np.int64], count: NDArray[np.int64]
-) -> tuple[Stretches, NDArray[np.int64]] | None:
-    """The stretches of prompts that lie in memory, and each prompt's leaf; None when an id follows different
-    beginnings."""
-    finder = StretchFinder(int(nodes.max(initial=-1)) + 1)
-    finder.mark(nodes, begin, count)
-    finder.number()
-    if not finder.link(nodes, begin, count):
-        return None
-    return finder.stretches(), finder.leaves(nodes, begin, count)
 
 
 @inner
 def _begin_at(words: NDArray[np.uint32], node: int) -> None:
     words[node >> WORD_BITS, BEGINS] |= np.uint32(1 << (node & (WORD - 1)))
-
-
-@inner
-def _begins_at(words: NDArray[np.uint32], node: int) -> bool:
-    return (int(words[node >> WORD_BITS, BEGINS]) >> (node & (WORD - 1))) & 1 == 1
 
 
 @inner
@@ -112,25 +99,36 @@ def _number_of(words: NDArray[np.uint32], node: int) -> int:
     return int(words[word, BEFORE]) + _ones(int(words[word, BEGINS]) & upto) - 1
 
 
-@compiled
-def mark_breaks(
-    words: NDArray[np.uint32], nodes: NDArray[np.int64], begin: NDArray[np.int64], count: NDArray[np.int64]
-) -> None:
-    """Note every id that does not follow the id below it, and every id whose lower neighbour is not followed by it."""
-    last = (len(words) << WORD_BITS) - 1
-    for prompt in range(len(begin)):
-        if count[prompt] == 0:
+@inner
+def _next_beginning(words: NDArray[np.uint32], node: int, stop: int) -> int:
+    """The first id after `node` at which a stretch begins, at most `stop`."""
+    following = node + 1
+    while following < stop:
+        bits = int(words[following >> WORD_BITS, BEGINS]) >> (following & (WORD - 1))
+        if bits == 0:
+            following = ((following >> WORD_BITS) + 1) << WORD_BITS
             continue
-        before = -2
-        for place in range(begin[prompt], begin[prompt] + count[prompt]):
-            node = nodes[place]
-            if node != before + 1:
-                _begin_at(words, node)
-                if before >= 0 and before < last:
-                    _begin_at(words, before + 1)
-            before = node
-        if before < last:
-            _begin_at(words, before + 1)
+        while bits & 1 == 0:
+            bits >>= 1
+            following += 1
+        break
+    return min(following, stop)
+
+
+@compiled
+def mark_breaks(words: NDArray[np.uint32], offsets: Ints, first: Ints, nodes: Ints, count: Ints) -> None:
+    """A stretch begins where a span does, and where another would go on after the end of one."""
+    end = len(words) << WORD_BITS
+    for prompt in range(len(count)):
+        left = count[prompt]
+        for span in range(offsets[prompt], offsets[prompt + 1]):
+            if left <= 0:
+                break
+            _begin_at(words, first[span])
+            stop = first[span] + min(left, nodes[span])
+            if stop < end:
+                _begin_at(words, stop)
+            left -= nodes[span]
 
 
 @compiled
@@ -146,42 +144,44 @@ def number_breaks(words: NDArray[np.uint32]) -> int:
 @compiled
 def link_stretches(
     words: NDArray[np.uint32],
-    nodes: NDArray[np.int64],
-    begin: NDArray[np.int64],
-    count: NDArray[np.int64],
+    offsets: Ints,
+    first: Ints,
+    nodes: Ints,
+    count: Ints,
     parent: NDArray[np.int32],
     depth: NDArray[np.int32],
 ) -> int:
     """Fill in parents and depths; returns the most stretches a prompt has, −1 when a stretch has two parents."""
     longest = 0
-    for prompt in range(len(begin)):
-        place, stop = begin[prompt], begin[prompt] + count[prompt]
-        before, steps = NIL, 0
-        while place < stop:
-            stretch = _number_of(words, nodes[place])
-            place += 1
-            while place < stop and nodes[place] == nodes[place - 1] + 1 and not _begins_at(words, nodes[place]):
-                place += 1
-            if depth[stretch] == 0:
-                parent[stretch] = before
-                depth[stretch] = place - begin[prompt]
-            elif parent[stretch] != before:
-                return -1
-            before = stretch
-            steps += 1
+    for prompt in range(len(count)):
+        done, before, steps = 0, NIL, 0
+        for span in range(offsets[prompt], offsets[prompt + 1]):
+            node = first[span]
+            stop = node + min(count[prompt] - done, nodes[span])
+            while node < stop:
+                stretch = _number_of(words, node)
+                following = _next_beginning(words, node, stop)
+                done += following - node
+                node = following
+                if depth[stretch] == 0:
+                    parent[stretch] = before
+                    depth[stretch] = done
+                elif parent[stretch] != before:
+                    return -1
+                before = stretch
+                steps += 1
         longest = max(longest, steps)
     return longest
 
 
 @compiled
-def find_leaves(
-    words: NDArray[np.uint32],
-    nodes: NDArray[np.int64],
-    begin: NDArray[np.int64],
-    count: NDArray[np.int64],
-    leaves: NDArray[np.int64],
-) -> None:
+def find_leaves(words: NDArray[np.uint32], offsets: Ints, first: Ints, nodes: Ints, count: Ints, leaves: Ints) -> None:
     """Write the stretch of each prompt's last node."""
-    for prompt in range(len(begin)):
-        if count[prompt] > 0:
-            leaves[prompt] = _number_of(words, nodes[begin[prompt] + count[prompt] - 1])
+    for prompt in range(len(count)):
+        left = count[prompt]
+        span = offsets[prompt]
+        while left > 0:
+            if left <= nodes[span]:
+                leaves[prompt] = _number_of(words, first[span] + left - 1)
+            left -= nodes[span]
+            span += 1

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from gridctl.engine.stretches import NO_STRETCHES, Stretches, StretchFinder
 from gridctl.kernels import compiled
-from gridctl.traces.trace import Trace, Traffic
+from gridctl.traces.spans import spans_of
+from gridctl.traces.trace import Spans, Trace, Traffic
 
 LARGEST_NODE_TOKENS = 8192
 SPARSEST = 4
@@ -55,60 +56,70 @@ class Prefixes:
         is_chained = self._find(traffic)
         assert is_chained, "prefix_nodes gives every id one beginning"
 
-    def of(self, part: Trace, start: int) -> tuple[Ints, Ints]:
-        """Per request of `part`, whose first one is number `start` of the trace: the stretch of the last whole node of
-        its prompt, and how many whole nodes that has."""
+    def of(self, traffic: Traffic, rows: Trace, start: int) -> tuple[Ints, Ints]:
+        """Per request of `rows`, the first of which is number `start` of the trace: the stretch of the last whole node
+        of its prompt, and how many whole nodes that has."""
         if self.tokens == 0:
-            return np.full(len(part), -1, np.int64), np.zeros(len(part), np.int64)
-        nodes, begin, count = self._nodes(part, start)
-        return self._finder.leaves(nodes, begin, count), count
+            return np.full(len(rows), -1, np.int64), np.zeros(len(rows), np.int64)
+        spans, count = self._nodes(traffic, rows, start)
+        return self._finder.leaves(*spans, count), count
 
     def _find(self, traffic: Traffic) -> bool:
-        for part, start in _parts(traffic):
-            self._finder.mark(*self._nodes(part, start))
+        for rows, start in parts(traffic):
+            spans, count = self._nodes(traffic, rows, start)
+            self._finder.mark(*spans, count)
         self._finder.number()
-        for part, start in _parts(traffic):
-            if not self._finder.link(*self._nodes(part, start)):
+        for rows, start in parts(traffic):
+            spans, count = self._nodes(traffic, rows, start)
+            if not self._finder.link(*spans, count):
                 return False
         self.stretches = self._finder.stretches()
         return True
 
-    def _nodes(self, part: Trace, start: int) -> tuple[Ints, Ints, Ints]:
-        """Ids, and where each request's whole nodes begin among them and how many they are."""
+    def _nodes(self, traffic: Traffic, rows: Trace, start: int) -> tuple[Spans, Ints]:
+        """Spans of node ids, and how many whole nodes each request has of them."""
+        stop = start + len(rows)
         if self._renumbered is not None:
-            rows = slice(start, start + len(part))
-            return self._renumbered.ids, self._renumbered.first[rows], self._renumbered.full[rows]
-        count = np.minimum(part.input_tokens // self.tokens, np.diff(part.block_offsets))
-        return part.block_ids, part.block_offsets[:-1], count
+            offsets = self._renumbered.first[start : stop + 1]
+            return spans_of(self._renumbered.ids, offsets), np.diff(offsets)
+        spans = traffic.spans(start, stop)
+        return spans, np.minimum(rows.input_tokens // self.tokens, blocks_in(spans))
 
 
-def _parts(traffic: Traffic) -> Iterator[tuple[Trace, int]]:
+def parts(traffic: Traffic) -> Iterator[tuple[Trace, int]]:
+    """The requests of the trace without their blocks, piece by piece, each with the number of its first."""
     for start in range(0, len(traffic), PART_REQUESTS):
-        yield traffic.part(start, min(len(traffic), start + PART_REQUESTS)), start
+        yield traffic.rows(start, min(len(traffic), start + PART_REQUESTS)), start
+
+
+def blocks_in(spans: Spans) -> Ints:
+    """How many blocks each request has."""
+    total = np.concatenate([np.zeros(1, np.int64), np.cumsum(spans.blocks)])
+    counts: Ints = np.diff(total[spans.offsets])
+    return counts
 
 
 @dataclass(frozen=True, slots=True)
 class PrefixNodes:
-    """Whole prefix nodes of every request: request i owns `ids[first[i]:first[i] + full[i]]`, `tokens` tokens each."""
+    """Whole prefix nodes of every request: request i owns `ids[first[i]:first[i + 1]]`, `tokens` tokens each."""
 
     tokens: int
     ids: NDArray[np.int64]
     first: NDArray[np.int64]
-    full: NDArray[np.int64]
     note: str = ""
 
 
 def prefix_nodes(trace: Trace, block_sizes: set[int]) -> PrefixNodes:
     """Regroup the trace's blocks for engines with these block sizes. No nodes, and a note, when none fit both."""
     n = len(trace)
-    empty = PrefixNodes(0, np.zeros(0, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64))
+    empty = PrefixNodes(0, np.zeros(0, np.int64), np.zeros(n + 1, np.int64))
     if trace.block_tokens == 0 or len(trace.block_ids) == 0 or not block_sizes:
         return empty
     tokens = lcm(trace.block_tokens, *block_sizes)
     if tokens > LARGEST_NODE_TOKENS:
         sizes = ", ".join(str(size) for size in sorted(block_sizes))
         note = f"prefix blocks of {trace.block_tokens} tokens do not fit engine blocks of {sizes}: no prefix reuse"
-        return PrefixNodes(0, empty.ids, empty.first, empty.full, note)
+        return PrefixNodes(0, empty.ids, empty.first, note)
     group = tokens // trace.block_tokens
     blocks = np.diff(trace.block_offsets)
     full = np.minimum(trace.input_tokens // tokens, blocks // group)
@@ -124,7 +135,7 @@ def prefix_nodes(trace: Trace, block_sizes: set[int]) -> PrefixNodes:
         blocks_named, note = _chained(_dense(trace.block_ids), trace.block_offsets)
     ids, further = _chained(_dense(blocks_named[last_of_group]), first)
     number_as_seen(ids, np.full(int(ids.max(initial=-1)) + 1, -1, np.int64))
-    return PrefixNodes(tokens, ids, first[:-1], full, note or further)
+    return PrefixNodes(tokens, ids, first, note or further)
 
 
 def _chained(ids: NDArray[np.int64], first: NDArray[np.int64]) -> tuple[NDArray[np.int64], str]:

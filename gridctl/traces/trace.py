@@ -10,7 +10,7 @@ ids of `block_tokens` tokens each, the last one possibly partial. An id names th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,13 +42,26 @@ class Traffic(Protocol):
 
     def __len__(self) -> int: ...
 
-    def part(self, start: int, stop: int) -> Trace:
-        """The requests `start … stop − 1`, their arrival times unchanged, their `block_offsets` counted from 0."""
+    def rows(self, start: int, stop: int) -> Trace:
+        """The requests `start … stop − 1` without prefix blocks and prompts, their arrival times unchanged."""
+        ...
+
+    def spans(self, start: int, stop: int) -> Spans:
+        """The prefix blocks of the requests `start … stop − 1`."""
         ...
 
     def whole(self) -> Trace:
         """All of it, in memory."""
         ...
+
+
+class Spans(NamedTuple):
+    """Prefix blocks as spans of consecutive ids: request i has those numbered `offsets[i]` … `offsets[i + 1] − 1`, and
+    span s is the ids `first[s]` … `first[s] + blocks[s] − 1`."""
+
+    offsets: NDArray[np.int64]
+    first: NDArray[np.int64]
+    blocks: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,24 +116,29 @@ class Trace:
             return BlockFacts()
         return BlockFacts(len(self.block_ids), int(self.block_ids.min()), int(self.block_ids.max()))
 
-    def part(self, start: int, stop: int) -> Trace:
-        """The requests `start … stop − 1`: views, but for the offsets of their blocks, which count from 0."""
-        rows = slice(start, stop)
-        offsets = self.block_offsets[start : stop + 1]
+    def rows(self, start: int, stop: int) -> Trace:
+        """The requests `start … stop − 1` without prefix blocks and prompts: views."""
+        some = slice(start, stop)
         return replace(
             self,
-            arrival_ns=self.arrival_ns[rows],
-            input_tokens=self.input_tokens[rows],
-            output_tokens=self.output_tokens[rows],
-            origin=self.origin[rows],
-            workload=self.workload[rows],
-            tenant=self.tenant[rows],
-            model=self.model[rows],
-            session=self.session[rows],
-            block_offsets=offsets - offsets[0],
-            block_ids=self.block_ids[offsets[0] : offsets[-1]],
-            prompts=None if self.prompts is None else self.prompts[rows],
+            arrival_ns=self.arrival_ns[some],
+            input_tokens=self.input_tokens[some],
+            output_tokens=self.output_tokens[some],
+            origin=self.origin[some],
+            workload=self.workload[some],
+            tenant=self.tenant[some],
+            model=self.model[some],
+            session=self.session[some],
+            block_offsets=np.zeros(len(self.arrival_ns[some]) + 1, np.int64),
+            block_ids=np.zeros(0, np.int64),
+            prompts=None,
         )
+
+    def spans(self, start: int, stop: int) -> Spans:
+        """The prefix blocks of the requests `start … stop − 1`. O(blocks)."""
+        from gridctl.traces.spans import spans_of
+
+        return spans_of(self.block_ids, self.block_offsets[start : stop + 1])
 
     def whole(self) -> Trace:
         """Itself."""

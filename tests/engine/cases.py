@@ -19,8 +19,9 @@ from gridctl.engine.fleet import NO_LIMIT, EngineSpec, build_fleet, dispatch
 from gridctl.engine.profile import StepProfile
 from gridctl.engine.queues import SLOT_BITS
 from gridctl.engine.state import ENTRIES, FRESH, GPU, NIL, SPARE, TABLE_SIZE, Fleet
-from gridctl.engine.stretches import Stretches, find_stretches
+from gridctl.engine.stretches import Stretches, StretchFinder
 from gridctl.kernels import compiled
+from gridctl.traces.spans import spans_of
 
 Pick = Callable[[int, int], int]
 ROUND = 100
@@ -185,11 +186,14 @@ def oracle(case: Case) -> tuple[dict[int, Outcome], Counter[str], list[SteppedEn
 
 def _prefixes(case: Case) -> tuple[Stretches, list[int]]:
     """The stretches of the case's prefixes, and each load's leaf."""
-    nodes = np.array([node for load in case.loads for node in load.prefix], np.int64)
     counts = np.array([len(load.prefix) for load in case.loads], np.int64)
-    found = find_stretches(nodes, np.cumsum(counts) - counts, counts)
-    assert found is not None
-    return found[0], found[1].tolist()
+    nodes = np.array([node for load in case.loads for node in load.prefix], np.int64)
+    finder = StretchFinder(int(nodes.max(initial=-1)) + 1)
+    spans = spans_of(nodes, np.concatenate([[0], np.cumsum(counts)]))
+    finder.mark(*spans, counts)
+    finder.number()
+    assert finder.link(*spans, counts)
+    return finder.stretches(), finder.leaves(*spans, counts).tolist()
 
 
 def _fleet(case: Case, stretches: Stretches, longest_jump: int) -> Fleet:

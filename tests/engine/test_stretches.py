@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gridctl.engine.state import NIL
-from gridctl.engine.stretches import Stretches, find_stretches
+from gridctl.engine.stretches import Stretches, StretchFinder
+from gridctl.traces.spans import spans_of
 
 Prompt = tuple[int, ...]
 
 
 def found(*prompts: Prompt) -> tuple[Stretches, list[int]] | None:
+    finder = StretchFinder(max((node for prompt in prompts for node in prompt), default=-1) + 1)
     counts = np.array([len(prompt) for prompt in prompts], np.int64)
     nodes = np.array([node for prompt in prompts for node in prompt], np.int64)
-    answer = find_stretches(nodes, np.cumsum(counts) - counts, counts)
-    return None if answer is None else (answer[0], answer[1].tolist())
+    spans = spans_of(nodes, np.concatenate([[0], np.cumsum(counts)]))
+    finder.mark(*spans, counts)
+    finder.number()
+    if not finder.link(*spans, counts):
+        return None
+    return finder.stretches(), finder.leaves(*spans, counts).tolist()
 
 
 def depths(stretches: Stretches, leaf: int) -> list[int]:
@@ -72,7 +80,7 @@ def test_a_stretch_ends_exactly_where_some_prompt_ends_or_parts(turns: list[tupl
     assert answer is not None
     stretches, leaves = answer
     ends = {prompt[-1] for prompt in prompts if prompt}
-    ends |= {a for prompt in prompts for a, b in zip(prompt, prompt[1:], strict=False) if b != a + 1}
+    ends |= {a for prompt in prompts for a, b in itertools.pairwise(prompt) if b != a + 1}
     for prompt, leaf in zip(prompts, leaves, strict=True):
         assert depths(stretches, leaf) == [place + 1 for place, node in enumerate(prompt) if node in ends]
     for one, leaf in zip(prompts, leaves, strict=True):
