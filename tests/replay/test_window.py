@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 from digests import CASES, replayed
-from smallgrids import cluster, gpu, model, site, trace, workload
+from smallgrids import cluster, gpu, make_grid, make_policy, make_trace, model, site, trace, workload
 
 from gridctl.accounts.rows import RunRows
 from gridctl.grid.image import build_image
 from gridctl.replay.digest import digest_columns, digest_rows, pieces
 from gridctl.replay.replay import replay, replay_into
 from gridctl.resources import PolicySpec
+from gridctl.traces.folder import TraceFolder
+from gridctl.traces.folderwriter import write_columns
 from gridctl.traces.trace import Trace
 
 
@@ -71,3 +75,21 @@ def test_a_request_that_waits_for_ever_holds_back_the_rows_behind_it_only(monkey
     replay_into(lambda rows: kept.append((sum(decided), len(rows))), image, told, PolicySpec(), advanced=decided.append)
     assert {before for before, _ in kept} == {200}
     assert sum(rows for _, rows in kept) == 200
+
+
+def test_a_trace_in_a_folder_is_replayed_like_the_same_trace_in_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cut_small(monkeypatch, 7, 3)
+    reused = 0
+    for case in range(12):
+        pick = random.Random(case).randint
+        resources = make_grid(pick)
+        told = make_trace(pick, resources, 60)
+        told = dataclasses.replace(told, arrival_ns=told.arrival_ns - told.arrival_ns[0])  # as every trace that is read
+        write_columns([told], tmp_path / "one.columns")
+        image, policy = build_image(resources), make_policy(pick, "grid")
+        inside = replay(image, told, policy)
+        assert digest_rows(replay(image, TraceFolder(tmp_path / "one.columns"), policy)) == digest_rows(inside)
+        reused += int((inside.rows.cached_tokens > 0).sum())
+    assert reused > 0
