@@ -33,7 +33,7 @@ def main() -> None:
     chosen = parser.parse_args()
     chosen.folder.mkdir(parents=True, exist_ok=True)
     trace = chosen.folder / f"{chosen.requests}-{chosen.block_tokens}.columns"
-    if not (chosen.folder / "grid" / "grid.db").exists():
+    if not (chosen.folder / "grid").exists():
         apart("found the grid", found, chosen.folder)
     if not trace.exists():
         apart("generate the trace", generate, chosen.folder, trace, chosen.requests, chosen.block_tokens)
