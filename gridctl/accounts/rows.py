@@ -69,6 +69,10 @@ class RunRows:
     def __len__(self) -> int:
         return len(self.arrival_ns)
 
+    def part(self, some: slice) -> RunRows:
+        """Some of the rows, as views."""
+        return RunRows(**{field.name: getattr(self, field.name)[some] for field in dataclasses.fields(RunRows)})
+
 
 def empty_rows(n: int) -> RunRows:
     """Columns of `n` zeros."""
@@ -158,3 +162,7 @@ class Run:
 
     info: RunInfo
     rows: RunRows
+
+    def part(self, some: slice) -> Run:
+        """The run with some of its rows only; `info` still describes all of it."""
+        return Run(self.info, self.rows.part(some))
