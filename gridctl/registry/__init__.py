@@ -10,6 +10,7 @@ registry   Registry: list, get, plan, apply, update, delete, events
 integrity  what must hold of a registry, checked
 columns    one NumPy array in one file, with a checksum
 runs       RunStore: a replay's results as a folder of columns
+runwriter  the columns of one run, written while it is made
 """
 
 from gridctl.registry.registry import Registry
