@@ -10,7 +10,7 @@ from gridctl.cli.output import OutputOption, emit, note, progress
 from gridctl.cli.run_argument import RunArgument, read_run
 
 if TYPE_CHECKING:
-    from gridctl.traces.trace import Trace
+    from gridctl.traces.trace import Traffic
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Send a trace through the router in virtual time.")
 
@@ -128,18 +128,21 @@ def requests(
         note(f"{len(shown)} of {len(rows):,} requests; -o csv prints all, --limit N more")
 
 
-def _read(path: str, sort: bool, block_tokens: int | None) -> Trace:
-    from gridctl.traces.reader import read_trace
+def _read(path: str, sort: bool, block_tokens: int | None) -> Traffic:
+    from gridctl.traces.reader import open_traffic
 
     with progress("reading"):
-        return read_trace(path, sort=sort, block_tokens=block_tokens)
+        return open_traffic(path, sort=sort, block_tokens=block_tokens)
 
 
-def _shaped(trace: Trace, start: str, until: str | None, limit: int | None, speed: float, repeat: int) -> Trace:
-    """The part of the trace that is asked for, sped up and repeated."""
+def _shaped(traffic: Traffic, start: str, until: str | None, limit: int | None, speed: float, repeat: int) -> Traffic:
+    """The part of the trace that is asked for, sped up and repeated. Any of that takes the whole trace into memory."""
     from gridctl.cli.trace import seconds
     from gridctl.traces import slicing
 
+    if start == "0" and until is None and limit is None and speed == 1.0 and repeat == 1:
+        return traffic
+    trace = traffic.whole()
     end_s = None if until is None else seconds(until, "--until")
     if start != "0" or until is not None or limit is not None:
         trace = slicing.cut(trace, seconds(start, "--from"), end_s, limit)

@@ -91,7 +91,7 @@ def write_plan(home: GridHome, name: str, plan: Plan, info: RunInfo | None) -> N
 
 def inputs_of(trace: Trace, resources: Sequence[msgspec.Struct], policy: msgspec.Struct, order: Order) -> Inputs:
     """Digests of everything a draw depends on. The compiled kernels' folder is named after their source."""
-    from gridctl.kernels import cache_folder
+    from gridctl.kernels.cache import cache_folder
 
     options = msgspec.json.encode((order.prices, order.seed, order.with_centralized))
     return Inputs(

@@ -77,7 +77,7 @@ def run_job(stage: Stage, job: Job, advanced: Callable[[int], None]) -> Outcome:
     drawn = job.drawn if job.draw else ()
     trace = overlaid(stage.trace, scenario.resources, seed if "mix" in drawn else order.seed, lambda text: None)
     if "arrivals" in drawn:
-        trace = redraw_arrivals(trace, seed)
+        trace = redraw_arrivals(trace.whole(), seed)
 
     def changed(image: GridImage) -> GridImage:
         return with_profile_errors(image, seed) if "profile" in drawn else image

@@ -11,6 +11,7 @@ integrity  what must hold of a registry, checked
 columns    one NumPy array in one file, with a checksum
 runs       RunStore: a replay's results as a folder of columns
 draws      DrawStore: beside a run, what says how sure it is
+runwriter  the columns of one run, written while it is made
 """
 
 from gridctl.registry.draws import DrawStore
