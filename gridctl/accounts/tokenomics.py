@@ -209,21 +209,24 @@ def _counts(account: _Account, members: NDArray[np.intp]) -> dict[str, int]:
         "failed": int((outcome == FAILED).sum()),
         "good": int(good.sum()),
         "input_tokens": int(input_tokens.sum()),
-        "served_input_tokens": int(input_tokens[completed].sum()),
-        "cached_tokens": int(rows.cached_tokens[members][completed].sum()),
-        "output_tokens": int(output_tokens[completed].sum()),
-        "good_output_tokens": int(output_tokens[good].sum()),
+        "served_input_tokens": int(input_tokens.sum(where=completed)),
+        "cached_tokens": int(rows.cached_tokens[members].sum(where=completed)),
+        "output_tokens": int(output_tokens.sum(where=completed)),
+        "good_output_tokens": int(output_tokens.sum(where=good)),
     }
 
 
 def _latencies(clock: ClientClock, members: NDArray[np.intp]) -> dict[str, float | None]:
     """Percentiles of the completed requests' client times."""
-    served = members[clock.served[members]]
-    paced = members[clock.has_tpot[members]]
-    columns = (("ttft", clock.ttft_ns[served]), ("tpot", clock.tpot_ns[paced]), ("e2e", clock.e2e_ns[served]))
+    columns = (
+        ("ttft", clock.ttft_ns, clock.served),
+        ("tpot", clock.tpot_ns, clock.has_tpot),
+        ("e2e", clock.e2e_ns, clock.served),
+    )
     found: dict[str, float | None] = {}
-    for name, times_ns in columns:
-        for wanted, time_ns in zip(WANTED, percentiles(times_ns, WANTED), strict=True):
+    for name, times_ns, counts in columns:
+        times = percentiles(times_ns[members[counts[members]]], WANTED)
+        for wanted, time_ns in zip(WANTED, times, strict=True):
             found[f"{name}_p{wanted:g}_ms"] = None if time_ns is None else ms(time_ns)
     return found
 

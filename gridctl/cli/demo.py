@@ -92,16 +92,14 @@ def _apply(target: Path, shown: str) -> None:
 
 def _replay(target: Path, shown: str, seed: int) -> None:
     from gridctl.cli.output import progress
+    from gridctl.cli.warmup import ready_replay
     from gridctl.orchestrator.context import current_grid
     from gridctl.orchestrator.replaying import Listener, Order, replay_trace
-    from gridctl.replay.warmup import is_warm, warm_up
     from gridctl.traces.reader import read_trace
 
     _say(f"gridctl replay run {shown}/{TRACE} --name {RUN}" + (f" --seed {seed}" if seed != 1 else ""))
     trace = read_trace(target / TRACE)
-    if not is_warm():
-        note("compiling the replay engine: once per version, up to half a minute")
-    warm_up()
+    ready_replay()
     with progress("replaying", 2 * len(trace)) as advance:
         info = replay_trace(current_grid(), trace, Order(RUN, seed=seed), Listener(note, advance))
     note(

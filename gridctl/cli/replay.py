@@ -13,7 +13,7 @@ from gridctl.cli.policy import complete_policy
 from gridctl.cli.run_argument import RunArgument, read_run
 
 if TYPE_CHECKING:
-    from gridctl.traces.trace import Trace
+    from gridctl.traces.trace import Traffic
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Send a trace through the router in virtual time.")
 
@@ -92,12 +92,12 @@ def run(
       gridctl replay run trace.jsonl.gz --name new --gate gates.yaml --baseline base --junit gates.xml
     """
     from gridctl.cli.gating import emit_gated, gates_of
+    from gridctl.cli.warmup import ready_replay
     from gridctl.orchestrator.context import current_grid
     from gridctl.orchestrator.ensemble import Spread, parse_sources, replay_seeds
     from gridctl.orchestrator.plan import load_ensemble
     from gridctl.orchestrator.replaying import Listener, Order, check_order
     from gridctl.render.runs import DRAWN_COLUMNS, drawn_item
-    from gridctl.replay.warmup import is_warm, warm_up
 
     home = current_grid()
     held = gates_of(gates, baseline, junit, summary, home, seeds)
@@ -108,9 +108,7 @@ def run(
         checked = check_order(home, requests, order, note)
         note(f"dry run: {len(requests):,} requests over {checked} engines would be replayed; nothing was written")
         return
-    if not is_warm():
-        note("compiling the replay engine (once per version; gridctl warmup does it ahead of time)")
-    warm_up()
+    ready_replay()
     total = len(requests) * (2 if centralized else 1) * seeds
     with progress("replaying" if seeds == 1 else f"replaying {seeds} times", total) as advance:
         info = replay_seeds(home, requests, order, spread, Listener(note, advance))
@@ -159,18 +157,21 @@ def requests(
         note(f"{len(shown)} of {len(rows):,} requests; -o csv prints all, --limit N more")
 
 
-def _read(path: str, sort: bool, block_tokens: int | None) -> Trace:
-    from gridctl.traces.reader import read_trace
+def _read(path: str, sort: bool, block_tokens: int | None) -> Traffic:
+    from gridctl.traces.reader import open_traffic
 
     with progress("reading"):
-        return read_trace(path, sort=sort, block_tokens=block_tokens)
+        return open_traffic(path, sort=sort, block_tokens=block_tokens)
 
 
-def _shaped(trace: Trace, start: str, until: str | None, limit: int | None, speed: float, repeat: int) -> Trace:
-    """The part of the trace that is asked for, sped up and repeated."""
+def _shaped(traffic: Traffic, start: str, until: str | None, limit: int | None, speed: float, repeat: int) -> Traffic:
+    """The part of the trace that is asked for, sped up and repeated. Any of that takes the whole trace into memory."""
     from gridctl.cli.trace import seconds
     from gridctl.traces import slicing
 
+    if start == "0" and until is None and limit is None and speed == 1.0 and repeat == 1:
+        return traffic
+    trace = traffic.whole()
     end_s = None if until is None else seconds(until, "--until")
     if start != "0" or until is not None or limit is not None:
         trace = slicing.cut(trace, seconds(start, "--from"), end_s, limit)

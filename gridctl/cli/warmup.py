@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from gridctl.cli.output import note
+from gridctl.cli.output import note, progress
 
 
 def command() -> None:
     """Compile the router, the twin and the replay loop into the cache. For CI images and impatient people.
+
+    The cache is a folder: keep it between CI runs, or bake it into the image, on machines with the same processor.
 
     Example:
       gridctl warmup
     """
     import time
 
-    from gridctl.kernels import cache_folder, is_warm
+    started = time.perf_counter()
+    ready_replay()
+    from gridctl.kernels.cache import cache_folder
+
+    note(f"ready in {time.perf_counter() - started:.1f} s; compiled code is in {cache_folder()}")
+
+
+def ready_replay() -> None:
+    """Have the replay compiled, and say so where that takes time."""
+    from gridctl.replay.warmup import is_warm, warm_up
+
+    def waiting() -> None:
+        note("another gridctl is compiling the replay engine: waiting for it")
 
     if not is_warm():
-        note("compiling the replay engine")
-    started = time.perf_counter()
-    from gridctl.replay.warmup import warm_up
-
-    warm_up()
-    note(f"ready in {time.perf_counter() - started:.1f} s; compiled code is in {cache_folder()}")
+        note("compiling the replay engine (once per version; gridctl warmup does it ahead of time)")
+    with progress("compiling", 100) as advance:
+        warm_up(waiting, advance)

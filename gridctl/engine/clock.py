@@ -86,7 +86,7 @@ def _steps_within(budget: int, most: int, fixed: int, slope: int, first: int, de
 
 @fused
 def _jump(fleet: Fleet, engine: int, until: int, available: int) -> bool:
-    """Run decodes from the engine's clock; False when not even one step ends by `until`. The batch is decodes only
+    """Run decodes from the engine's clock; False when the next step ends after `until`. The batch is decodes only
     and may take `available` blocks, enough for the next step."""
     host = fleet.engines[engine]
     tables, profile, decodes = fleet.profiles, host.profile, host.decoding
@@ -106,10 +106,15 @@ def _jump(fleet: Fleet, engine: int, until: int, available: int) -> bool:
         ahead = _steps_within(wait - 1, most, fixed, slope, first, decodes) if wait > 0 else -1
         most = min(most, ahead + 1 + host.async_scheduling)
     steps = _steps_within(until - host.clock, most, fixed, slope, first, decodes)
-    if steps == 0:
-        host.quiet_until = host.clock + _run_ps(1, fixed, slope, first, decodes)
-        return False
     duration = _run_ps(steps, fixed, slope, first, decodes)
+    if steps < most:
+        host.quiet_until = host.clock + _run_ps(steps + 1, fixed, slope, first, decodes)
+        host.calm_until = host.quiet_until
+        # In `block_size` steps each decode takes one block; what is free lasts that long without an eviction.
+        if ((most - steps) // host.block_size + 1) * decodes <= host.free_blocks - _blocks_over(fleet, engine, steps):
+            host.calm_until = host.clock + _run_ps(most, fixed, slope, first, decodes)
+        if steps == 0:
+            return False
     allocate(fleet, engine, _blocks_over(fleet, engine, steps))
     host.horizon = host.clock + duration
     if host.async_scheduling == 1:
@@ -119,7 +124,7 @@ def _jump(fleet: Fleet, engine: int, until: int, available: int) -> bool:
     host.share_tokens = decodes
     host.share_pending += duration
     advance_decodes(fleet, engine, steps)
-    return True
+    return steps == most
 
 
 @fused
@@ -130,6 +135,14 @@ def _receive(fleet: Fleet, engine: int) -> None:
         push_waiting(fleet, engine, pop_inbound(fleet, engine), False)
 
 
+@fused
+def _rest(fleet: Fleet, engine: int, until: int) -> None:
+    """Nothing happens on the engine before `until`, unless a request is sent to it."""
+    host = fleet.engines[engine]
+    host.quiet_until = until
+    host.calm_until = until
+
+
 @compiled
 def advance_batching(fleet: Fleet, engine: int, until: int) -> None:
     """Advance a continuously batching engine: complete every step that ends at or before `until`."""
@@ -137,18 +150,22 @@ def advance_batching(fleet: Fleet, engine: int, until: int) -> None:
     while True:
         if host.step_end > 0:
             if host.step_end > until:
+                _rest(fleet, engine, host.step_end)
                 return
             end_step(fleet, engine)
             continue
         if host.running == 0 and host.waiting == 0:
             if host.inbound == 0:
+                _rest(fleet, engine, int(NEVER))
                 return
             # An idle clock stays put until the arrival is certain to be the first: an earlier one may yet be sent.
             start = max(host.clock, fleet.sequences[host.inbound_head].arrival)
             if start >= until:
+                _rest(fleet, engine, start + 1)
                 return
             host.clock = host.horizon = start
         if host.clock >= until:
+            _rest(fleet, engine, host.clock + 1)
             return
         _receive(fleet, engine)
         available = 0
@@ -193,8 +210,8 @@ def _scrape(fleet: Fleet, engine: int, when: int) -> None:
     host.scrape_kv_blocks = host.blocks_total - host.free_blocks - host.cached_blocks
 
 
-@fused
-def observe(fleet: Fleet, engine: int, now: int, period: int) -> None:
+@compiled
+def catch_up(fleet: Fleet, engine: int, now: int, period: int) -> None:
     """Advance to `now`, stopping at the scrapes in between. Only the last two can still be seen, so a long silence
     costs two stops, not one per period."""
     host = fleet.engines[engine]
@@ -207,6 +224,15 @@ def observe(fleet: Fleet, engine: int, now: int, period: int) -> None:
             _scrape(fleet, engine, host.next_scrape)
             host.next_scrape += period
     advance(fleet, engine, now)
+
+
+@fused
+def observe(fleet: Fleet, engine: int, now: int, period: int) -> None:
+    """Bring what a router sees of the engine to `now`. Most looks find nothing changed and cost two comparisons: the
+    engine noted until when its decodes run on, and no scrape is due."""
+    host = fleet.engines[engine]
+    if now >= host.calm_until or now >= host.next_scrape:
+        catch_up(fleet, engine, now, period)
 
 
 @compiled

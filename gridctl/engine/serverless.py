@@ -81,14 +81,14 @@ def advance_serverless(fleet: Fleet, engine: int, until: int) -> None:
             arrival = fleet.sequences[host.inbound_head].arrival
         if finish != NIL and (arrival == NIL or finish <= arrival):
             if finish > until:
-                host.quiet_until = finish
+                host.quiet_until = host.calm_until = finish
                 return
             _finish(fleet, engine)
             if host.waiting > 0:
                 _start(fleet, engine, host.clock)
         elif arrival != NIL:
             if arrival >= until:
-                host.quiet_until = arrival + 1
+                host.quiet_until = host.calm_until = arrival + 1
                 return
             slot = pop_inbound(fleet, engine)
             push_waiting(fleet, engine, slot, False)
@@ -96,5 +96,5 @@ def advance_serverless(fleet: Fleet, engine: int, until: int) -> None:
             if host.decoding < host.max_num_seqs:
                 _start(fleet, engine, arrival)
         else:
-            host.quiet_until = NEVER
+            host.quiet_until = host.calm_until = NEVER
             return

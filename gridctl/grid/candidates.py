@@ -22,6 +22,9 @@ from gridctl.grid.pick import pick_nearest
 from gridctl.network.estimate import rtt_matrix_us
 from gridctl.resources import WorkloadSpec
 
+ORIGINS_AT_ONCE = 1024
+"""Origins whose round trips to everywhere are in memory together."""
+DEPLOYMENT_BITS = 24
 NEAREST_FUNCTIONS = 2
 """Function sites offered to a request; they are billed by use, so more of them add nothing but distance."""
 
@@ -42,8 +45,8 @@ class CandidateLists:
 
     of: NDArray[np.int64]
     offset: NDArray[np.int64]
-    engine: NDArray[np.int64]
-    rtt_us: NDArray[np.int64]
+    engine: NDArray[np.int32]
+    rtt_us: NDArray[np.int32]
     reason: NDArray[np.int64]
 
 
@@ -52,10 +55,9 @@ def find_candidates(
 ) -> CandidateLists:
     """Candidate lists of at most `limit` batching engines, plus functions and the API, nearest first.
 
-    Cost: O(origins · deployments) for the round trips and the walk, however many sites have no engine."""
+    Cost: O(origins · deployments) for the round trips and the walk, however many sites have no engine; memory for
+    `ORIGINS_AT_ONCE` of them and the lists."""
     deployments, sites = _group(image.engines)
-    rtt = _round_trips(image, places, sites, deployments)
-    order = np.argsort(rtt, axis=1, kind="stable")
     zones: dict[tuple[str, str], int] = {}
     zone_of = np.array([zones.setdefault((o.country, o.jurisdiction), len(zones)) for o in origins], np.int64)
     masks: dict[bytes, int] = {}
@@ -76,23 +78,26 @@ def find_candidates(
     wanted, of = np.unique(pairs, return_inverse=True)
     origin_of, mask_number = np.divmod(wanted, max(1, len(distinct)))
     width = limit + NEAREST_FUNCTIONS + int((deployments.kind == API).sum())
-    engine = np.zeros((len(wanted), width), np.int64)
-    times = np.zeros((len(wanted), width), np.int64)
+    engine = np.zeros((len(wanted), width), np.int32)  # half the memory: every request reads its list anew
+    times = np.zeros((len(wanted), width), np.int32)
     sizes = np.zeros(len(wanted), np.int64)
-    if len(distinct):
+    for start in range(0, len(places) if distinct else 0, ORIGINS_AT_ONCE):
+        rtt = _round_trips(image, places[start : start + ORIGINS_AT_ONCE], sites, deployments)
+        some = slice(*np.searchsorted(origin_of, (start, start + ORIGINS_AT_ONCE)))
         pick_nearest(
-            origin_of,
-            mask_number,
+            start,
+            origin_of[some],
+            mask_number[some],
             np.array(distinct, np.bool_).reshape(len(distinct), -1),
-            order,
+            _nearest_first(rtt),
             rtt,
             deployments.table,
             limit,
             NEAREST_FUNCTIONS,
             np.zeros(len(deployments.table), np.int64),
-            engine,
-            times,
-            sizes,
+            engine[some],
+            times[some],
+            sizes[some],
         )
     kept = np.arange(width)[None, :] < sizes[:, None]
     return CandidateLists(
@@ -151,6 +156,13 @@ def _round_trips(
     if sites:
         times[:, :-1] = rtt_matrix_us(places, sites, image.view.links)
     return np.ascontiguousarray(times[:, deployments.place])
+
+
+def _nearest_first(rtt: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Per origin the deployments by round trip, equal ones by number: as one key of both, which sorts fastest."""
+    keys = (rtt << DEPLOYMENT_BITS) | np.arange(rtt.shape[1])
+    keys.sort(axis=1)
+    return keys & ((1 << DEPLOYMENT_BITS) - 1)
 
 
 class _Standing:

@@ -35,6 +35,7 @@ def _take(
 
 @compiled
 def pick_nearest(
+    first_origin: int,
     origin_of: NDArray[np.int64],
     mask_of: NDArray[np.int64],
     masks: NDArray[np.bool_],
@@ -44,29 +45,31 @@ def pick_nearest(
     limit: int,
     functions: int,
     taken: NDArray[np.int64],
-    engine: NDArray[np.int64],
-    times: NDArray[np.int64],
+    engine: NDArray[np.int32],
+    times: NDArray[np.int32],
     sizes: NDArray[np.int64],
 ) -> None:
     """Fill a row of `engine` and `times` per list, and its size.
 
-    List l is for origin `origin_of[l]` under `masks[mask_of[l]]`; `order[o]` sorts the deployments by `rtt[o]`. Of the
-    `limit` batching engines half are kept for the nearest core ones where there are so many. An origin that sees only
-    some replicas of a deployment sees a window that moves with the origin."""
+    List l is for origin `origin_of[l]` under `masks[mask_of[l]]`; row 0 of `rtt`, and of `order`, which sorts the
+    deployments by it, is that of `first_origin`. Of the `limit` batching engines half are kept for the nearest core
+    ones where there are so many. An origin that sees only some replicas of a deployment sees a window that moves with
+    the origin."""
     for index in range(len(origin_of)):
         origin, allowed = origin_of[index], masks[mask_of[index]]
+        place = origin - first_origin
         taken[:] = 0
         core = 0
         for deployment in range(len(table)):
             if allowed[deployment] and table[deployment, IS_CORE] == 1 and table[deployment, KIND] == GPU:
                 core += table[deployment, REPLICAS]
         kept = min(limit // 2, core)
-        room = _take(allowed, order[origin], table, taken, limit - kept, False)
-        room = _take(allowed, order[origin], table, taken, room + kept, True)
-        _take(allowed, order[origin], table, taken, room, False)
+        room = _take(allowed, order[place], table, taken, limit - kept, False)
+        room = _take(allowed, order[place], table, taken, room + kept, True)
+        _take(allowed, order[place], table, taken, room, False)
         left = functions
         size = 0
-        for deployment in order[origin]:
+        for deployment in order[place]:
             kind = table[deployment, KIND]
             if allowed[deployment] and kind == SERVERLESS and left > 0:
                 taken[deployment] = 1
@@ -76,6 +79,6 @@ def pick_nearest(
             for step in range(taken[deployment]):
                 replica = (origin * taken[deployment] + step) % table[deployment, REPLICAS]
                 engine[index, size] = table[deployment, FIRST] + replica
-                times[index, size] = rtt[origin, deployment]
+                times[index, size] = rtt[place, deployment]
                 size += 1
         sizes[index] = size

@@ -65,11 +65,41 @@ def rtt_matrix_us(
     """
     import numpy as np
 
-    field = RttField(sites, Overrides((links or {}).values()))
+    from gridctl.network.matrix import COEFFICIENTS, KNOTS, fill_matrix
+
+    overrides = Overrides((links or {}).values())
     out = np.empty((len(origins), len(sites)), dtype=np.int64)
-    for row, origin in enumerate(origins):
-        out[row] = field.from_place(origin)
+    curves = [_curves_from(area) for area in range(len(AREAS))]
+    fill_matrix(
+        *_columns(origins),
+        *_columns(sites),
+        np.array([knots for knots, _ in curves]),
+        np.array([slopes for _, slopes in curves]),
+        KNOTS,
+        COEFFICIENTS,
+        out,
+    )
+    if len(overrides):
+        columns = {site.name: column for column, site in enumerate(sites) if site.tier}
+        for row, origin in enumerate(origins):
+            if origin.tier:
+                overrides.patch_us(origin.name, out[row], columns)
     return out
+
+
+def _columns(
+    places: Sequence[Place],
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Unit vectors, shape (n, 3), areas, what the countries add, and floors."""
+    import numpy as np
+
+    vectors = np.array([unit_vector(place.lat, place.lon) for place in places], np.float64).reshape(len(places), 3)
+    return (
+        vectors,
+        np.array([_area_index(place) for place in places], dtype=np.int64),
+        np.array([COUNTRY_MS.get(place.country, 0.0) for place in places], np.float64),
+        np.array([TIER_FLOOR_MS[place.tier] for place in places], np.float64),
+    )
 
 
 def _area_index(place: Place) -> int:

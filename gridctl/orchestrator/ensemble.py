@@ -29,7 +29,7 @@ from gridctl.orchestrator.replaying import (
 )
 from gridctl.orchestrator.runs import load_info, save_run
 from gridctl.orchestrator.scenario import SOURCES, Job, Outcome, Scenario, Source, Stage, draw_name, run_job
-from gridctl.traces.trace import Trace
+from gridctl.traces.trace import Traffic
 
 MOST_SEEDS = 10_000
 
@@ -62,7 +62,7 @@ def parse_sources(text: str) -> tuple[Source, ...]:
     return tuple(source for source in SOURCES if source in words)
 
 
-def replay_seeds(home: GridHome, trace: Trace, order: Order, spread: Spread, listener: Listener) -> RunInfo:
+def replay_seeds(home: GridHome, trace: Traffic, order: Order, spread: Spread, listener: Listener) -> RunInfo:
     """Replay the trace and `spread.seeds − 1` draws of it; returns the plain run. With one seed, just the run.
 
     Raises what `replay_trace` does; InputError when draws to resume were made from something else, UnreachableError

@@ -22,7 +22,7 @@ from gridctl.orchestrator.context import GridHome
 
 if TYPE_CHECKING:  # commands that only read draws need no kernels
     from gridctl.orchestrator.replaying import Order
-    from gridctl.traces.trace import Trace
+    from gridctl.traces.trace import Traffic
 
 
 class Inputs(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,12 +89,12 @@ def write_plan(home: GridHome, name: str, plan: Plan, info: RunInfo | None) -> N
     home.open_draws().write_plan(name, msgspec.json.encode(bound))
 
 
-def inputs_of(trace: Trace | None, resources: Sequence[msgspec.Struct], policy: object, order: Order) -> Inputs:
+def inputs_of(trace: Traffic | None, resources: Sequence[msgspec.Struct], policy: object, order: Order) -> Inputs:
     """Digests of everything a draw depends on. The compiled kernels' folder is named after their source.
 
     `policy` is whatever decides, as values that JSON can hold; there is no trace where traffic is made for each replay.
     """
-    from gridctl.kernels import cache_folder
+    from gridctl.kernels.cache import cache_folder
 
     options = msgspec.json.encode((order.prices, order.seed, order.with_centralized))
     return Inputs(

@@ -26,7 +26,7 @@ from gridctl.orchestrator.policies import centralized_policy
 from gridctl.orchestrator.replaying import CENTRALIZED_SUFFIX, Listener, Order, overlaid, replayed
 from gridctl.resources import Policy, Resource
 from gridctl.traces.redraw import redraw_arrivals
-from gridctl.traces.trace import Trace
+from gridctl.traces.trace import Traffic
 
 Source = Literal["jitter", "mix", "arrivals", "profile"]
 SOURCES: tuple[Source, ...] = get_args(Source)
@@ -45,7 +45,7 @@ class Scenario:
 class Stage:
     """What all jobs read: the trace as it was given, and the scenarios."""
 
-    trace: Trace
+    trace: Traffic
     scenarios: tuple[Scenario, ...]
 
 
@@ -75,18 +75,18 @@ class Outcome:
 class Setup:
     """A draw of a scenario, ready to be replayed: its traffic, its order, and what becomes of the grid's image."""
 
-    trace: Trace
+    trace: Traffic
     order: Order
     changed: Callable[[GridImage], GridImage]
 
 
-def set_up(trace: Trace, scenario: Scenario, draw: int, sources: Sequence[Source]) -> Setup:
+def set_up(trace: Traffic, scenario: Scenario, draw: int, sources: Sequence[Source]) -> Setup:
     """Draw what `sources` name from the order's seed + `draw`; draw 0 draws nothing."""
     order, seed = scenario.order, scenario.order.seed + draw
     drawn = sources if draw else ()
     trace = overlaid(trace, scenario.resources, seed if "mix" in drawn else order.seed, lambda text: None)
     if "arrivals" in drawn:
-        trace = redraw_arrivals(trace, seed)
+        trace = redraw_arrivals(trace.whole(), seed)
 
     def changed(image: GridImage) -> GridImage:
         return with_profile_errors(image, seed) if "profile" in drawn else image

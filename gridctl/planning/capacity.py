@@ -22,7 +22,7 @@ import numpy as np
 from gridctl.accounts.rows import Run
 from gridctl.accounts.tokenomics import total_row
 from gridctl.executors.pool import running
-from gridctl.kernels import cache_folder
+from gridctl.kernels.cache import cache_folder
 from gridctl.orchestrator.replaying import Listener, Order, replayed
 from gridctl.planning.offers import Offer
 from gridctl.planning.trial import keeps_promises

@@ -12,6 +12,7 @@ columns    one NumPy array in one file, with a checksum
 runs       RunStore: a replay's results as a folder of columns
 draws      DrawStore: beside a run, what says how sure it is
 sweeps     SweepStore: a sweep's plan and the journal of its results
+runwriter  the columns of one run, written while it is made
 """
 
 from gridctl.registry.draws import DrawStore

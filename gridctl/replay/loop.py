@@ -16,13 +16,14 @@ from gridctl.accounts.rows import (
     REJECTED,
     TOO_LONG,
 )
-from gridctl.engine.clock import observe
+from gridctl.engine.clock import drain, observe
 from gridctl.engine.fleet import dispatch
-from gridctl.engine.state import Fleet
+from gridctl.engine.state import NIL, Fleet
 from gridctl.kernels import Records, compiled, fused
-from gridctl.replay.scene import Outcomes, Requests, Scene
-from gridctl.replay.sight import fill_rows
+from gridctl.replay.scene import MARKS, Outcomes, Requests, Scene
+from gridctl.replay.sight import fill_priced_rows, fill_rows
 from gridctl.routing.route import REFUSED, route
+from gridctl.routing.rows import GRID
 from gridctl.units import PS_PER_S, PS_PER_US
 
 LEARNING_PERIOD = 10 * PS_PER_S
@@ -98,14 +99,17 @@ def replay_chunk(
         request.draw = requests.draw[index]
         request.session = requests.session[index]
         scene.turns[which] += 1
-        fitting, full = fill_rows(rows, fleet, scene, requests, index, number, request, policy)
+        if policy.algorithm == GRID:
+            count, fitting, full = fill_priced_rows(rows, fleet, scene, requests, index, number, request, policy)
+        else:
+            count, fitting, full = fill_rows(rows, fleet, scene, requests, index, policy)
         choice = route(rows, count, request, policy)
         if choice < 0:
             outcomes.outcome[number], outcomes.reason[number] = _refusal(choice, fitting, full)
             continue
         row = rows[choice]
-        place = scene.offset[which] + choice
-        wire = scene.rtt_us[place] * (1_000_000 + requests.jitter_ppm[index])
+        place = scene.places[choice]
+        wire = int(scene.rtt_us[place]) * (1_000_000 + requests.jitter_ppm[index])
         rtt = wire + scene.access_us[workload] * PS_PER_US
         outcomes.engine[number] = row.engine
         outcomes.outcome[number] = COMPLETED
@@ -120,9 +124,30 @@ def replay_chunk(
             requests.arrival[index] + rtt // 2,
             requests.prompt_tokens[index],
             requests.output_tokens[index],
-            requests.blocks_first[index],
+            requests.leaf[index],
             requests.blocks_full[index],
             requests.prompt_tokens[index] - row.cached_tokens,
         )
-        for node in range(requests.blocks_first[index], requests.blocks_first[index] + requests.blocks_full[index]):
-            scene.sent[fleet.block_ids[node]] = True
+        bit, stretch = 1 << (row.engine % MARKS), requests.leaf[index]
+        while stretch != NIL and scene.sent[stretch] & bit == 0:
+            scene.sent[stretch] |= bit
+            stretch = int(fleet.stretch_parent[stretch])
+
+
+@compiled
+def replay_part(
+    fleet: Fleet,
+    scene: Scene,
+    requests: Requests,
+    offset: int,
+    outcomes: Outcomes,
+    rows: Records,
+    templates: Records,
+    policies: Records,
+    is_last: bool,
+) -> None:
+    """`replay_chunk`, and after the last chunk run every engine until nothing is left in it: one entry for the whole
+    replay, because every entry compiles all the kernels it reaches."""
+    replay_chunk(fleet, scene, requests, offset, outcomes, rows, templates, policies)
+    if is_last:
+        drain(fleet)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
 import numpy as np
 
 from gridctl.grid.image import build_image
-from gridctl.kernels import is_warm
+from gridctl.kernels.cache import is_warm, mark_warm, sole_compiler
+from gridctl.kernels.linking import Watch
 from gridctl.replay.replay import replay
 from gridctl.resources import (
     Architecture,
@@ -28,6 +33,10 @@ from gridctl.traces.trace import Trace
 
 __all__ = ["is_warm", "warm_up"]
 
+KERNELS_OF_A_REPLAY = 140
+"""A good third more than there are: so much work is left for LLVM when the last one has been lowered."""
+MOST_PERCENT = 95
+
 
 def _smallest_grid() -> list[Resource]:
     shape = Architecture(
@@ -48,22 +57,62 @@ def _smallest_grid() -> list[Resource]:
     ]
 
 
-def warm_up() -> None:
-    """Make the next replay start at full speed. Seconds on a machine that never ran this version, else a blink."""
-    one = np.ones(1, np.int64)
-    first = np.zeros(1, np.int32)
+def warm_up(waiting: Callable[[], None] = lambda: None, compiled: Callable[[int], None] = lambda percent: None) -> None:
+    """Make the next replay start at full speed. Seconds on a machine that never ran this version, else a blink.
+
+    `compiled` is told of every few percent of the work. One process compiles, others wait for it: `waiting` is called
+    when this one does. Killed at any point, it leaves what is whole, and the next call does the rest."""
+    if is_warm():
+        _replay_the_smallest()
+        return
+    with sole_compiler(waiting):
+        with _attended(compiled) if not is_warm() else nullcontext():
+            _replay_the_smallest()
+        mark_warm()
+
+
+@contextmanager
+def _attended(compiled: Callable[[int], None]) -> Iterator[None]:
+    """Compilation told kernel by kernel, and without the garbage collector, which walks millions of live objects."""
+    told = 0
+    done = 0
+
+    def finished() -> None:
+        nonlocal told, done
+        done += 1
+        percent = min(MOST_PERCENT, 100 * done // KERNELS_OF_A_REPLAY)
+        compiled(percent - told)
+        told = percent
+
+    was_collecting = gc.isenabled()
+    gc.disable()
+    Watch.finished = staticmethod(finished)
+    try:
+        yield
+    finally:
+        Watch.finished = staticmethod(lambda: None)
+        gc.freeze()  # what the compiler keeps it keeps for good: not worth a walk either
+        if was_collecting:
+            gc.enable()
+    compiled(100 - told)
+
+
+def _replay_the_smallest() -> None:
+    """Replay two requests whose prefix blocks need all that may happen to prefix blocks."""
+    one, first = np.ones(2, np.int64), np.zeros(2, np.int32)
     trace = Trace(
         name="warmup",
-        arrival_ns=np.zeros(1, np.int64),
-        input_tokens=one,
+        arrival_ns=np.zeros(2, np.int64),
+        input_tokens=33 * one,
         output_tokens=one,
         origin=first,
         workload=first,
         tenant=first,
-        model=np.full(1, -1, np.int32),
-        session=np.full(1, -1, np.int64),
-        block_offsets=np.zeros(2, np.int64),
-        block_ids=np.zeros(0, np.int64),
+        model=np.full(2, -1, np.int32),
+        session=np.full(2, -1, np.int64),
+        block_tokens=16,
+        block_offsets=np.array([0, 2, 4]),
+        block_ids=np.array([0, 1, 2, 1]),  # the same id after two others: such traces are renumbered, by a kernel
         origins=("warmup",),
         workloads=("warmup",),
         tenants=("default",),

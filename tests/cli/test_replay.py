@@ -176,13 +176,13 @@ def test_a_taken_name_is_refused_and_replace_writes_over_it(gridctl: Callable) -
 INTERRUPT = """
 import os, signal
 import gridctl.replay.replay as room
-whole = room.replay_chunk
+whole = room.replay_part
 room.CHUNK_REQUESTS = 20
 def interrupted(fleet, scene, requests, start, *others):
     whole(fleet, scene, requests, start, *others)
     if start == 20:
         os.kill(os.getpid(), signal.SIGINT)
-room.replay_chunk = interrupted
+room.replay_part = interrupted
 from gridctl.cli.main import main
 main(["replay", "run", "trace.jsonl", "--name", "base"])
 """
