@@ -37,16 +37,18 @@ def _affordable_steps(fleet: Fleet, engine: int, most: int, available: int) -> i
 
     Every `block_size` steps each decode crosses into a new block exactly once."""
     host = fleet.engines[engine]
+    if available >= (most // host.block_size + 1) * host.decoding:
+        return most
     cycles = available // host.decoding
     steps = cycles * host.block_size
-    if steps >= most:
-        return most
     available -= cycles * host.decoding
+    phase = (-(host.decode_steps + steps)) % host.block_size
     while steps < most:
-        available -= fleet.phases[engine, (-(host.decode_steps + steps)) % host.block_size]
+        available -= fleet.phases[engine, phase]
         if available < 0:
             break
         steps += 1
+        phase = phase - 1 if phase > 0 else host.block_size - 1
     return steps
 
 
@@ -56,8 +58,10 @@ def _blocks_over(fleet: Fleet, engine: int, steps: int) -> int:
     host = fleet.engines[engine]
     cycles = steps // host.block_size
     blocks = cycles * host.decoding
-    for step in range(cycles * host.block_size, steps):
-        blocks += fleet.phases[engine, (-(host.decode_steps + step)) % host.block_size]
+    phase = (-(host.decode_steps + cycles * host.block_size)) % host.block_size
+    for _ in range(cycles * host.block_size, steps):
+        blocks += fleet.phases[engine, phase]
+        phase = phase - 1 if phase > 0 else host.block_size - 1
     return blocks
 
 
@@ -107,15 +111,16 @@ def _jump(fleet: Fleet, engine: int, until: int, available: int) -> bool:
         most = min(most, ahead + 1 + host.async_scheduling)
     steps = _steps_within(until - host.clock, most, fixed, slope, first, decodes)
     duration = _run_ps(steps, fixed, slope, first, decodes)
+    blocks = _blocks_over(fleet, engine, steps)
     if steps < most:
         host.quiet_until = host.clock + _run_ps(steps + 1, fixed, slope, first, decodes)
         host.calm_until = host.quiet_until
         # In `block_size` steps each decode takes one block; what is free lasts that long without an eviction.
-        if ((most - steps) // host.block_size + 1) * decodes <= host.free_blocks - _blocks_over(fleet, engine, steps):
+        if ((most - steps) // host.block_size + 1) * decodes <= host.free_blocks - blocks:
             host.calm_until = host.clock + _run_ps(most, fixed, slope, first, decodes)
         if steps == 0:
             return False
-    allocate(fleet, engine, _blocks_over(fleet, engine, steps))
+    allocate(fleet, engine, blocks)
     host.horizon = host.clock + duration
     if host.async_scheduling == 1:
         host.horizon = host.clock + _run_ps(steps - 1, fixed, slope, first, decodes)
