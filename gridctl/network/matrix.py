@@ -35,25 +35,31 @@ def fill_matrix(
     slopes: Floats,
     knots: Floats,
     coefficients: Floats,
+    scratch: Floats,
     out: NDArray[np.int64],
 ) -> None:
-    """Whole microseconds into `out`, shape (origins, sites). `origins` and `sites` are unit vectors, shape (n, 3);
-    `curves[a, b]` are the milliseconds at the knots from area a to area b, `slopes[a, b]` those per km beyond."""
+    """Whole microseconds into `out`, shape (origins, sites). `origins` and `sites` are unit vectors, shapes (n, 3) and
+    (3, n); `curves[a, b]` are the milliseconds at the knots from area a to area b, `slopes[a, b]` those per km beyond.
+    `scratch` has the shape (4, sites): each stage is a loop over sites, which processors take several at a time."""
+    sine, square, arc, far = scratch[0], scratch[1], scratch[2], scratch[3]
     for row in range(len(origins)):
-        area = origin_area[row]
-        for column in range(len(sites)):
-            x = origins[row, 0] - sites[column, 0]
-            y = origins[row, 1] - sites[column, 1]
-            z = origins[row, 2] - sites[column, 2]
+        a, b, c = origins[row, 0], origins[row, 1], origins[row, 2]
+        for column in range(len(sine)):
+            x, y, z = a - sites[0, column], b - sites[1, column], c - sites[2, column]
             half_chord = min(1.0, sqrt(x * x + y * y + z * z) / 2)
             is_far = half_chord > 0.5
-            sine = sqrt((1 - half_chord) / 2) if is_far else half_chord
-            square = sine * sine
-            total = 0.0 * sine
-            for coefficient in coefficients:
-                total = total * square + coefficient
-            arc = total * sine
-            angle = pi / 2 + -2.0 * arc if is_far else arc
+            far[column] = 1.0 if is_far else 0.0
+            sine[column] = sqrt((1 - half_chord) / 2) if is_far else half_chord
+            square[column] = sine[column] * sine[column]
+            arc[column] = 0.0
+        for coefficient in coefficients:
+            for column in range(len(sine)):
+                arc[column] = arc[column] * square[column] + coefficient
+        area = origin_area[row]
+        for column in range(len(sine)):
+            angle = arc[column] * sine[column]
+            if far[column] > 0.0:
+                angle = pi / 2 + -2.0 * angle
             km = 2 * EARTH_RADIUS_KM * angle
             share = origin_share[row] + site_share[column]
             curve = curves[area, site_area[column]]
