@@ -26,7 +26,7 @@ CASES = 16
 
 def main() -> None:
     looks = 0
-    observe, least_usd = sight.observe, sight.least_usd
+    observe, is_out = sight.observe, sight._is_out
 
     def counted(*arguments: object) -> None:
         nonlocal looks
@@ -38,10 +38,10 @@ def main() -> None:
     for case in range(CASES):
         generator = random.Random(case)
         image, requests, policy = _case(generator)
-        sight.least_usd, looks = least_usd, 0
+        sight._is_out, looks = is_out, 0
         near = replay(image, requests, policy).rows
         saved -= looks
-        sight.least_usd, looks = (lambda *_: -1.0), 0
+        sight._is_out, looks = (lambda *_: False), 0
         far = replay(image, requests, policy).rows
         saved += looks
         if any((getattr(near, column) != getattr(far, column)).any() for column in COLUMNS):
