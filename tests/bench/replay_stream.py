@@ -63,7 +63,7 @@ def _measured(what: str, step: Callable[..., None], arguments: tuple[object, ...
         while not done.wait(0.5):
             most = max(most, _kib("RssAnon"))
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)  # else a step that fails would never end
     watcher.start()
     wall, cpu = time.perf_counter(), time.process_time()
     step(*arguments)
