@@ -48,7 +48,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     """Columns with an entry per bin, from the first arrival on. The last bin may be cut short by the window's end."""
 
     bin_s: float
-    length_s: tuple[float, ...]  # bin_s, but for the last
+    length_s: tuple[float, ...]  # bin_s, but for the last; 0 where the run has no span of time
     requests: tuple[int, ...]  # that arrived in the bin
     good: tuple[int, ...]  # of these
     refused: tuple[int, ...]  # of these, rejected or failed
@@ -66,10 +66,10 @@ def series(run: Run, most_bins: int = MOST_BINS) -> Series:
     start_ns = int(rows.arrival_ns[0]) if len(rows) else 0
     of = np.minimum((rows.arrival_ns - start_ns) // width_ns, n - 1)
     lengths_ns = np.full(n, width_ns, dtype=np.int64)
-    lengths_ns[-1] = window_ns - (n - 1) * width_ns if window_ns else width_ns
+    lengths_ns[-1] = window_ns - (n - 1) * width_ns
     spent, completed = ledger(run), rows.outcome == COMPLETED
     paid_usd = sum(engine.gpus * engine.usd_per_gpu_hour for engine in run.info.engines if is_owned(engine))
-    gpu_usd = lengths_ns * (paid_usd / NS_PER_HOUR) if window_ns else np.zeros(n)
+    gpu_usd = lengths_ns * (paid_usd / NS_PER_HOUR)
     return Series(
         bin_s=width_ns / NS_PER_S,
         length_s=tuple((lengths_ns / NS_PER_S).tolist()),

@@ -106,7 +106,7 @@ def _made(run: Run, compare: str | None, gates: list[str]) -> Report:
     from gridctl.render.time import stamped_ns
     from gridctl.report.content import report_of
 
-    home = current_grid()
+    home, ensemble = current_grid(), ensemble_of(run)
     if compare == run.info.name:
         raise UsageError(f"run {compare} would stand beside itself", where="--compare", fix="name another run")
     return report_of(
@@ -115,9 +115,9 @@ def _made(run: Run, compare: str | None, gates: list[str]) -> Report:
         places=places_of(run.info, home),
         centralized=_centralized(run),
         compared=None if compare is None else read_run(compare),
-        ensemble=ensemble_of(run),
+        ensemble=ensemble,
         gates=gates_of(run, gates, compare, home),
-        commands=commands_of(run.info, compare),
+        commands=commands_of(run.info, compare, ensemble.asked if ensemble else 1),
     )
 
 

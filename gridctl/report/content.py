@@ -24,6 +24,7 @@ from gridctl.accounts.intervals import (
     sla_total_ranges,
     tokenomics_ranges,
 )
+from gridctl.accounts.pairing import unpaired
 from gridctl.accounts.rows import Run, RunInfo
 from gridctl.accounts.series import Series, series
 from gridctl.accounts.site_misses import worst_sites
@@ -58,6 +59,7 @@ class Beside:
     comparisons: tuple[Comparison, ...]
     distributions: Distributions
     stack: CostStack
+    unpaired: str  # why its requests are not the same; empty when they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ def report_of(
             comparisons=compare(costs, theirs),
             distributions=ttft_distributions(other, distributions.edges_ms),
             stack=cost_stack(theirs),
+            unpaired=unpaired(run, other),
         )
 
     same = centralized is not None and compared is not None and centralized.info.name == compared.info.name

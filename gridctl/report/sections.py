@@ -333,8 +333,8 @@ def _again(report: Report) -> Markup:
     info = report.info
     lines = "\n".join(report.commands)
     told = (
-        f"The same grid, trace, policy, seed and gridctl {info.gridctl_version} give the same run, to the last bit; "
-        "its digest says so:"
+        f"The same grid, trace {info.trace}, policy, seed and gridctl {info.gridctl_version} give the same run, to the "
+        "last bit; its digest says so. TRACE is the trace's file, and the options it was cut or sped up with."
     )
     code = element("pre", {"tabindex": 0}, element("code", None, Markup(_lines(lines)))) if lines else None
     return joined(element("p", None, told), element("pre", {"tabindex": 0}, element("code", None, info.digest)), code)

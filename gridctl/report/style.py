@@ -11,7 +11,8 @@ from gridctl.report.palette import DARK, LIGHT, variables
 _RULES = """
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}
-body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
+body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;
+overflow-wrap:anywhere}
 header,main,footer,nav{max-width:76rem;margin:0 auto;padding:0 1rem}
 h1{font-size:1.7rem;margin:1.5rem 0 .25rem;overflow-wrap:anywhere}
 h2{font-size:1.3rem;margin:2.5rem 0 .75rem;padding-top:.75rem;border-top:1px solid var(--rule)}
@@ -41,11 +42,12 @@ svg text.mid{text-anchor:middle}
 .scroll{overflow-x:auto;max-width:100%}
 .wide{min-width:42rem;max-width:52rem}
 table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums;margin:.25rem 0}
-caption{text-align:left;font-weight:600;padding:.25rem 0;font-size:.95rem}
-th,td{padding:.25rem .6rem;text-align:left;vertical-align:top;border-bottom:1px solid var(--rule);unicode-bidi:isolate}
-thead th{color:var(--muted);font-weight:600;white-space:nowrap}
-tbody th{font-weight:400;white-space:nowrap}
-.n{text-align:right;white-space:nowrap}
+caption{text-align:left;white-space:normal;font-weight:600;padding:.25rem 0;font-size:.95rem}
+th,td{padding:.25rem .6rem;text-align:left;vertical-align:top;border-bottom:1px solid var(--rule);
+unicode-bidi:isolate;white-space:nowrap}
+thead th{color:var(--muted);font-weight:600}
+tbody th{font-weight:400}
+.n{text-align:right}
 .good{color:var(--good)}.fair{color:var(--fair)}.bad{color:var(--bad)}
 tr.sum>*{font-weight:600}
 details{margin:.5rem 0}
@@ -85,7 +87,8 @@ output{display:block;min-height:1.5rem;font-size:.9rem}
 .fault{fill:var(--bad);fill-opacity:.16}
 .faultline{stroke:var(--bad);stroke-width:1;stroke-dasharray:3 2}
 footer{margin-top:3rem;padding-bottom:2rem;color:var(--muted);font-size:.85rem}
-@media(max-width:40rem){body{font-size:15px}h1{font-size:1.35rem}th,td{padding:.2rem .4rem}}
+@media(max-width:40rem){body{font-size:15px}h1{font-size:1.35rem}th,td{padding:.2rem .4rem}
+#map text{display:none}.land{stroke-width:1.5}.w9{stroke-width:7}}
 @media print{nav,.skip,.tools,output{display:none}h2{break-after:avoid}figure,.tiles{break-inside:avoid}
 .scroll{overflow:visible}a{color:inherit}}
 @media(forced-colors:active){.tiles div,.tools input{border:1px solid}}

@@ -61,7 +61,8 @@ def _against(report: Report, other: Beside, is_central: bool) -> str:
     if ours.usd_per_mtok_goodput and theirs.usd_per_mtok_goodput:
         saving = 1 - ours.usd_per_mtok_goodput / theirs.usd_per_mtok_goodput
         told += f": by that measure this run was {share_text(abs(saving))} {'cheaper' if saving > 0 else 'dearer'}"
-    return f"{told}. {share_text(theirs.attainment)} of its requests were good, {share_text(ours.attainment)} of these."
+    told += f". {share_text(theirs.attainment)} of its requests were good, {share_text(ours.attainment)} of these."
+    return f"{told} They are not the same requests: {other.unpaired}." if other.unpaired else told
 
 
 def _held(report: Report) -> str:
@@ -111,12 +112,12 @@ def _spilled(report: Report) -> list[str]:
     found = report.flows
     if not found.served:
         return []
+    if not found.spilled:
+        return ["Every answered request was served at its nearest site."]
     share = share_text(found.spilled / found.served)
     told = f"{found.spilled:,} of {found.served:,} requests ({share}) spilled over from the nearest site"
-    if found.spills:
-        top = found.spills[0]
-        told += f", most from {top.home} to {top.site} ({top.requests:,})"
-    return [f"{told}."]
+    top = found.spills[0]
+    return [f"{told}, most from {top.home} to {top.site} ({top.requests:,})."]
 
 
 def _idle(report: Report) -> list[str]:

@@ -86,4 +86,4 @@ def test_no_window_takes_more_bins_than_asked_for(window_s: float) -> None:
 
 def test_an_empty_run_has_one_empty_bin(make_run: Callable) -> None:
     found = series(make_run([], window_s=0.0))
-    assert (found.requests, found.gpu_usd) == ((0,), (0.0,))
+    assert (found.requests, found.gpu_usd, found.length_s) == ((0,), (0.0,), (0.0,))

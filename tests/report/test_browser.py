@@ -202,7 +202,8 @@ def test_a_hostile_name_runs_nothing(browser: Browser, make_run: Callable, tmp_p
     )
     path = tmp_path / "hostile.html"
     path.write_text(page(made), encoding="utf-8")
-    browser.open(path)
+    browser.open(path, width=320)
+    assert browser.value(OVERFLOWING) == []
     assert browser.value("document.title").startswith("Run </script>")
     assert browser.value("document.images.length") == 0
     assert complaints(browser) == []

@@ -13,10 +13,16 @@ from itertools import pairwise
 import pytest
 from outline import Node, outline
 
+from gridctl.accounts.gate_report import GateReport, NamedGate, overall
+from gridctl.accounts.gating import Subject, hold_gates
+from gridctl.accounts.intervals import Ensemble
+from gridctl.accounts.measures import Measures
+from gridctl.accounts.summary import summarize
 from gridctl.geography.place import Place
 from gridctl.report.content import Report, report_of
 from gridctl.report.page import page
 from gridctl.report.time_charts import Fault
+from gridctl.resources.gate_expression import parse_gate
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\u202e]]>--><!--"
 
@@ -182,3 +188,49 @@ def test_a_run_compared_with_stands_in_every_part(make_run: Callable, places: di
     assert heads["totals"][:4] == ["in total", "base", "new", "saving"]
     assert heads["promises"][-1] == "in new"
     assert any("run new" in n.text() for n in tree.all("li"))
+    assert "not the same requests" not in tree.text()
+    shorter = report_of(make_run(), made_ns=0, places=places, compared=make_run("new", n=300))
+    assert "They are not the same requests: 400 requests against 300." in outline(page(shorter)).text()
+
+
+def test_a_run_with_draws_has_ranges_beside_its_numbers(make_run: Callable, places: dict[str, Place]) -> None:
+    draws = tuple(summarize(make_run(late_share=late), draw=k, seed=k) for k, late in ((1, 0.05), (2, 0.2)))
+    ensemble = Ensemble(asked=3, drawn=("jitter", "arrivals"), draws=draws)
+    tree = outline(page(report_of(make_run(), made_ns=0, places=places, ensemble=ensemble)))
+    (tile,) = [n for n in tree.all("div") if n.all("dt") and n.all("dt")[0].text() == "Good requests"]
+    # 20, 40 and 80 of 400 are late, and one is refused; two draws cover a third of what may come.
+    assert [n.text() for n in tile.all("dd")] == ["89.8%", "draws 79.8%…94.8%"]
+    text = tree.text()
+    assert "3 replays: ranges are of 2 draws of jitter, arrivals" in text
+    (table,) = [n for n in tree.all("table") if n.attributes.get("id") == "promises"]
+    assert [n.text() for n in table.all("thead")[0].all("th")][-1] == "in 3 replays"
+
+
+def test_gates_are_shown_with_words_and_marks(make_run: Callable, places: dict[str, Place]) -> None:
+    run = make_run()
+    named = [NamedGate(text, parse_gate(text)) for text in ("requests >= 400", "good >= 400", "ttft_ms.p99.9 < 9s")]
+    results = hold_gates(named, Subject(Measures(run)), None)
+    outcomes = [result.outcome for result in results]
+    gates = GateReport(
+        run="base",
+        trace="hand",
+        policy="default",
+        digest="",
+        created_ns=0,
+        baseline=None,
+        paired=False,
+        outcome=overall(results),
+        passed=outcomes.count("pass"),
+        failed=outcomes.count("fail"),
+        errors=outcomes.count("error"),
+        items=results,
+    )
+    tree = outline(page(report_of(run, made_ns=0, places=places, gates=gates)))
+    (table,) = [n for n in tree.all("table") if n.attributes.get("id") == "gates-table"]
+    cells = [[n.text() for n in row.children] for row in table.all("tbody")[0].all("tr")]
+    assert [row[:2] for row in cells] == [
+        ["requests >= 400", "✓ pass"],
+        ["good >= 400", "✗ fail"],
+        ["ttft_ms.p99.9 < 9000 ms", "! error"],
+    ]
+    assert "1 passed, 1 failed, 1 could not be decided." in tree.text()
