@@ -11,7 +11,9 @@ import typer
 
 from gridctl.cli.options import YesOption
 from gridctl.cli.output import OutputOption, emit, is_interactive, note, painted, progress, write, write_file
-from gridctl.errors import InputError, NotFoundError, StoreError, UsageError
+from gridctl.cli.pivoting import pivot
+from gridctl.cli.sweep_argument import SweepArgument, WorkloadOption, complete_sweep, read_sweep
+from gridctl.errors import InputError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from gridctl.accounts.pareto import SweepRow
@@ -25,28 +27,12 @@ if TYPE_CHECKING:
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Many scenarios over one trace, and which no other beats."
 )
+app.command("pivot")(pivot)
+
 PICTURE_WIDTH = 79
 LEAST_WIDTH = 40
 
 
-def complete_sweep(incomplete: str) -> list[str]:
-    """Names of sweeps that start with `incomplete`; none when there is no grid to ask."""
-    from gridctl.errors import GridctlError
-    from gridctl.orchestrator.context import current_grid
-
-    try:
-        return [name for name in current_grid().open_sweeps().list() if name.startswith(incomplete)]
-    except (GridctlError, OSError):
-        return []
-
-
-SweepArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="[SWEEP]", help="A sweep's name; the latest when left out.", autocompletion=complete_sweep),
-]
-WorkloadOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Numbers and front of this workload's requests alone.")
-]
 SvgOption = Annotated[str | None, typer.Option("--svg", metavar="FILE", help="Draw the front as an SVG file, too.")]
 
 
@@ -131,56 +117,7 @@ def show(
       gridctl sweep show fleets --workload voice-agent
       gridctl sweep show fleets --svg front.svg -o json
     """
-    _emit_sweep(_read(sweep), workload, svg, output)
-
-
-@app.command()
-def pivot(
-    sweep: SweepArgument = None,
-    rows: Annotated[str, typer.Option("--rows", metavar="AXIS", help="The axis that goes down.")] = "",
-    columns: Annotated[str | None, typer.Option("--columns", metavar="AXIS", help="The axis that goes across.")] = None,
-    metric: Annotated[str, typer.Option("--metric", metavar="NAME", help="The number.")] = "usd_per_mtok_goodput",
-    where: Annotated[
-        list[str] | None, typer.Option("--where", metavar="AXIS=VALUE,…", help="Only scenarios that have these.")
-    ] = None,
-    to: Annotated[
-        list[str] | None,
-        typer.Option("--to", metavar="AXIS=VALUE,…", help="The change to the scenario that has these instead."),
-    ] = None,
-    workload: WorkloadOption = None,
-    output: OutputOption = "table",
-) -> None:
-    """Print one number of a sweep over two of its axes, or how it changes when another axis does.
-
-    With --to, a cell is the change from the scenario to the one that has the values given and agrees on every other
-    axis both have: -10% of a cost is a saving. Cells never average: --where says the rest.
-
-    Example:
-      gridctl sweep pivot burst --rows rtt_ms --columns overhead_ms --where place=centre
-      gridctl sweep pivot burst --rows rtt_ms --metric goodput_tok_s --where place=centre --to place=grid
-    """
-    from gridctl.render.pivot import pivot_columns, pivot_document, pivot_items
-    from gridctl.sweeps.pivot import check_axis, check_metric, parse_conditions
-    from gridctl.sweeps.pivot import pivot as pivoted
-    from gridctl.sweeps.results import rows_of
-
-    found = _read(sweep)
-    axes = found.plan.axes
-    if not rows:
-        raise UsageError("which axis goes down?", where="--rows", fix=f"--rows {axes[0]}" if axes else None)
-    for axis, flag in ((rows, "--rows"), (columns, "--columns")):
-        if axis is not None:
-            check_axis(axis, axes, flag)
-    check_metric(metric)
-    wheres, tos = parse_conditions(where or [], axes, "--where"), parse_conditions(to or [], axes, "--to")
-    down, along, cells = pivoted(rows_of(found, workload), (rows, columns), metric, wheres, tos)
-    shown = pivot_items(rows, down, along, cells)
-    document = pivot_document(found.plan.name, metric, (rows, columns), wheres, tos, down, along, cells)
-    titles = pivot_columns(rows, columns, along, metric, is_change=bool(tos))
-    if output in ("json", "yaml"):
-        emit([{"name": metric}], (), output, kind="SweepPivot", single=True, documents=[document])
-    else:
-        emit(shown, titles, output, kind="SweepPivot", name_key=rows)
+    _emit_sweep(read_sweep(sweep), workload, svg, output)
 
 
 @app.command("list")
@@ -217,7 +154,7 @@ def get(sweep: SweepArgument = None, output: OutputOption = "table") -> None:
     """
     from gridctl.render.sweeps import SWEEP_COLUMNS, sweep_item
 
-    found = _read(sweep)
+    found = read_sweep(sweep)
     emit([sweep_item(found.plan, found.done)], SWEEP_COLUMNS, output, kind="Sweep", single=True)
 
 
@@ -243,18 +180,6 @@ def delete(
     for name in sweeps:
         store.delete(name)
         note(f"deleted sweep {name}")
-
-
-def _read(name: str | None) -> Sweep:
-    """The sweep of that name, or the latest."""
-    from gridctl.orchestrator.context import current_grid
-    from gridctl.sweeps.sweeping import load_sweep
-
-    home = current_grid()
-    wanted = name or home.open_sweeps().latest()
-    if wanted is None:
-        raise NotFoundError("this grid has no sweeps yet", fix="gridctl sweep run FILE")
-    return load_sweep(home, wanted)
 
 
 def _check_count(question: Question, seeds: int, *, yes: bool) -> None:

@@ -200,9 +200,18 @@ def check_policy(spec: PolicySpec, where: str) -> Iterator[InputError]:
         )
 
 
+def check_overrides(spec: PolicySpec, workloads: Iterable[str], where: str) -> Iterator[InputError]:
+    """Overrides of workloads that are not there: a mistyped one would change nothing, silently."""
+    known = sorted(workloads)
+    for name in spec.overrides:
+        if name not in known:
+            yield _unknown("workload", name, known, f"{where}.{name}", "gridctl workload list")
+
+
 def _policy_errors(grid: GridView) -> Iterator[InputError]:
     for policy in grid.policies.values():
         yield from check_policy(policy.spec, f"{key_of(policy)}, spec.telemetry")
+        yield from check_overrides(policy.spec, grid.workloads, f"{key_of(policy)}, spec.overrides")
 
 
 def _workload_errors(grid: GridView) -> Iterator[InputError]:

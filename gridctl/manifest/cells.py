@@ -2,7 +2,8 @@
 
 Text stands as it is; text that a reader or a spreadsheet would change (empty, with outer spaces, beginning with a quote
 or with one of = + - @, which spreadsheets run as formulas) stands as a JSON string. A list is written `a;b`, or as a
-JSON array where an entry needs it or entries are structs. An empty cell means the field is absent.
+JSON array where an entry needs it or entries are structs; an entry of a mapping that is a struct is a JSON object. An
+empty cell means the field is absent.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ def write_cell(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return write_text(value)
+    if isinstance(value, dict):
+        return msgspec.json.encode(value).decode()
     if isinstance(value, list | tuple):
         if value and all(isinstance(one, str) and one[:1] != "[" and _is_list_safe(one) for one in value):
             return _LIST_BREAK.join(value)
@@ -101,6 +104,8 @@ def read_cell(cell: str, type_: inspect.Type, where: str) -> Any:
         case inspect.IntType() | inspect.FloatType():
             value = plain_value(cell)
             return value if isinstance(value, int | float) and not isinstance(value, bool) else cell
+        case inspect.StructType() if cell[0] == "{":
+            return _read_json(cell, where)
         case inspect.BoolType():
             return {"true": True, "false": False}.get(cell.lower(), cell)
         case _:

@@ -20,14 +20,14 @@ def explain(path: str) -> list[dict[str, object]]:
     """Rows for a kind (`site`: all its fields) or a field and what is below it (`site.tier`, `workload.objectives`).
 
     Each row has `field, type, required, default, allowed, description`; `field` is the path in a manifest, with `[]`
-    after a list. `spec.` may be left out of `path`.
+    after a list and `.*` after a mapping. `spec.` may be left out of `path`.
 
     >>> explain("site.tier")[0]["allowed"]
     'edge | metro | regional | core'
 
     Raises NotFoundError naming the closest kind or field.
     """
-    word, *steps = path.replace("[]", "").strip(".").split(".")
+    word, *steps = path.replace("[]", "").replace(".*", "").strip(".").split(".")
     kind = kind_named(word)
     if kind is None:
         nouns = [one.noun for one in KINDS.values()]
@@ -78,8 +78,12 @@ def _suggestion(word: str, known: list[str], prefix: str) -> str:
 
 
 def _inside(field: Field, at: str) -> str:
+    from msgspec import inspect
+
     from gridctl.manifest.shape import item_type
 
+    if isinstance(field.type, inspect.DictType):
+        return f"{at}.*"
     return f"{at}[]" if item_type(field.type) is not None else at
 
 

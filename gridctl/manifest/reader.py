@@ -56,7 +56,7 @@ def read_manifests(paths: Sequence[str | Path], *, stdin: BinaryIO | None = None
     declared: list[Declared] = []
     for source in sources(paths, stdin, problems):
         found, wrong = _parse(source.data, source.name)
-        if source.from_folder and len(wrong) == 1 and isinstance(wrong[0], _OtherFile):
+        if source.from_folder and len(wrong) == 1 and isinstance(wrong[0], _OtherFileError):
             continue  # a folder stands for its manifests; traces and sweeps of the same grid may live beside them
         declared += found
         problems += wrong
@@ -82,7 +82,7 @@ def parse_items(data: bytes, name: str, problems: list[InputError]) -> list[Item
     return list(_reader_for(text, name)(text, name, problems))
 
 
-class _OtherFile(InputError):
+class _OtherFileError(InputError):
     """The file is a request trace or a sweep, not a manifest."""
 
 
@@ -105,7 +105,7 @@ def _parse(data: bytes, name: str) -> tuple[list[Declared], list[InputError]]:
             raise InputError(
                 "the file declares no resource", where=name, fix="add one; gridctl explain lists the kinds"
             )
-    except _OtherFile as error:
+    except _OtherFileError as error:
         return [], [error]
     except InputError as error:
         problems.append(error)
@@ -172,11 +172,11 @@ def _check_is_manifest(item: Item, name: str) -> None:
     if "kind" not in value and len(_TRACE_FIELDS & value.keys()) >= 2:
         raise _trace_error(name)
     if value.get("kind") == SWEEP_KIND:
-        raise _OtherFile("this is a sweep, not a manifest", where=name, fix=f"gridctl sweep run {name}")
+        raise _OtherFileError("this is a sweep, not a manifest", where=name, fix=f"gridctl sweep run {name}")
 
 
 def _trace_error(name: str) -> InputError:
-    return _OtherFile(
+    return _OtherFileError(
         "this is a request trace, not a manifest",
         where=name,
         fix=f"gridctl replay run {name}, or gridctl trace stat {name}",

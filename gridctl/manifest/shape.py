@@ -76,8 +76,8 @@ def item_type(type_: inspect.Type) -> inspect.Type | None:
 
 
 def struct_of(type_: inspect.Type) -> type[msgspec.Struct] | None:
-    """The struct a field holds, directly or as list entries, or None."""
-    inner = item_type(type_)
+    """The struct a field holds, directly, as list entries or as a mapping's values, or None."""
+    inner = type_.value_type if isinstance(type_, inspect.DictType) else item_type(type_)
     if inner is not None:
         type_ = bare_type(inner)[0]
     return type_.cls if isinstance(type_, inspect.StructType) else None

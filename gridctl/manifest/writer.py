@@ -81,7 +81,7 @@ def _plain(value: object) -> Any:
     if isinstance(value, msgspec.Struct):
         return _pruned(value)
     if isinstance(value, dict):
-        return {key: value[key] for key in sorted(value)}
+        return {key: _plain(value[key]) for key in sorted(value)}
     if isinstance(value, tuple | list):
         return [_plain(one) for one in value]
     return value

@@ -106,10 +106,11 @@ def inputs_of(trace: Traffic | None, resources: Sequence[msgspec.Struct], policy
     )
 
 
-def _trace_digest(trace: Trace) -> str:
+def _trace_digest(trace: Traffic) -> str:
     digest = hashlib.sha256()
-    for field in fields(trace):
-        value = getattr(trace, field.name)
+    whole = trace.whole()
+    for field in fields(whole):
+        value = getattr(whole, field.name)
         digest.update(field.name.encode())
         if isinstance(value, np.ndarray):
             digest.update(np.ascontiguousarray(value, value.dtype.newbyteorder("<")).data)

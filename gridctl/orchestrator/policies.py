@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from gridctl.errors import InputError, NotFoundError, did_you_mean, raise_all
-from gridctl.grid.check import check_policy
-from gridctl.resources import Policy, PolicySpec, Resource
+from gridctl.grid.check import check_overrides, check_policy
+from gridctl.resources import Policy, PolicyOverride, PolicySpec, Resource, Workload
 from gridctl.resources.policy import ALGORITHMS
-from gridctl.resources.resource import Metadata
+from gridctl.resources.resource import Metadata, key_of
 
 
 class FieldDifference(NamedTuple):
@@ -38,7 +40,7 @@ def choose_policy(resources: Sequence[Resource], wanted: str | None) -> Policy:
     if algorithm is not None:
         return Policy(metadata=Metadata(name=algorithm), spec=PolicySpec(algorithm=algorithm))
     if Path(wanted).is_file():
-        return _policy_in(wanted)
+        return _policy_in(wanted, [resource.name for resource in resources if isinstance(resource, Workload)])
     close = did_you_mean(wanted, [*declared, *ALGORITHMS])
     raise NotFoundError(
         f"policy {wanted} does not exist",
@@ -62,8 +64,17 @@ def policy_differences(before: str, after: str) -> list[FieldDifference]:
     from gridctl.registry.changes import changes_between
 
     one, two = _policy_of(before), _policy_of(after)
-    changes = changes_between(one, Policy(metadata=one.metadata, spec=two.spec))
+    named = [*one.spec.overrides, *two.spec.overrides]
+    changes = changes_between(
+        *(Policy(metadata=one.metadata, spec=_overriding(spec, named)) for spec in (one.spec, two.spec))
+    )
     return [FieldDifference(change.path, change.before, change.after, _meaning(change.path)) for change in changes]
+
+
+def _overriding(spec: PolicySpec, workloads: Sequence[str]) -> PolicySpec:
+    """The same policy with an override, empty where it has none, for each of the workloads: so fields are compared."""
+    none = PolicyOverride()
+    return msgspec.structs.replace(spec, overrides={name: spec.overrides.get(name, none) for name in workloads})
 
 
 def _policy_of(word: str) -> Policy:
@@ -89,7 +100,9 @@ def _meaning(path: str) -> str:
     """The sentence of the innermost field of a path that is described."""
     from gridctl.manifest import explain
 
-    words = path.replace('"', "").split(".")
+    words = path.split(".")
+    if words[1:2] == ["overrides"]:
+        words = [*words[:2], words[-1]]
     while len(words) > 1:
         try:
             return str(explain(f"policy.{'.'.join(words)}")[0]["description"])
@@ -98,16 +111,22 @@ def _meaning(path: str) -> str:
     return ""
 
 
-def _policy_in(path: str) -> Policy:
-    from gridctl.manifest import read_manifests
+def _policy_in(path: str, workloads: Sequence[str]) -> Policy:
+    """The one policy a file declares; its overrides are held against the grid's workloads where there are any."""
+    from gridctl.manifest import located, read_manifests
 
-    found = [declared.resource for declared in read_manifests([path])]
-    policies = [resource for resource in found if isinstance(resource, Policy)]
+    found = read_manifests([path])
+    policies = [declared.resource for declared in found if isinstance(declared.resource, Policy)]
     if len(policies) != 1 or len(found) != 1:
         raise InputError(
             f"{len(policies)} policies and {len(found) - len(policies)} other resources, not one policy",
             where=path,
             fix="keep one document with kind: Policy in the file",
         )
-    raise_all(list(check_policy(policies[0].spec, path)))
+    key, spec = key_of(policies[0]), policies[0].spec
+    problems = [*check_policy(spec, f"{key}, spec.telemetry")]
+    if workloads:
+        problems += check_overrides(spec, workloads, f"{key}, spec.overrides")
+    with located(found):
+        raise_all(problems)
     return policies[0]

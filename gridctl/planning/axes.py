@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from gridctl.planning.cells import Cell
-from gridctl.planning.tables import Axis, BreakEven, Breakpoint, Side, Verdict
+from gridctl.accounts.plans import Axis, BreakEven, Breakpoint, Side, Verdict
 from gridctl.planning.trial import Priced, Setting
 
 AXES: tuple[Axis, ...] = ("rtt", "load", "budget", "skew")

@@ -34,7 +34,7 @@ from gridctl.planning.axes import (
     verdict_of,
 )
 from gridctl.planning.cells import Cell, Wish, demand_by_site, make_cell
-from gridctl.planning.tables import Axis, BreakEvenRow, BreakEvens, CurvePoint, Verdict
+from gridctl.accounts.plans import Axis, BreakEvenRow, BreakEvens, CurvePoint, Verdict
 from gridctl.planning.trial import LEAST_SPAN_S, Limits, Priced, Trials, rate_rps
 from gridctl.resources import Policy, Resource, Site, Workload
 from gridctl.traces.generate import GenerateSpec, generate
@@ -111,7 +111,7 @@ def prepare(resources: Sequence[Resource], trace: Trace | None, question: Questi
     view = GridView(resources)
     chosen = _chosen_workloads(view, question)
     regions = _chosen_regions(question)
-    complete = None if trace is None else overlaid(trace, resources, question.seed, say)
+    complete = None if trace is None else overlaid(trace, resources, question.seed, say).whole()
     demand = demand_by_site(view, complete)
     cells: list[Cell] = []
     traces: list[Trace] = []

@@ -11,7 +11,7 @@ rise with distance. Answers are kept on disk under a digest of all they depend o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,14 +45,16 @@ from gridctl.traces.slicing import take
 from gridctl.traces.trace import Trace
 from gridctl.units import NS_PER_S
 
-BINS_MS = (4.0, 10.0, 18.0, 30.0, 50.0, 85.0, 150.0, 300.0)
+BINS_MS = (4.0, 8.0, 12.0, 16.0, 20.0, 25.0, 30.0, 40.0, 50.0, 65.0, 85.0, 115.0, 160.0, 220.0, 320.0)
 """Upper ends of the classes of round trips; a class's capacity is that at its end."""
-SAMPLE = 1_000
+SAMPLE = 600
 LEFT_OVER = 0.1
 PRECISION = 1.06
 """A capacity is known within 6 %, from below."""
 ALIKE = 1.06
-FIRST_RPS = 4.0
+BATCHED = 6.0
+STRIDE = 2.5
+"""Where the search begins, as a multiple of what an engine serves one at a time, and its steps until it brackets."""
 FASTEST_RPS = 20_000.0
 SLOWEST_RPS = 0.01
 """Slow enough that requests do not meet, fast enough that a function stays warm."""
@@ -82,40 +84,64 @@ class Bench:
 
 class Capacity(msgspec.Struct, frozen=True):
     """Requests a second an engine serves, by class of round trip (0: it keeps no promise there), and what a request
-    costs where it is billed by use."""
+    costs where it is billed by use. `is_whole` is false while only the nearest class has been measured, which then
+    stands for all."""
 
     rps: tuple[float, ...]
     usd_per_request: float = 0.0
     replays: int = 0
+    is_whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One question, at the nearest class alone, or at the others once that is known."""
+
+    question: int
+    nearest: Capacity | None = None
 
 
 def measure(
-    bench: Bench, store: Path | None, *, jobs: int | None, executor: str, advanced: Callable[[int], None]
+    bench: Bench,
+    wanted: Callable[[Sequence[Capacity]], Sequence[bool]],
+    store: Path | None,
+    *,
+    jobs: int | None,
+    executor: str,
+    advanced: Callable[[int], None],
 ) -> list[Capacity]:
-    """The capacity of every question, from the store where it is known."""
+    """The capacity of every question, from the store where it is known. After the nearest class, `wanted` says which
+    questions are worth asking farther away; the others keep what was measured. `advanced` hears of questions done."""
     keys = [_key(bench, question) for question in bench.questions]
     known = _read(store)
-    missing = [number for number, key in enumerate(keys) if key not in known]
-    advanced(len(keys) - len(missing))
-    if missing:
-        with running(executor, answer, bench, missing, workers=jobs) as pool:
+
+    def ask(tasks: list[Task]) -> None:
+        if not tasks:
+            return
+        with running(executor, answer, bench, tasks, workers=jobs) as pool:
             for place, capacity in pool.results(lambda number, amount: None):
-                known[keys[missing[place]]] = capacity
+                known[keys[tasks[place].question]] = capacity
                 advanced(1)
         _write(store, known)
+
+    missing = [number for number, key in enumerate(keys) if key not in known]
+    advanced(len(keys) - len(missing))
+    ask([Task(number) for number in missing])
+    chosen = wanted([known[key] for key in keys])
+    farther = [number for number, key in enumerate(keys) if chosen[number] and not known[key].is_whole]
+    advanced(len(keys) - len(farther))
+    ask([Task(number, known[keys[number]]) for number in farther])
     return [known[key] for key in keys]
 
 
-def answer(bench: Bench, number: int, advanced: Callable[[int], None]) -> Capacity:
-    """The capacity of one question at every class of round trip."""
-    question = bench.questions[number]
-    engine = _Alone(bench, question)
-    found: dict[int, float] = {}
-
-    def at(index: int, nearer: float) -> float:
-        if index not in found:
-            found[index] = engine.capacity(BINS_MS[index], nearer)
-        return found[index]
+def answer(bench: Bench, task: Task, advanced: Callable[[int], None]) -> Capacity:
+    """The capacity at the nearest class of round trip, or at every class."""
+    engine = _Alone(bench, bench.questions[task.question])
+    last = len(BINS_MS) - 1
+    if task.nearest is None:
+        rps = engine.capacity(BINS_MS[0], None)
+        return Capacity((rps,) * (last + 1), engine.usd_per_request, engine.replays, is_whole=rps == 0.0)
+    found: dict[int, float] = {0: task.nearest.rps[0]}
 
     def fill(low: int, high: int) -> None:
         if high - low < 2:
@@ -124,21 +150,16 @@ def answer(bench: Bench, number: int, advanced: Callable[[int], None]) -> Capaci
             found.update(dict.fromkeys(range(low + 1, high), found[high]))
             return
         middle = (low + high) // 2
-        at(middle, found[low])
+        found[middle] = engine.capacity(BINS_MS[middle], found[low])
         fill(low, middle)
         fill(middle, high)
 
-    last = len(BINS_MS) - 1
-    found[0] = engine.capacity(BINS_MS[0], None)
-    if found[0] == 0.0:
-        found.update(dict.fromkeys(range(1, last + 1), 0.0))
-    else:
-        at(last, found[0])
-        fill(0, last)
-    rps = [found[index] for index in range(last + 1)]
-    for index in range(1, len(rps)):  # noise of a few percent must not make far better than near
-        rps[index] = min(rps[index], rps[index - 1])
-    return Capacity(tuple(rps), engine.usd_per_request, engine.replays)
+    found[last] = engine.capacity(BINS_MS[last], found[0])
+    fill(0, last)
+    rates = [found[index] for index in range(last + 1)]
+    for index in range(1, len(rates)):  # noise of a few percent must not make far better than near
+        rates[index] = min(rates[index], rates[index - 1])
+    return Capacity(tuple(rates), task.nearest.usd_per_request, task.nearest.replays + engine.replays)
 
 
 class _Alone:
@@ -154,6 +175,7 @@ class _Alone:
             trace, origin=unsaid, origins=(_HERE,), workload=unsaid, workloads=(question.workload.name,)
         )
         self._alone_ns: dict[float, int] = {}
+        self._first_rps = 1.0
         self.usd_per_request = 0.0
         self.replays = 0
 
@@ -164,16 +186,17 @@ class _Alone:
             return 0.0
         if nearer is not None and self._serves(rtt_ms, nearer / ALIKE):
             return nearer / ALIKE
-        low, high = SLOWEST_RPS, max(nearer / ALIKE if nearer is not None else FIRST_RPS, SLOWEST_RPS * 2)
-        while self._serves(rtt_ms, high):
-            low, high = high, high * 2
+        first = self._first_rps if nearer is None else nearer / ALIKE
+        low, high = SLOWEST_RPS, max(first, SLOWEST_RPS * STRIDE)
+        while nearer is None and self._serves(rtt_ms, high):
+            low, high = high, high * STRIDE
             if high > FASTEST_RPS:
                 return FASTEST_RPS
-        while low == SLOWEST_RPS and high > SLOWEST_RPS * 2:
-            if self._serves(rtt_ms, high / 2):
-                low = high / 2
+        while low == SLOWEST_RPS and high > SLOWEST_RPS * STRIDE:
+            if self._serves(rtt_ms, high / STRIDE):
+                low = high / STRIDE
             else:
-                high /= 2
+                high /= STRIDE
         while high > low * PRECISION:
             middle = float(np.sqrt(low * high))
             if self._serves(rtt_ms, middle):
@@ -192,6 +215,9 @@ class _Alone:
             self._alone_ns[rtt_ms] = int(longest.max())
             total = total_row(run)
             self.usd_per_request = total.serverless_usd / max(1, total.completed)
+            # One request at a time keeps the engine busy so long: batches serve a few times as many.
+            busy_ns = int((rows.gpu_ns + rows.serverless_ns).sum())
+            self._first_rps = BATCHED * total.completed * NS_PER_S / max(1, busy_ns)
         is_stable = left_over <= max(LEFT_OVER * span, self._alone_ns[rtt_ms])
         return is_stable and keeps_promises(run)
 
@@ -290,6 +316,3 @@ def _write(store: Path | None, known: dict[str, Capacity]) -> None:
     with suppress(OSError):
         partial.write_bytes(msgspec.json.encode(dict(sorted(known.items()))))
         partial.replace(store)
-
-
-__all__ = ["BINS_MS", "Bench", "Capacity", "Question", "answer", "bin_of", "measure", "sample"]

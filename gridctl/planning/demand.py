@@ -26,8 +26,10 @@ from gridctl.resources import Site, Workload
 from gridctl.traces.trace import UNSAID, Trace
 from gridctl.units import NS_PER_S
 
-FIRST_RADIUS_KM = 50.0
-MOST_PLACES = 250
+FIRST_RADIUS_KM = 25.0
+GROWTH = 1.5
+HALF_EARTH_KM = 20_100.0
+MOST_PLACES = 600
 PEAK_WINDOWS = 20
 """The busiest window is a twentieth of the trace, at least `LEAST_WINDOW_S`, so that it holds a crowd, not a clump."""
 LEAST_WINDOW_S = 10.0
@@ -83,22 +85,23 @@ def measure_demand(view: GridView, trace: Trace) -> Demand:
     places, zones = _origins(view, trace)
     volume = np.bincount(trace.origin, minlength=len(places)).astype(np.float64)
     centre_of, centres = _merged(places, zones, volume, classes)
-    place_of_origin = np.array([centres.index(centre) if centre >= 0 else -1 for centre in centre_of], np.int64)
+    number_of = {centre: number for number, centre in enumerate(centres)}
+    place_of_origin = np.array([number_of.get(centre, -1) for centre in centre_of], np.int64)
     place = place_of_origin[trace.origin]
     counts = np.zeros((len(centres), len(classes)))
     np.add.at(counts, (place, class_of_request), 1.0)
     seconds = max(trace.duration_ns / NS_PER_S, 1.0)
     peak = np.array([_peak(trace.arrival_ns[class_of_request == number], seconds) for number in range(len(classes))])
-    members = tuple(
-        tuple(places[origin] for origin in range(len(places)) if place_of_origin[origin] == number)
-        for number in range(len(centres))
-    )
+    members: list[list[Place]] = [[] for _ in centres]
+    for place_here, number in zip(places, place_of_origin.tolist(), strict=True):
+        if number >= 0:
+            members[number].append(place_here)
     return Demand(
         classes=classes,
         names=tuple(places[centre].name for centre in centres),
         zones=tuple(zones[centre] for centre in centres),
         rate=counts / seconds * peak,
-        members=members,
+        members=tuple(tuple(each) for each in members),
         place_of_origin=place_of_origin,
         class_of_request=class_of_request,
     )
@@ -107,10 +110,7 @@ def measure_demand(view: GridView, trace: Trace) -> Demand:
 def round_trips_ms(view: GridView, demand: Demand, sites: Sequence[Site]) -> NDArray[np.float64]:
     """From every place, its farthest member, to every site, shape `(places, sites)`. O(origins · sites)."""
     field = RttField([place_of(site) for site in sites], Overrides(view.links.values()))
-    rows = [
-        np.max([field.from_place(member) for member in members], axis=0) if members else np.zeros(len(sites))
-        for members in demand.members
-    ]
+    rows = [np.max([field.from_place(member) for member in members], axis=0) for members in demand.members]
     return np.array(rows).reshape(len(demand.members), len(sites)) / 1000.0
 
 
@@ -167,13 +167,15 @@ def _merged(
 
     asking = [index for index in np.argsort(-volume, kind="stable").tolist() if volume[index] > 0]
     vectors = np.array([unit_vector(place.lat, place.lon) for place in places]).reshape(len(places), 3).T
+    laws = [law(zone) for zone in zones]
+    most = max(MOST_PLACES, len({laws[index] for index in asking}))
     radius = FIRST_RADIUS_KM
-    laws = {law(zones[index]) for index in asking}
     while True:
         centre_of = [-1] * len(places)
         centres: list[int] = []
+        by_law: dict[tuple[str, str], list[int]] = {}
         for index in asking:
-            here = [centre for centre in centres if law(zones[centre]) == law(zones[index])]
+            here = by_law.setdefault(laws[index], [])
             if here:
                 km = arcs_km(unit_vector(places[index].lat, places[index].lon), vectors[:, here])
                 nearest = int(np.argmin(km))
@@ -181,10 +183,13 @@ def _merged(
                     centre_of[index] = here[nearest]
                     continue
             centre_of[index] = index
+            here.append(index)
             centres.append(index)
-        if len(centres) <= max(MOST_PLACES, len(laws)) or radius > 20_000:
+            if len(centres) > most and radius < HALF_EARTH_KM:
+                break
+        else:
             return centre_of, centres
-        radius *= 1.5
+        radius *= GROWTH
 
 
 def _peak(arrival_ns: NDArray[np.int64], seconds: float) -> float:

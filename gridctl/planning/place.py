@@ -7,7 +7,7 @@ arrangement is the cheapest that keeps every promise, and whether the edge pays 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -16,16 +16,17 @@ import numpy as np
 from gridctl.errors import InputError, UsageError, raise_all
 from gridctl.grid.check import check_grid
 from gridctl.grid.view import GridView
-from gridctl.orchestrator.replaying import Order, choose_policy, overlaid
+from gridctl.orchestrator.policies import choose_policy
+from gridctl.orchestrator.replaying import Order, overlaid
 from gridctl.planning import capacity
 from gridctl.planning.candidates import Candidates, choose_candidates
 from gridctl.planning.capacity import BINS_MS, PRECISION, Bench, Capacity, measure, sample
 from gridctl.planning.demand import Demand, DemandClass, measure_demand, round_trips_ms
 from gridctl.planning.offers import Offer, Prices, engine_offers
-from gridctl.planning.program import Kind, Limits, Plan
+from gridctl.planning.program import NOTHING, Kind, Limits, Plan
 from gridctl.planning.proof import Case, Proof, Proved, prove, replay_today, without_functions
 from gridctl.planning.solver import solver_version
-from gridctl.planning.tables import Arrangement, Placement
+from gridctl.accounts.plans import Arrangement, Placement
 from gridctl.resources import Cluster, Policy, Resource, Serverless, Site
 from gridctl.traces.trace import Trace
 
@@ -44,6 +45,7 @@ class Request:
     budget_usd_per_hour: float | None = None
     limits: Limits = Limits()
     rounds: int = 5
+    best_effort: bool = False
     policy: str | None = None
     prices: str = "default"
     markup: float = 0.0
@@ -88,7 +90,7 @@ def prepare(resources: Sequence[Resource], trace: Trace, request: Request, say: 
         raise UsageError("which GPUs may be placed?", where="--gpus", fix="--gpus l40s,rtx-pro-6000")
     kept = tuple(one for one in resources if not isinstance(one, Cluster))
     view = GridView(resources)
-    complete = overlaid(trace, resources, request.seed, say)
+    complete = overlaid(trace, resources, request.seed, say).whole()
     policy = choose_policy(resources, request.policy)
     demand = measure_demand(view, complete)
     models = [name for one in demand.classes for name in one.models]
@@ -137,21 +139,34 @@ def find_placement(
     """Measure capacities, then solve and prove the plan, all-core and all-edge.
 
     Raises: InputError when the demand cannot be met, with what cannot and why, or not within the budget."""
-    capacities = measure(prepared.bench, store, jobs=jobs, executor=executor, advanced=measured)
+
+    def worth_asking(nearest: Sequence[Capacity]) -> list[bool]:
+        return _worth_asking(prepared.bench.questions, nearest)
+
+    capacities = measure(prepared.bench, worth_asking, store, jobs=jobs, executor=executor, advanced=measured)
     kinds = _kinds(prepared, capacities)
     request = prepared.request
     order = Order(name="plan", prices=request.prices, seed=request.seed, with_centralized=False)
     proof = Proof(prepared.demand, prepared.trace, prepared.policy, order, request.limits, request.rounds)
     proved: dict[str, Proved] = {}
+    considered = 0
     for name in (PLAN, ALL_CORE, ALL_EDGE):
         case = _case(prepared, name, kinds)
         if case is None:
             say(f"{name}: the grid has no such site")
             continue
-        proved[name] = prove(proof, case, say, advanced)
-        if name == PLAN:
-            raise_all(unmet(prepared, case, proved[name].plan))
-            considered = len(case.candidates.sites)
+        notes: list[str] = []
+
+        def check(plan: Plan, name: str = name, case: Case = case, notes: list[str] = notes) -> None:
+            errors = [] if plan.is_feasible else unmet(prepared, case, plan)
+            if name == PLAN and not request.best_effort:
+                raise_all(errors)
+            notes += [error.what for error in errors]
+
+        found = prove(proof, case, say, advanced, check)
+        arrangement = msgspec.structs.replace(found.arrangement, notes=(*found.arrangement.notes, *notes))
+        proved[name] = replace(found, arrangement=arrangement)
+        considered = max(considered, len(case.candidates.sites))
     today = None
     if prepared.clusters:
         today = replay_today(proof, (*prepared.resources, *prepared.clusters), TODAY, advanced)
@@ -159,40 +174,43 @@ def find_placement(
 
 
 def unmet(prepared: Prepared, case: Case, plan: Plan) -> list[InputError]:
-    """Which demand the program could not meet, and why: law, distance, or too few sites."""
+    """Which demand the program could not meet, and why: law, distance, speed, or too few sites."""
+    demand = prepared.demand
+    late = plan.over > NOTHING
+    found: dict[str, InputError] = {}
+    for place, number in np.argwhere((demand.rate > 0) & ((plan.unserved > NOTHING) | late[None, :])).tolist():
+        error = _why_unmet(prepared, case, place, number, is_unserved=bool(plan.unserved[place, number] > NOTHING))
+        if error is not None:
+            found.setdefault(error.what, error)
+    if not found:
+        found[""] = InputError("the demand cannot be met", where="demand", fix="give the solver longer: --time-limit 60")
+    return list(found.values())[:TOLD]
+
+
+def _why_unmet(prepared: Prepared, case: Case, place: int, number: int, *, is_unserved: bool) -> InputError | None:
+    """Why a place's demand of a class is not met; None when it is not this place's fault."""
     demand, candidates = prepared.demand, case.candidates
-    errors = []
-    over = plan.over > 1e-6
-    for place, number in np.argwhere((demand.rate > 0) & ((plan.unserved > 1e-6) | over[None, :])).tolist():
-        wanted, where = demand.classes[number], demand.names[place]
-        farthest = _farthest(case.kinds, number)
-        lawful = candidates.lawful[place, number]
-        rule = wanted.workload.spec.jurisdiction
-        what = fix = ""
-        if not lawful.any():
-            zone = demand.zones[place]
-            law = ", ".join(rule.allow) if rule.rule == "listed" else zone.country
-            law = zone.jurisdiction if rule.rule == "same-jurisdiction" else law
-            what = f"{wanted} from {where} may only be served in {law or 'a known jurisdiction'}, where there is no site"
-            fix = "register a site there: gridctl site register, or widen the workload's jurisdiction"
-        elif farthest is None:
-            what = f"no engine offered keeps the promises of {wanted} at any distance, even alone"
-            fix = "offer faster GPUs or smaller models: --gpus, --models; or loosen its objectives"
-        elif float(candidates.rtt_ms[place][lawful].min()) > farthest:
-            nearest = float(candidates.rtt_ms[place][lawful].min())
-            what = f"{wanted} from {where}: the nearest site that may serve it is {nearest:.0f} ms away"
-            what += f", and no engine keeps its promises beyond {farthest:g} ms"
-            fix = "register a nearer site, or loosen its objectives"
-        elif plan.unserved[place, number] > 1e-6 or prepared.request.limits.most_sites is not None:
-            what = f"{wanted} from {where} is not met with at most {prepared.request.limits.most_sites} sites"
-            fix = "allow more: --max-sites"
-        if what and what not in [error.what for error in errors]:
-            errors.append(InputError(what, where="demand", fix=fix))
-        if farthest is None and errors:
-            break
-    if not errors and not plan.is_feasible:
-        errors.append(InputError("the demand cannot be met", where="demand", fix="give the solver longer: --time-limit 60"))
-    return errors[:TOLD]
+    wanted, where = demand.classes[number], demand.names[place]
+    farthest = _farthest(case.kinds, number)
+    lawful = candidates.lawful[place, number]
+    if not lawful.any():
+        rule, zone = wanted.workload.spec.jurisdiction, demand.zones[place]
+        law = {"listed": ", ".join(rule.allow), "same-country": zone.country}.get(rule.rule, zone.jurisdiction)
+        what = f"{wanted} from {where} may only be served in {law or 'a known jurisdiction'}, where there is no site"
+        return InputError(what, where="demand", fix="register a site there, or widen the workload's jurisdiction")
+    if farthest is None:
+        what = f"no engine offered keeps the promises of {wanted}, alone and next to its clients"
+        return InputError(what, where="demand", fix="offer faster GPUs or smaller models, or loosen its objectives")
+    nearest = float(candidates.rtt_ms[place][lawful].min())
+    if nearest > farthest:
+        what = f"{wanted} from {where}: the nearest site that may serve it is {nearest:.0f} ms away"
+        what += f", and no engine keeps its promises beyond {farthest:g} ms"
+        return InputError(what, where="demand", fix="register a nearer site, loosen its objectives, or --best-effort")
+    most = prepared.request.limits.most_sites
+    if is_unserved or most is not None:
+        what = f"{wanted} from {where} is not met" + (f" with at most {most} sites" if most is not None else "")
+        return InputError(what, where="demand", fix="allow more: --max-sites" if most is not None else "--time-limit 60")
+    return None
 
 
 def _farthest(kinds: Sequence[Kind], number: int) -> float | None:
@@ -205,10 +223,11 @@ def _farthest(kinds: Sequence[Kind], number: int) -> float | None:
 def _found(prepared: Prepared, proved: dict[str, Proved], today: Arrangement | None, considered: int) -> Found:
     """The table with its finding; raises InputError when the cheapest is over the budget."""
     arrangements = [one.arrangement for one in proved.values()]
-    keeping = [one for one in arrangements if one.meets_sla]
-    chosen = min(keeping, key=lambda one: one.usd_per_hour).name if keeping else PLAN
     plan = proved[PLAN].arrangement
-    if plan.meets_sla and plan.usd_per_hour <= proved[chosen].arrangement.usd_per_hour * (1 + WORTH / 10):
+    bearable = missed_by(plan)
+    keeping = [one for one in arrangements if missed_by(one) <= bearable]
+    chosen = min(keeping, key=lambda one: (one.usd_per_hour, one.name != PLAN)).name
+    if plan.usd_per_hour <= proved[chosen].arrangement.usd_per_hour:
         chosen = PLAN
     best = proved[chosen].arrangement
     budget = prepared.request.budget_usd_per_hour
@@ -237,43 +256,40 @@ def _found(prepared: Prepared, proved: dict[str, Proved], today: Arrangement | N
     return Found(placement, chosen, proved[chosen].resources)
 
 
+def missed_by(arrangement: Arrangement) -> set[str]:
+    """Workloads of which a promise is broken in the replay."""
+    return {one.workload for one in arrangement.promises if not one.is_met}
+
+
 def finding(arrangements: Sequence[Arrangement], chosen: str) -> str:
-    """What came out, in one or two sentences."""
+    """What came out, in a few sentences."""
     by_name = {one.name: one for one in arrangements}
     best = by_name[chosen]
-    if not best.meets_sla:
-        missed = [one.workload for one in best.promises if not one.is_met]
-        return (
-            f"No placement keeps every promise in the replay; the plan misses {', '.join(missed)}. "
-            "Nothing can be said about what is cheapest."
-        )
-    core = by_name.get(ALL_CORE)
-    tiers = {placed.tier == "core" for placed in best.placed}
+    missed = missed_by(best)
     others = [by_name[name] for name in (ALL_CORE, ALL_EDGE, TODAY) if name in by_name and name != chosen]
+    tiers = {placed.tier == "core" for placed in best.placed}
+    where = "in the core and outside it" if len(tiers) > 1 else "all in the core" if True in tiers else "outside the core"
+    kept = f"misses {', '.join(sorted(missed))} and keeps every other promise" if missed else "keeps every promise"
     parts = [_against(best, other) for other in others]
-    cost = f"The cheapest placement that keeps every promise costs {best.usd_per_hour:.2f} $ an hour"
-    where = {frozenset({True}): "all in the core", frozenset({False}): "all outside the core"}.get(
-        frozenset(tiers), "in the core and outside it"
-    )
-    if tiers == {True} or (core is not None and core.meets_sla and _saving(best, core) <= WORTH):
-        verdict = "The edge does not pay for this demand."
-    elif tiers == {False}:
-        verdict = "The edge pays for this demand."
-    else:
-        verdict = "The edge pays for a part of this demand."
-    return f"{cost}, {where}{'; ' if parts else ''}{'; '.join(parts)}. {verdict}"
+    text = f"The cheapest placement found {kept}, {where}, for {best.usd_per_hour:.2f} $ an hour"
+    text += "".join(f"; {part}" for part in parts) + ". "
+    core = by_name.get(ALL_CORE)
+    core_does = core is not None and missed_by(core) <= missed and _saving(best, core) <= WORTH
+    if tiers == {True} or core_does:
+        return text + "The edge does not pay for this demand."
+    return text + ("The edge pays for this demand." if tiers == {False} else "The edge pays for a part of this demand.")
 
 
 def _against(best: Arrangement, other: Arrangement) -> str:
-    if not other.meets_sla:
-        missed = [one.workload for one in other.promises if not one.is_met]
-        return f"{other.name} does not keep the promises of {', '.join(missed)}"
+    worse = missed_by(other) - missed_by(best)
+    if worse:
+        return f"{other.name} ({other.usd_per_hour:.2f}) misses {', '.join(sorted(worse))}"
     saving = _saving(best, other)
     if abs(saving) <= WORTH:
         return f"{other.name} costs the same ({other.usd_per_hour:.2f})"
     if saving < 0:
         return f"{other.name} is cheaper still ({other.usd_per_hour:.2f})"
-    return f"{other.name} costs {other.usd_per_hour:.2f}, {saving:.0%} of which is saved"
+    return f"{other.name} costs {other.usd_per_hour:.2f}, of which {saving:.0%} is saved"
 
 
 def _saving(best: Arrangement, other: Arrangement) -> float:
@@ -311,14 +327,38 @@ def _kinds(prepared: Prepared, measured: Sequence[Capacity]) -> tuple[Kind, ...]
     kinds = []
     for offer in (*prepared.offers, *prepared.functions):
         for reference in [offer.reference] if isinstance(offer, Offer) else list(offer.variants):
-            found: list[Capacity | None] = [
+            asked = [
                 next(answers) if _suits(prepared.view, wanted, reference) else None for wanted in prepared.demand.classes
             ]
+            if any(one is not None and not one.is_whole for one in asked):
+                continue  # another variant replaces it
+            found = tuple(asked)
             if isinstance(offer, Offer):
-                kinds.append(Kind(offer, str(offer), offer.tensor_parallel, gpus.index(offer.gpu), tuple(found)))
+                kinds.append(Kind(offer, str(offer), offer.tensor_parallel, gpus.index(offer.gpu), found))
             else:
-                kinds.append(Kind(offer, f"{reference} as a function", 0, -1, tuple(found)))
+                kinds.append(Kind(offer, f"{reference} as a function", 0, -1, found))
     return tuple(_undominated(kinds))
+
+
+def _worth_asking(questions: Sequence[capacity.Question], nearest: Sequence[Capacity]) -> list[bool]:
+    """Which variants another variant of the model, on as many of the same GPUs, does not serve at least as much as:
+    nearby, of every class that they may serve. The slower of two variants is the slower at any distance."""
+    served: dict[Offer, dict[int, float]] = {}
+    for question, found in zip(questions, nearest, strict=True):
+        if isinstance(question.offer, Offer):
+            served.setdefault(question.offer, {})[question.trace] = found.rps[0]
+
+    def is_replaced(offer: Offer) -> bool:
+        for other, rates in served.items():
+            alike = (other.gpu, other.model, other.tensor_parallel) == (offer.gpu, offer.model, offer.tensor_parallel)
+            own = served[offer]
+            if alike and other != offer and all(rates.get(number, 0.0) >= rate for number, rate in own.items()):
+                if rates != own or other.variant < offer.variant:
+                    return True
+        return False
+
+    replaced = {offer for offer in served if is_replaced(offer)}
+    return [question.offer not in replaced for question in questions]
 
 
 def _undominated(kinds: Sequence[Kind]) -> list[Kind]:

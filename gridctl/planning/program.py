@@ -34,11 +34,13 @@ UNSERVED_USD = 1e5
 LATE_USD = 1e4
 """Penalties, dollars an hour for a request a second."""
 MOST_COLUMNS = 60_000
-FEWEST_SITES = 6
+FEWEST_SITES = 5
+LATE_SITES = 2
 TIE = 1e-6
 """Sites of equal price are told apart by their order, so that the same program has one answer."""
 MOST_ENGINES = 10_000
 SECONDS_PER_HOUR = 3600
+NOTHING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,15 @@ class Plan:
     over: NDArray[np.float64]
 
     @property
+    def unmet(self) -> NDArray[np.bool_]:
+        """Classes of which some demand is not met within its promises."""
+        short: NDArray[np.bool_] = (self.unserved > NOTHING).any(axis=0) | (self.over > NOTHING)
+        return short
+
+    @property
     def is_feasible(self) -> bool:
         """Whether every demand is met within its promises."""
-        return float(self.unserved.sum()) < 1e-6 and float(self.over.sum()) < 1e-6
+        return not bool(self.unmet.any())
 
 
 def late_shares(demand: Demand) -> NDArray[np.float64]:
@@ -217,7 +225,7 @@ class _Built:
                     has_function = True
                 else:
                     cover.add(engines)
-            for site in too_far[:FEWEST_SITES]:
+            for site in too_far[:LATE_SITES]:
                 served = self._serving(number, site, index, capacity.rps[0])
                 self._late.setdefault(number, []).append(served)
                 terms.append((served, 1.0))
@@ -239,7 +247,7 @@ class _Built:
         in_time = [site for site in lawful if bins[site] < len(BINS_MS) and capacity.rps[int(bins[site])] > 0]
         too_far = [site for site in lawful if site not in set(in_time)]
         by_nearness = sorted(in_time, key=lambda site: (float(candidates.rtt_ms[place, site]), site))
-        first = by_nearness[: FEWEST_SITES // 2]
+        first = by_nearness[:2]
         return [*first, *(site for site in in_time if site not in first)], too_far
 
     def _serving(self, number: int, site: int, index: int, rps: float) -> int:

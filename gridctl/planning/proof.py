@@ -1,15 +1,16 @@
-"""Proof: a placement replayed with the production router, corrected where it misses, and solved again.
+"""Proof: a placement replayed with the production router, corrected where it misses, and trimmed where it can spare.
 
 Decides what a miss teaches. Requests that are late by distance take from what may be late by distance; any other bad
-request raises the factor of its place and class, more where more were bad. Factors never fall, so costs never do either,
-and the first round whose replay keeps every promise is the answer. Rounds are bounded: a placement that still misses
-then is reported as one that misses.
+request raises the factor of its place and class, more where more were bad, and engines are added until a replay keeps
+every promise. Then engines are taken away again, the dearest first, as long as the replay without them keeps every
+promise with `RESERVE` of its error budget to spare: the program's capacities are careful, a replay knows. Rounds and
+trials are bounded: a placement that still misses then is reported as one that misses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -24,8 +25,8 @@ from gridctl.orchestrator.scenario import Job, Scenario, Stage, run_job
 from gridctl.planning.candidates import Candidates
 from gridctl.planning.demand import Demand
 from gridctl.planning.offers import Offer
-from gridctl.planning.program import Kind, Limits, Plan, late_shares, place_engines
-from gridctl.planning.tables import Arrangement, PlacedEngines, PromiseKept, Round
+from gridctl.planning.program import Kind, Limits, Placed, Plan, late_shares, place_engines
+from gridctl.accounts.plans import Arrangement, PlacedEngines, PromiseKept, Round
 from gridctl.planning.trial import is_kept
 from gridctl.resources import Cluster, ClusterSpec, Deployment, Metadata, Policy, Resource, Site
 from gridctl.traces.trace import Trace
@@ -35,6 +36,10 @@ STEEPEST, LEAST = 2.0, 1.05
 was, by the least, because requests do not go where the program thought."""
 PUSHES = 6
 """How often factors are raised without a replay while the program answers with the very placement that missed."""
+RESERVE = 0.2
+"""Of every error budget, what trimming leaves unspent: the same demand on another day is not the same trace."""
+TRIALS = 60
+"""Replays with engines taken away, at most."""
 NAME_LIMIT = 63
 
 
@@ -108,6 +113,7 @@ def replay_today(proof: Proof, resources: Sequence[Resource], name: str, advance
         promises=promises,
         placed=tuple(placed),
         rounds=(),
+        trimmed=0,
         notes=(),
     )
 
@@ -116,15 +122,24 @@ def _country(resources: Sequence[Resource], site: str) -> str:
     return next(one.spec.country for one in resources if isinstance(one, Site) and one.name == site)
 
 
-def prove(proof: Proof, case: Case, say: Callable[[str], None], advanced: Callable[[int], None]) -> Proved:
-    """Solve, replay, correct, until every promise is kept or the rounds are used up.
+def prove(
+    proof: Proof,
+    case: Case,
+    say: Callable[[str], None],
+    advanced: Callable[[int], None],
+    check: Callable[[Plan], None] = lambda plan: None,
+) -> Proved:
+    """Solve, replay, correct, until every promise is kept or the rounds are used up; then trim.
 
-    Raises: InputError when the solver finds no placement at all in its time."""
+    A workload that the program could not meet is not what rounds are for: it must only get no worse. `check` sees the
+    first solution before anything is replayed. Raises: InputError when the solver finds no placement in its time."""
     factors = np.ones(proof.demand.rate.shape)
     late = late_shares(proof.demand)
     rounds: list[Round] = []
     plan = _solved(proof, case, factors, late, None)
-    bound = plan.bound
+    check(plan)
+    bound = plan.bound if plan.is_feasible else 0.0
+    hopeless = {one.workload.name for one, short in zip(proof.demand.classes, plan.unmet, strict=True) if short}
     for number in range(1, proof.rounds + 1):
         resources = resources_of(case, plan)
         promises, total, window_s, run = _replayed(proof, resources, plan.late, advanced)
@@ -142,18 +157,87 @@ def prove(proof: Proof, case: Case, say: Callable[[str], None], advanced: Callab
                 missed=missed,
             )
         )
-        arrangement = _arrangement(case, plan, promises, total, rounds)
-        if not missed or (number == proof.rounds) or not plan.is_feasible:
+        arrangement = _arrangement(case, plan, promises, total, window_s, rounds)
+        at_fault = [name for name in missed if name not in hopeless]
+        if not at_fault or number == proof.rounds:
             break
-        say(f"{case.name}: round {number} at {plan.usd_per_hour:.2f} $/h misses {', '.join(missed)}; solving again")
-        step, late = corrections(proof.demand, run, promises, late)
+        say(f"{case.name}: round {number} at {plan.usd_per_hour:.2f} $/h misses {', '.join(at_fault)}; solving again")
+        blamed = [one for one in promises if one.workload not in hopeless]
+        step, late = corrections(proof.demand, run, blamed, late)
         for _ in range(PUSHES):
             factors = factors * step
             again = _solved(proof, case, factors, late, plan)
             if again.placed != plan.placed:
                 break
         plan = again
+    if not at_fault:
+        plan, taken = _trimmed(proof, case, plan, _worst_allowed(proof, resources, hopeless, advanced), advanced)
+        resources = resources_of(case, plan)
+        if taken:
+            say(f"{case.name}: {taken} engines taken away again; {plan.usd_per_hour:.2f} $/h")
+            promises, total, window_s, _ = _replayed(proof, resources, plan.late, advanced)
+            arrangement = _arrangement(case, plan, promises, total, window_s, rounds, taken)
     return Proved(arrangement, resources, plan)
+
+
+Allowed = dict[tuple[str, str], float]
+"""Bad requests that trimming may leave, by workload and promise."""
+
+
+def _worst_allowed(
+    proof: Proof, resources: Sequence[Resource], hopeless: set[str], advanced: Callable[[int], None]
+) -> Allowed:
+    """The budget less the reserve; what there is now where that is more already, or nothing can be promised."""
+    rows = _rows(proof, resources, advanced)
+    return {
+        (row.workload, row.objective): row.bad
+        if row.workload in hopeless
+        else max(float(row.bad), row.budget_requests * (1 - RESERVE))
+        for row in rows
+    }
+
+
+def _trimmed(
+    proof: Proof, case: Case, plan: Plan, allowed: Allowed, advanced: Callable[[int], None]
+) -> tuple[Plan, int]:
+    """The plan without the engines it can spare, and how many those are: the dearest first, then by name."""
+
+    def price(one: Placed) -> float:
+        return float(case.candidates.usd[one.site, case.kinds[one.kind].gpu]) * case.kinds[one.kind].gpus
+
+    counts = {(one.site, one.kind): one.count for one in plan.placed}
+    order = sorted(plan.placed, key=lambda one: (-price(one), case.candidates.sites[one.site].name, one.kind))
+    trials = 0
+
+    def without(one: Placed, taken: int) -> Plan:
+        left = {**counts, (one.site, one.kind): counts[one.site, one.kind] - taken}
+        placed = tuple(Placed(site, kind, count) for (site, kind), count in sorted(left.items()) if count)
+        return replace(plan, placed=placed, usd_per_hour=plan.usd_per_hour - price(one) * taken)
+
+    for one in order:
+        step = max(1, one.count // 2)
+        while step and counts[one.site, one.kind] >= step and trials < TRIALS:
+            fewer = without(one, step)
+            if not fewer.placed:
+                break
+            trials += 1
+            if _spares(_rows(proof, resources_of(case, fewer), advanced), allowed):
+                plan = fewer
+                counts[one.site, one.kind] -= step
+            else:
+                step //= 2
+    return plan, sum(one.count for one in order) - sum(counts.values())
+
+
+def _spares(rows: Sequence[SlaRow], allowed: Allowed) -> bool:
+    """Whether no promise has more bad requests than it may."""
+    return all(row.bad <= allowed[row.workload, row.objective] + 1e-9 for row in rows)
+
+
+def _rows(proof: Proof, resources: Sequence[Resource], advanced: Callable[[int], None]) -> Sequence[SlaRow]:
+    """What became of every promise when the trace is replayed over that grid."""
+    scenario = Scenario(tuple(resources), proof.policy, proof.order)
+    return run_job(Stage(proof.trace, (scenario,)), Job(0, 0), advanced).main.sla["workload"]
 
 
 def _solved(
@@ -249,7 +333,13 @@ def _kept(workload: str, rows: Sequence[SlaRow], late_share: float) -> PromiseKe
 
 
 def _arrangement(
-    case: Case, plan: Plan, promises: tuple[PromiseKept, ...], total: TokenomicsRow, rounds: Sequence[Round]
+    case: Case,
+    plan: Plan,
+    promises: tuple[PromiseKept, ...],
+    total: TokenomicsRow,
+    window_s: float,
+    rounds: Sequence[Round],
+    taken: int = 0,
 ) -> Arrangement:
     placed = []
     for one in plan.placed:
@@ -279,13 +369,14 @@ def _arrangement(
         engines=sum(one.engines for one in placed),
         gpus=sum(one.gpus for one in placed),
         usd_per_hour=plan.usd_per_hour,
-        replayed_usd_per_hour=rounds[-1].replayed_usd_per_hour,
+        replayed_usd_per_hour=_per_hour(total.usd, window_s),
         usd_per_mtok_goodput=total.usd_per_mtok_goodput,
         attainment=total.attainment or 0.0,
         gpu_utilization=total.gpu_utilization,
         promises=promises,
         placed=tuple(sorted(placed, key=lambda one: (-one.usd_per_hour, one.site, one.variant))),
         rounds=tuple(rounds),
+        trimmed=taken,
         notes=tuple(notes),
     )
 

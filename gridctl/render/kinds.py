@@ -112,6 +112,7 @@ _COLUMNS: dict[type[Resource], tuple[Column, ...]] = {
         Column("allow_serverless", "serverless"),
         Column("allow_fallback", "fallback"),
         Column("allow_reject", "reject"),
+        Column("overrides", "overrides", wide=True),
     ),
     PriceBook: (
         _NAME,
@@ -266,6 +267,7 @@ def _policy(spec: Any) -> Row:
         "allow_serverless": spec.allow_serverless,
         "allow_fallback": spec.allow_fallback,
         "allow_reject": spec.allow_reject,
+        "overrides": list(spec.overrides),
     }
 
 

@@ -91,7 +91,7 @@ def csv_columns(rows: Sequence[SweepRow], axes: Sequence[str]) -> list[Column]:
 
 def _axis_column(axis: str, rows: Sequence[SweepRow]) -> Column:
     is_number = all(not isinstance(row.values.get(axis), str) for row in rows)
-    return Column(f"axis:{axis}", axis, align="right" if is_number else "left", text=plain_text)
+    return Column(f"axis:{axis}", visible(axis), align="right" if is_number else "left", text=plain_text)
 
 
 def table(rows: Sequence[SweepRow], axes: Sequence[str], output: str, width: int | None) -> str:

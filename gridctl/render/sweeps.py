@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from gridctl.render.cell import plain_text
+from gridctl.render.cell import plain_text, visible
 from gridctl.render.rows import Column, Item
 from gridctl.render.time import stamped_ns
 
@@ -83,7 +83,7 @@ def plan_columns(axes: Sequence[str]) -> list[Column]:
     """The columns of those rows."""
     return [
         Column("scenario", "#", align="right"),
-        *(Column(f"axis:{axis}", axis, text=plain_text) for axis in axes),
+        *(Column(f"axis:{axis}", visible(axis), text=plain_text) for axis in axes),
         Column("key", "key", wide=True),
     ]
 

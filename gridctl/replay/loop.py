@@ -81,9 +81,8 @@ def replay_chunk(
 ) -> None:
     """Route and dispatch a chunk whose first request is number `offset` of the run.
 
-    `rows` has room for the longest candidate list; `templates` holds one request record per workload; `policies` one
-    policy. The fleet must have a free sequence slot for every request of the chunk."""
-    policy = policies[0]
+    `rows` has room for the longest candidate list; `templates` and `policies` hold one request and one policy
+    record per workload. The fleet must have a free sequence slot for every request of the chunk."""
     for index in range(len(requests.arrival)):
         number = offset + index
         which, workload = requests.list_index[index], requests.workload[index]
@@ -92,7 +91,7 @@ def replay_chunk(
             outcomes.outcome[number] = REJECTED
             outcomes.reason[number] = scene.reason[which]
             continue
-        request = templates[workload]
+        request, policy = templates[workload], policies[workload]
         _learn(fleet, scene, requests.arrival[index])
         request.output_tokens = _expected_output(scene, workload)
         request.turn = scene.turns[which]

@@ -31,7 +31,7 @@ from gridctl.replay.prefixes import Prefixes
 from gridctl.replay.scene import Requests, Scene, list_ends, profile_rows
 from gridctl.replay.window import Window
 from gridctl.resources import PolicySpec, WorkloadSpec
-from gridctl.routing.rows import CANDIDATE, policy_record, request_records
+from gridctl.routing.rows import CANDIDATE, policy_records, request_records
 from gridctl.traces.trace import Traffic
 from gridctl.units import NS_PER_S, PS_PER_MS, PS_PER_NS
 
@@ -118,7 +118,8 @@ def replay_into(
     scene = _scene(image, lists, specs, policy, fleet)
     widest = int(np.diff(lists.offset).max(initial=1))
     rows = np.zeros(widest, CANDIDATE).view(np.recarray)
-    templates, policies = request_records(specs), policy_record(policy)
+    templates = request_records(specs)
+    policies = policy_records([policy.for_workload(name) for name in workloads] or [policy])
     window = Window(image, traffic, fleet, keep)
     longest = 0
     for start in range(0, len(traffic), CHUNK_REQUESTS):

@@ -5,7 +5,7 @@ from gridctl.resources.gate import Gate, GateSpec
 from gridctl.resources.gpu import BUILTIN_GPUS, Gpu, GpuSpec
 from gridctl.resources.link import Link, LinkSpec
 from gridctl.resources.model import Architecture, Model, ModelSpec, Variant
-from gridctl.resources.policy import Policy, PolicySpec, Telemetry
+from gridctl.resources.policy import Policy, PolicyOverride, PolicySpec, Telemetry
 from gridctl.resources.pricebook import ApiFallback, PriceBook, PriceBookSpec
 from gridctl.resources.profile import (
     ChunkKnot,
@@ -45,6 +45,7 @@ __all__ = [
     "ModelSpec",
     "Objective",
     "Policy",
+    "PolicyOverride",
     "PolicySpec",
     "PriceBook",
     "PriceBookSpec",

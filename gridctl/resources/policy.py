@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from gridctl.resources.quantity import Milliseconds
+from gridctl.resources.quantity import Milliseconds, Name
 from gridctl.resources.resource import Resource
 
 Algorithm = Literal[
@@ -31,6 +31,10 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     "grid",
 )
 Weight = Annotated[float, Meta(ge=0, le=1000)]
+Shape = Annotated[int, Meta(ge=1, le=64)]
+Ratio = Annotated[float, Meta(ge=1, le=1000)]
+PromptShare = Annotated[float, Meta(ge=0, le=1)]
+Requests = Annotated[int, Meta(ge=0, le=100_000)]
 
 
 class Telemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -42,6 +46,23 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     in_flight: Literal["local", "none"] = "local"
 
 
+class PolicyOverride(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What one workload's requests are decided by instead; absent means as the policy says."""
+
+    algorithm: Algorithm | None = None
+    gpu_weight: Weight | None = None
+    cash_weight: Weight | None = None
+    miss_weight: Weight | None = None
+    prediction_shape: Shape | None = None
+    reject_ratio: Ratio | None = None
+    allow_serverless: bool | None = None
+    allow_fallback: bool | None = None
+    allow_reject: bool | None = None
+    prefix_min_share: PromptShare | None = None
+    imbalance_requests: Requests | None = None
+    imbalance_ratio: Ratio | None = None
+
+
 class PolicySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The algorithm and its numbers. Weights multiply the terms of the `grid` cost, all in dollars."""
 
@@ -51,14 +72,23 @@ class PolicySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     gpu_weight: Weight = 0.0
     cash_weight: Weight = 1.0
     miss_weight: Weight = 1.0
-    prediction_shape: Annotated[int, Meta(ge=1, le=64)] = 2
-    reject_ratio: Annotated[float, Meta(ge=1, le=1000)] = 1.2
+    prediction_shape: Shape = 2
+    reject_ratio: Ratio = 1.2
     allow_serverless: bool = True
     allow_fallback: bool = True
     allow_reject: bool = True
-    prefix_min_share: Annotated[float, Meta(ge=0, le=1)] = 0.3
-    imbalance_requests: Annotated[int, Meta(ge=0, le=100_000)] = 64
-    imbalance_ratio: Annotated[float, Meta(ge=1, le=1000)] = 1.5
+    prefix_min_share: PromptShare = 0.3
+    imbalance_requests: Requests = 64
+    imbalance_ratio: Ratio = 1.5
+    overrides: dict[Name, PolicyOverride] = {}
+
+    def for_workload(self, name: str) -> PolicySpec:
+        """What decides the requests of a workload: the policy with that workload's overrides."""
+        override = self.overrides.get(name)
+        if override is None:
+            return self
+        given = {field: value for field, value in msgspec.structs.asdict(override).items() if value is not None}
+        return msgspec.structs.replace(self, **given)
 
 
 class Policy(Resource, frozen=True, kw_only=True):

@@ -16,7 +16,14 @@ from gridctl.resources.resource import Metadata
 
 SWEEP_KIND = "Sweep"
 
-AxisName = Annotated[str, Meta(min_length=1, max_length=63)]
+AxisName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._/-]{0,62}$(?!\n)",
+        description="letters, digits, spaces, '.', '_', '/' and '-'; 1 to 63 characters",
+    ),
+]
+PointName = Annotated[str, Meta(min_length=1, max_length=63)]
 Path = Annotated[str, Meta(min_length=3, max_length=512)]
 Factor = Annotated[float, Meta(ge=0, le=1000)]
 Speed = Annotated[float, Meta(ge=0.001, le=1000)]
@@ -36,7 +43,7 @@ class SweepAxes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """What varies. In `set` a list is an axis and anything else is the same in every scenario; a point of `choices`
     sets several fields together."""
 
-    choices: dict[AxisName, dict[AxisName, Settings]] = {}
+    choices: dict[AxisName, dict[PointName, Settings]] = {}
     set: Settings = {}
     fleets: dict[AxisName, FleetAxis] = {}
     prices: Annotated[tuple[Name, ...], Meta(min_length=1)] = ()

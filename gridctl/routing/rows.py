@@ -7,6 +7,7 @@ written by the router for the record: they are what an explanation prints.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,13 +88,14 @@ POLICY = np.dtype(
 NO_OBJECTIVE = 0.0
 
 
-def policy_record(spec: PolicySpec) -> Records:
-    """A one-row array holding the policy."""
-    rows = np.zeros(1, POLICY).view(np.recarray)
-    rows.algorithm[0] = ALGORITHMS.index(spec.algorithm)
-    for field in POLICY.names or ():
-        if field != "algorithm":
-            rows[field][0] = getattr(spec, field)
+def policy_records(specs: Sequence[PolicySpec]) -> Records:
+    """A row for each policy: what decides the requests of one workload each."""
+    rows = np.zeros(len(specs), POLICY).view(np.recarray)
+    for row, spec in zip(rows, specs, strict=True):
+        row.algorithm = ALGORITHMS.index(spec.algorithm)
+        for field in POLICY.names or ():
+            if field != "algorithm":
+                row[field] = getattr(spec, field)
     return rows
 
 

@@ -87,5 +87,6 @@ def scaled_cluster(spec: ClusterSpec, factor: float) -> ClusterSpec:
     )
     spare = spec.gpus - sum(one.gpus for one in spec.deployments)
     used = sum(one.gpus for one in deployments)
-    gpus = max(1, used + math.floor(max(0, spare) * factor + 0.5))
+    # Fewer GPUs than are used stay fewer: scaling must not hide that a cluster is short of them.
+    gpus = max(1, used + math.floor(spare * factor + 0.5))
     return msgspec.structs.replace(spec, deployments=deployments, gpus=gpus)

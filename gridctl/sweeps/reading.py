@@ -20,7 +20,7 @@ from gridctl.resources import Cluster, Policy, PriceBook, Resource
 from gridctl.resources.policy import ALGORITHMS
 from gridctl.resources.sweep import Generated
 from gridctl.sweeps.arrangement import fleet_names, with_settings
-from gridctl.sweeps.axes import CASE, Case, cases_of
+from gridctl.sweeps.axes import CASE, Case, cases_of, value_text
 from gridctl.sweeps.target import Target, find_target
 
 _Place = tuple[str | int, ...]
@@ -86,7 +86,7 @@ class _Reader:
             for axis in case.axes:
                 if not axis.points:
                     yield self._error(axis.where, f"the axis {axis.name} has no values", "add some, or remove it")
-                labels = [str(point.label) for point in axis.points]
+                labels = [value_text(point.label) for point in axis.points]
                 for label in sorted({label for label in labels if labels.count(label) > 1}):
                     yield self._error(axis.where, f"the axis {axis.name} has {label} twice", "remove one")
                 if axis.name == CASE and len(cases) > 1:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from gridctl.accounts.intervals import rank
 from gridctl.accounts.pareto import Numbers, SweepRow, front
 from gridctl.accounts.tables import EVERYTHING
@@ -36,6 +38,27 @@ def rows_of(sweep: Sweep, workload: str | None = None) -> list[SweepRow]:
     return rows
 
 
+def drawn_rows(sweep: Sweep, workload: str | None = None) -> list[list[SweepRow]]:
+    """The rows of each draw that every scenario has: the same scenarios, with the draw's numbers."""
+    rows = rows_of(sweep, workload)
+    scope = EVERYTHING if workload is None else workload
+    found = []
+    for draw in range(1, sweep.plan.seeds):
+        numbers = [_numbers(sweep, scenario, draw, scope) for scenario in sweep.plan.scenarios]
+        if all(own is not None or row.numbers is None for own, row in zip(numbers, rows, strict=True)):
+            found.append([structs.replace(row, numbers=own) for row, own in zip(rows, numbers, strict=True)])
+    return found
+
+
+def spread(values: Sequence[float | None]) -> Bounds:
+    """Between which values the draws lie, as in the tables of a run; nothing where one has none."""
+    known = sorted(value for value in values if value is not None)
+    if not known or len(known) < len(values):
+        return None, None
+    cut = rank(len(known)) - 1
+    return known[cut], known[len(known) - 1 - cut]
+
+
 def _row(
     sweep: Sweep,
     scenario: Planned,
@@ -46,8 +69,8 @@ def _row(
 ) -> SweepRow:
     plain = sweep.results.get((scenario.key, 0))
     drawn = [found for draw in made if draw and (found := numbers[draw][index]) is not None]
-    usd_low, usd_high = _range([one.usd_per_mtok_goodput for one in drawn])
-    attained_low, attained_high = _range([one.attainment for one in drawn])
+    usd_low, usd_high = spread([one.usd_per_mtok_goodput for one in drawn])
+    attained_low, attained_high = spread([one.attainment for one in drawn])
     return SweepRow(
         scenario=scenario.number,
         values=scenario.values,
@@ -72,15 +95,6 @@ def _numbers(sweep: Sweep, scenario: Planned, draw: int, scope: str) -> Numbers 
 
 def _point(numbers: Numbers | None) -> Bounds | None:
     return (numbers.usd_per_mtok_goodput, numbers.attainment) if numbers is not None else None
-
-
-def _range(values: Sequence[float | None]) -> Bounds:
-    """Between which values the draws lie; nothing where one has none."""
-    known = sorted(value for value in values if value is not None)
-    if not known or len(known) < len(values):
-        return None, None
-    cut = rank(len(known)) - 1
-    return known[cut], known[len(known) - 1 - cut]
 
 
 def _check_workload(sweep: Sweep, workload: str) -> None:

@@ -9,14 +9,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "grid"))
 
+import msgspec
 from smallgrids import make_grid, make_policy, make_trace
 
 from gridctl.grid.image import build_image
 from gridctl.replay.digest import digest_rows
 from gridctl.replay.replay import Replayed, replay
+from gridctl.resources import PolicyOverride
 from gridctl.resources.policy import ALGORITHMS
 
-CASES = tuple(enumerate((*ALGORITHMS, *["grid"] * 16)))
+OVERRIDDEN = 24
+"""Cases from here on decide one workload by another algorithm."""
+CASES = tuple(enumerate((*ALGORITHMS, *["grid"] * 16, *ALGORITHMS[1:], "grid")))
 REQUESTS = 40
 
 
@@ -24,7 +28,11 @@ def replayed(case: int, algorithm: str, seed: int = 1) -> Replayed:
     pick = random.Random(case).randint
     resources = make_grid(pick)
     trace = make_trace(pick, resources, REQUESTS)
-    return replay(build_image(resources), trace, make_policy(pick, algorithm), seed=seed)
+    policy = make_policy(pick, algorithm)
+    if case >= OVERRIDDEN:
+        other = PolicyOverride(algorithm=ALGORITHMS[case % len(ALGORITHMS)], reject_ratio=1.0, allow_serverless=False)
+        policy = msgspec.structs.replace(policy, overrides={"w0": other})
+    return replay(build_image(resources), trace, policy, seed=seed)
 
 
 def digests() -> tuple[list[str], Counter[str]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from gridctl.resources import Objective, PolicySpec, WorkloadSpec
 from gridctl.routing.route import route
-from gridctl.routing.rows import CANDIDATE, policy_record, request_records
+from gridctl.routing.rows import CANDIDATE, policy_records, request_records
 
 Candidate = Mapping[str, float]
 MS = 1000.0
@@ -48,7 +48,7 @@ def decide(
     records[0]["output_tokens"] = output_tokens
     for field, value in request.items():
         records[0][field] = value
-    return int(route(rows, len(rows), records[0], policy_record(policy)[0]))
+    return int(route(rows, len(rows), records[0], policy_records([policy])[0]))
 
 
 def choose(candidates: Sequence[Candidate], algorithm: str, **request: int) -> int:

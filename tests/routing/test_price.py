@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gridctl.resources import Objective, PolicySpec, WorkloadSpec
 from gridctl.routing.price import miss_probability, price_candidate
-from gridctl.routing.rows import policy_record, request_records
+from gridctl.routing.rows import policy_records, request_records
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_the_client_waits_for_network_overhead_and_engine_and_every_term_is_in_d
     request[0]["output_tokens"] = 11
     policy = PolicySpec(prediction_shape=2, gpu_weight=2.0, cash_weight=3.0, miss_weight=1.5)
     rows = candidate_rows([{"rtt": 20, "ttft": 100, "tpot": 5, "usd_gpu": 0.001, "usd_cash": 0.0001, "load": 0.5}])
-    price_candidate(rows[0], request[0], policy_record(policy)[0])
+    price_candidate(rows[0], request[0], policy_records([policy])[0])
     assert rows[0].client_ttft_us == 155_000  # 20 + 35 + 100
     assert rows[0].client_e2e_us == 205_000  # and ten more tokens of 5
     assert rows[0].worst_ratio == 0.5  # 155 of 310, 5 of 10
@@ -69,7 +69,7 @@ def test_an_answer_of_one_token_ends_with_its_first() -> None:
     rows = candidate_rows([{"rtt": 10, "ttft": 40, "tpot": 30}])
     for tokens in (0, 1):
         request[0]["output_tokens"] = tokens
-        price_candidate(rows[0], request[0], policy_record(PolicySpec())[0])
+        price_candidate(rows[0], request[0], policy_records([PolicySpec()])[0])
         assert rows[0].client_e2e_us == 50_000
         assert rows[0].worst_ratio == 0.5
 
@@ -84,5 +84,5 @@ def test_the_strictest_of_several_thresholds_of_one_metric_counts() -> None:
         models=("m",),
     )
     rows = candidate_rows([{"rtt": 10, "ttft": 5000}])
-    price_candidate(rows[0], request_records([spec])[0], policy_record(PolicySpec())[0])
+    price_candidate(rows[0], request_records([spec])[0], policy_records([PolicySpec()])[0])
     assert rows[0].worst_ratio == 0.5

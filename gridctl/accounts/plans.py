@@ -147,6 +147,7 @@ class Arrangement(msgspec.Struct, frozen=True, kw_only=True):
     promises: tuple[PromiseKept, ...]
     placed: tuple[PlacedEngines, ...]
     rounds: tuple[Round, ...]  # none for today
+    trimmed: int  # engines taken away after the last round because the replay spares them
     notes: tuple[str, ...]
 
     @property
