@@ -100,9 +100,7 @@ def replay_chunk(
         request.session = requests.session[index]
         scene.turns[which] += 1
         if policy.algorithm == GRID:
-            count, fitting, full = fill_priced_rows(
-                rows, fleet, scene, requests, index, number, request, policy
-            )
+            count, fitting, full = fill_priced_rows(rows, fleet, scene, requests, index, number, request, policy)
         else:
             count, fitting, full = fill_rows(rows, fleet, scene, requests, index, policy)
         choice = route(rows, count, request, policy)

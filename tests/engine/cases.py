@@ -26,6 +26,13 @@ ROUND = 100
 COLUMNS = ("scheduled", "first_token", "last_token", "cached_tokens", "preemptions", "share")
 
 
+SEEN = (
+    "in_flight", "pending_tokens", "scrape_time", "scrape_running", "scrape_waiting", "scrape_pending_tokens",
+    "scrape_kv_blocks", "older_time", "older_running", "older_waiting", "older_pending_tokens", "older_kv_blocks",
+)  # fmt: skip
+"""Fields of an engine's record that a router reads."""
+
+
 @compiled
 def _locate(fleet: Fleet, engine: int, block: int) -> int:
     """The node of a block, as the kernels find it."""
@@ -268,6 +275,32 @@ def twin(case: Case, *, longest_jump: int = NO_LIMIT, with_queries: bool = True,
     if audits:
         audit(fleet)
     return fleet
+
+
+def sights(case: Case, *, steps: bool = False) -> list[tuple[int, ...]]:
+    """What a router sees of the engine at each of the case's queries that observe: counters, scrapes, and which prefix
+    nodes of the case it holds. With `steps`, engines go step by step and forget until when nothing happens."""
+    fleet = _fleet(case, 1 if steps else NO_LIMIT)
+    firsts = np.cumsum([0] + [len(load.prefix) for load in case.loads])
+    nodes = sorted({node for load in case.loads for node in load.prefix})
+    events = [(load.sent, 1, request) for request, load in enumerate(case.loads)]
+    events += [(query.time, 0, index) for index, query in enumerate(case.queries) if query.observes]
+    seen = []
+    for time, is_dispatch, index in sorted(events):
+        if is_dispatch:
+            load = case.loads[index]
+            dispatch(
+                fleet, load.engine, index, 0, load.priority, load.arrival, load.prompt, load.output, int(firsts[index]),
+                len(load.prefix), load.prompt,
+            )  # fmt: skip
+        else:
+            engine = case.queries[index].engine
+            if steps:
+                fleet.engines["calm_until"][engine] = fleet.engines["quiet_until"][engine] = 0
+            observe(fleet, engine, time, case.period)
+            held = [int(_locate(fleet, engine, node) != NIL) for node in nodes]
+            seen.append((*(int(fleet.engines[field][engine]) for field in SEEN), *held))
+    return seen
 
 
 def _walk(fleet: Fleet, head: int, tail: int) -> list[int]:
