@@ -22,7 +22,7 @@ from gridctl.replay.replay import replay
 from gridctl.resources import Objective, PolicySpec, Serverless, Traffic
 from gridctl.resources.policy import Telemetry
 
-BLOCK_TOKENS = 16
+BLOCK_TOKENS = 64
 CASES = 40
 
 
@@ -55,7 +55,8 @@ def _case(generator: random.Random) -> tuple:
     pick, one_of = generator.randint, generator.choice
     parts = [gpu(gibs=one_of((5.0, 10.0, 20.0))), model()]
     for name, country, _, lat, lon in PLACES[:4]:
-        cpu = Serverless(variants=("m/bf16",), concurrency=2) if pick(0, 2) == 0 else None
+        cheap = {"usd_per_ms": 1e-12, "cold_start_ms": 0.0, "memory_bandwidth_gbs": 200.0, "tflops": 20.0}
+        cpu = Serverless(variants=("m/bf16",), concurrency=2, **one_of(({}, cheap))) if pick(0, 2) == 0 else None
         parts += [site(name, country, one_of(("edge", "core")), lat=lat, lon=lon, serverless=cpu)]
         parts += [cluster(f"{name}-gpu", name, deployment(max_num_seqs=pick(1, 4), max_waiting=one_of((None, 1))))]
     metric = one_of(("ttft_ms", "e2e_ms", "network_ms"))
@@ -75,8 +76,8 @@ def _case(generator: random.Random) -> tuple:
     gap = one_of((60, 600))
     for _ in range(50):
         at += pick(0, gap)
-        prompt, family = pick(1, 100), pick(0, 4)
-        blocks = tuple(10 * family + number for number in range(prompt // BLOCK_TOKENS))
+        prompt, family = pick(1, one_of((100, 2000))), pick(0, 4)
+        blocks = tuple(100 * family + number for number in range(prompt // BLOCK_TOKENS))
         output = one_of((1, 5, 20, 100))
         requests.append({"at_ms": at, "input": prompt, "output": output, "origin": pick(0, 3), "blocks": blocks})
     policy = PolicySpec(
