@@ -16,11 +16,12 @@ does not exist and the objective does not apply.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gridctl.accounts.blocks import blank, blocks
 from gridctl.accounts.rows import COMPLETED, Run
 from gridctl.resources.workload import ObjectiveMetric
 from gridctl.units import NS_PER_MS
@@ -53,6 +54,10 @@ class ClientClock:
         }
         return columns[metric]
 
+    def part(self, some: slice) -> ClientClock:
+        """The times of some of the requests, as views."""
+        return ClientClock(**{field.name: getattr(self, field.name)[some] for field in fields(ClientClock)})
+
     def applies(self, metric: ObjectiveMetric, members: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Which of the row numbers `members` an objective on `metric` applies to: all, but for TPOT a served answer
         of one token."""
@@ -63,6 +68,24 @@ class ClientClock:
 
 def client_clock(run: Run) -> ClientClock:
     """The client's times of every request of the run."""
+    n = len(run.rows)
+    clock = ClientClock(
+        served=blank(n, np.bool_),
+        has_tpot=blank(n, np.bool_),
+        overhead_ns=blank(n, np.int64),
+        network_ns=blank(n, np.int64),
+        ttft_ns=blank(n, np.int64),
+        tpot_ns=blank(n, np.int64),
+        e2e_ns=blank(n, np.int64),
+    )
+    for some in blocks(n):
+        part = _clock(run.part(some))
+        for field in fields(ClientClock):
+            getattr(clock, field.name)[some] = getattr(part, field.name)
+    return clock
+
+
+def _clock(run: Run) -> ClientClock:
     rows = run.rows
     served = rows.outcome == COMPLETED
     has_tpot = served & (rows.output_tokens >= 2)

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gridctl.accounts.blocks import blank, blocks
 from gridctl.accounts.clock import ClientClock, client_clock, nanoseconds
 from gridctl.accounts.rows import COMPLETED, OUTAGE, REJECTED, Run, RunRows
 from gridctl.resources import Objective
@@ -61,6 +62,13 @@ class Goodness:
 def judge(run: Run, clock: ClientClock | None = None) -> Goodness:
     """Whether each request was good and, if not, why. A request without a known workload is good when completed."""
     clock = clock or client_clock(run)
+    cause = blank(len(run.rows), np.int8)
+    for some in blocks(len(run.rows)):
+        cause[some] = _causes(run.part(some), clock.part(some))
+    return Goodness(good=cause == NO_CAUSE, cause=cause)
+
+
+def _causes(run: Run, clock: ClientClock) -> NDArray[np.int8]:
     cause = _outcome_causes(run.rows.outcome, run.rows.reason)
     for index, name in enumerate(run.info.workload_names):
         spec = run.info.workloads.get(name)
@@ -68,7 +76,7 @@ def judge(run: Run, clock: ClientClock | None = None) -> Goodness:
             continue
         members = np.flatnonzero((run.rows.workload == index) & clock.served)
         cause[members] = _worst_causes(run, clock, members, spec.objectives)
-    return Goodness(good=cause == NO_CAUSE, cause=cause)
+    return cause
 
 
 def judge_objective(run: Run, clock: ClientClock, members: NDArray[np.intp], objective: Objective) -> Verdicts:

@@ -6,9 +6,10 @@ groups are sums over requests.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,10 @@ Dimension = TypeVar("Dimension", bound=str)
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """One label per request: `codes`, shape `(n,)`, are indices into `names`."""
+    """One label per request: `codes`, shape `(n,)`, are indices into `names`, in the smallest type that holds them."""
 
     names: tuple[str, ...]
-    codes: NDArray[np.int64]
+    codes: NDArray[np.signedinteger[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def labels(names: Sequence[str], codes: NDArray[np.int32]) -> Labels:
     listed = (*names, UNNAMED)  # index −1 is the last entry
     distinct = tuple(sorted(set(listed)))
     position = {name: index for index, name in enumerate(distinct)}
-    lookup = np.array([position[name] for name in listed], dtype=np.int64)
+    lookup = np.array([position[name] for name in listed], dtype=_smallest(len(distinct)))
     return Labels(distinct, lookup[codes])
 
 
@@ -48,16 +49,23 @@ def grouped(columns: Sequence[Labels], n: int) -> list[Group]:
     """The groups of `n` requests by all `columns`, in order of their names; one group of everything for no columns."""
     if n == 0:
         return []
-    combined = np.zeros(n, dtype=np.int64)
+    combined = np.zeros(n, dtype=_smallest(math.prod(len(column.names) for column in columns)))
     for column in columns:
-        combined = combined * len(column.names) + column.codes
-    order = np.argsort(combined, kind="stable")
-    starts = np.flatnonzero(np.diff(combined[order], prepend=-1))
+        combined *= len(column.names)
+        combined += column.codes
+    order = np.argsort(combined, kind="stable")  # of 16 bits and less this is a radix sort
+    _, sizes = np.unique(combined, return_counts=True)
     groups = []
-    for members in np.split(order, starts[1:]):
+    for members in np.split(order, np.cumsum(sizes)[:-1]):
         key = tuple(column.names[column.codes[members[0]]] for column in columns)
         groups.append(Group(key, members))
     return groups
+
+
+def _smallest(count: int) -> type[np.signedinteger[Any]]:
+    """The smallest type that holds 0 … `count`."""
+    kinds: tuple[type[np.signedinteger[Any]], ...] = (np.int8, np.int16, np.int32, np.int64)
+    return next(kind for kind in kinds if count <= np.iinfo(kind).max)
 
 
 def check_dimensions(by: Sequence[str], known: Sequence[Dimension], needed: Dimension | None = None) -> list[Dimension]:

@@ -13,7 +13,9 @@ never reached.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -66,6 +68,23 @@ class RunRows:
 
     def __len__(self) -> int:
         return len(self.arrival_ns)
+
+    def part(self, some: slice) -> RunRows:
+        """Some of the rows, as views."""
+        return RunRows(**{field.name: getattr(self, field.name)[some] for field in dataclasses.fields(RunRows)})
+
+
+def empty_rows(n: int) -> RunRows:
+    """Columns of `n` zeros."""
+    return RunRows(**{name: np.zeros(n, dtype) for name, dtype in ROW_TYPES.items()})
+
+
+ROW_TYPES: dict[str, type[np.signedinteger[Any]]] = {
+    **dict.fromkeys((field.name for field in dataclasses.fields(RunRows)), np.int64),
+    **dict.fromkeys(("origin", "workload", "tenant", "engine", "preemptions"), np.int32),
+    **dict.fromkeys(("outcome", "reason"), np.int8),
+}
+"""The type of each column."""
 
 
 class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,3 +162,7 @@ class Run:
 
     info: RunInfo
     rows: RunRows
+
+    def part(self, some: slice) -> Run:
+        """The run with some of its rows only; `info` still describes all of it."""
+        return Run(self.info, self.rows.part(some))

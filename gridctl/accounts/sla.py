@@ -74,22 +74,40 @@ def sla(run: Run, by: Sequence[str] = DIMENSIONS) -> Sla:
     """
     chosen = check_dimensions(by, DIMENSIONS, needed="workload")
     judged = _judged(run)
-    good, completed = judged.goodness.good, run.rows.outcome == COMPLETED
-    n = len(run.rows)
     return Sla(
         run=run.info.name,
         trace=run.info.trace,
         policy=run.info.policy,
-        total=SlaTotal(
-            requests=n,
-            good=int(good.sum()),
-            completed=int(completed.sum()),
-            attained=int(good.sum()) / n if n else None,
-            available=int(completed.sum()) / n if n else None,
-            causes=count_causes(judged.goodness.cause),
-        ),
+        total=_total(judged),
         workloads=_rows(judged, ("workload",)),
         rows=_rows(judged, chosen),
+    )
+
+
+def tables_by(
+    run: Run, choices: Sequence[tuple[Dimension, ...]], most_rows: int
+) -> tuple[SlaTotal, dict[tuple[Dimension, ...], tuple[SlaRow, ...]]]:
+    """The total and the rows for several choices of what they tell apart, those of more than `most_rows` left out."""
+    judged = _judged(run)
+    promised = max((len(_promises(spec)) for spec in run.info.workloads.values()), default=1)
+    tables = {}
+    for by in choices:
+        groups = grouped([judged.dimensions[dimension] for dimension in by], len(run.rows))
+        if len(groups) * promised <= most_rows:
+            tables[by] = _rows(judged, by)
+    return _total(judged), tables
+
+
+def _total(judged: _Judged) -> SlaTotal:
+    n = len(judged.run.rows)
+    good, completed = int(judged.goodness.good.sum()), int((judged.run.rows.outcome == COMPLETED).sum())
+    return SlaTotal(
+        requests=n,
+        good=good,
+        completed=completed,
+        attained=good / n if n else None,
+        available=completed / n if n else None,
+        causes=count_causes(judged.goodness.cause),
     )
 
 

@@ -11,7 +11,7 @@ or dropping doomed requests raises it (arXiv 2410.14257).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,6 +69,29 @@ def tokenomics(run: Run, by: Sequence[str] = DIMENSIONS) -> Tokenomics:
 def total_row(run: Run) -> TokenomicsRow:
     """The total alone."""
     return _total(_account(run))
+
+
+def tables_by(
+    run: Run, choices: Sequence[tuple[Dimension, ...]]
+) -> tuple[TokenomicsRow, dict[tuple[Dimension, ...], tuple[TokenomicsRow, ...]]]:
+    """The total and the rows for several choices of what they tell apart; each dimension set as `DIMENSIONS` orders."""
+    account = _account(run)
+    return _total(account), {by: _rows(account, by) for by in choices}
+
+
+def scoped_rows(run: Run) -> Callable[[NDArray[np.intp], Sequence[EngineFacts], Sequence[str]], TokenomicsRow]:
+    """Makes the row of any requests of the run, by their numbers; the accounts are settled once for all of them.
+
+    The row's GPUs are those of the engines given; it carries the idle cost of the tiers given whose GPUs served
+    nobody.
+    """
+    account = _account(run)
+
+    def row(members: NDArray[np.intp], engines: Sequence[EngineFacts], tiers: Sequence[str]) -> TokenomicsRow:
+        stranded = [part for part in account.ledger.stranded if part.tier in tiers]
+        return _row(account, {}, members, stranded, engines)
+
+    return row
 
 
 def variant_name(engine: EngineFacts) -> str:
@@ -186,21 +209,24 @@ def _counts(account: _Account, members: NDArray[np.intp]) -> dict[str, int]:
         "failed": int((outcome == FAILED).sum()),
         "good": int(good.sum()),
         "input_tokens": int(input_tokens.sum()),
-        "served_input_tokens": int(input_tokens[completed].sum()),
-        "cached_tokens": int(rows.cached_tokens[members][completed].sum()),
-        "output_tokens": int(output_tokens[completed].sum()),
-        "good_output_tokens": int(output_tokens[good].sum()),
+        "served_input_tokens": int(input_tokens.sum(where=completed)),
+        "cached_tokens": int(rows.cached_tokens[members].sum(where=completed)),
+        "output_tokens": int(output_tokens.sum(where=completed)),
+        "good_output_tokens": int(output_tokens.sum(where=good)),
     }
 
 
 def _latencies(clock: ClientClock, members: NDArray[np.intp]) -> dict[str, float | None]:
     """Percentiles of the completed requests' client times."""
-    served = members[clock.served[members]]
-    paced = members[clock.has_tpot[members]]
-    columns = (("ttft", clock.ttft_ns[served]), ("tpot", clock.tpot_ns[paced]), ("e2e", clock.e2e_ns[served]))
+    columns = (
+        ("ttft", clock.ttft_ns, clock.served),
+        ("tpot", clock.tpot_ns, clock.has_tpot),
+        ("e2e", clock.e2e_ns, clock.served),
+    )
     found: dict[str, float | None] = {}
-    for name, times_ns in columns:
-        for wanted, time_ns in zip(WANTED, percentiles(times_ns, WANTED), strict=True):
+    for name, times_ns, counts in columns:
+        times = percentiles(times_ns[members[counts[members]]], WANTED)
+        for wanted, time_ns in zip(WANTED, times, strict=True):
             found[f"{name}_p{wanted:g}_ms"] = None if time_ns is None else ms(time_ns)
     return found
 

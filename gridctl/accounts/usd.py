@@ -17,12 +17,13 @@ Source of 4 bytes: the usual rule of four characters of English text to a token;
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gridctl.accounts.blocks import blank, blocks
 from gridctl.accounts.rows import COMPLETED, EngineFacts, Run
 from gridctl.units import BYTES_PER_GB, NS_PER_HOUR, NS_PER_MS, TOKENS_PER_MTOK
 
@@ -68,35 +69,57 @@ def request_usd(run: Run) -> Floats:
 def ledger(run: Run) -> Ledger:
     """Every dollar of the run, per request, idle GPUs and energy shared out by tier."""
     n = len(run.rows)
-    gpu_idle_usd, idle_kwh, idle_energy_usd = np.zeros(n), np.zeros(n), np.zeros(n)
-    stranded = []
     idle_ns = idle_gpu_ns(run)
-    tiers = np.array([engine.tier for engine in run.info.engines] + [""])
+    busy_ns = _busy_by_tier(run)
+    idle: list[Stranded] = []
     for tier in sorted({engine.tier for engine in run.info.engines if is_owned(engine)}):
         engines = [index for index, engine in enumerate(run.info.engines) if engine.tier == tier and is_owned(engine)]
         usd = sum(idle_ns[index] * _usd_per_gpu_ns(run.info.engines[index]) for index in engines)
         kwh = [idle_ns[index] * _kwh_per_gpu_ns(run.info.engines[index].idle_watts) for index in engines]
         energy = sum(part * run.info.engines[index].usd_per_kwh for part, index in zip(kwh, engines, strict=True))
-        gpu_ns = np.where(tiers[run.rows.engine] == tier, run.rows.gpu_ns, 0)
-        busy_ns = int(gpu_ns.sum())
-        if busy_ns == 0:
-            stranded.append(Stranded(tier, usd, sum(kwh), energy))
-            continue
-        share = gpu_ns / busy_ns
-        gpu_idle_usd += share * usd
-        idle_kwh += share * sum(kwh)
-        idle_energy_usd += share * energy
-    busy_kwh = run.rows.gpu_ns * _per_request(run, lambda engine: _kwh_per_gpu_ns(engine.busy_watts))
-    return Ledger(
-        gpu_busy_usd=gpu_busy_usd(run),
-        gpu_idle_usd=gpu_idle_usd,
-        serverless_usd=serverless_usd(run),
-        egress_usd=egress_usd(run),
-        fallback_usd=fallback_usd(run),
-        energy_kwh=busy_kwh + idle_kwh,
-        energy_usd=busy_kwh * _per_request(run, lambda engine: engine.usd_per_kwh) + idle_energy_usd,
-        stranded=tuple(stranded),
+        idle.append(Stranded(tier, usd, sum(kwh), energy))
+    spent = Ledger(
+        gpu_busy_usd=blank(n, np.float64),
+        gpu_idle_usd=blank(n, np.float64),
+        serverless_usd=blank(n, np.float64),
+        egress_usd=blank(n, np.float64),
+        fallback_usd=blank(n, np.float64),
+        energy_kwh=blank(n, np.float64),
+        energy_usd=blank(n, np.float64),
+        stranded=tuple(part for part in idle if busy_ns.get(part.tier, 0) == 0),
     )
+    shared = [(part, busy_ns[part.tier]) for part in idle if busy_ns.get(part.tier, 0) > 0]
+    for some in blocks(n):
+        _fill(spent, some, run.part(some), shared)
+    return spent
+
+
+def _fill(spent: Ledger, some: slice, run: Run, shared: Sequence[tuple[Stranded, int]]) -> None:
+    """Write the requests `some`, all that `run` has; `shared` are the tiers' idle costs and their GPUs' busy time."""
+    n = len(run.rows)
+    gpu_idle_usd, idle_kwh, idle_energy_usd = np.zeros(n), np.zeros(n), np.zeros(n)
+    tiers = np.array([engine.tier for engine in run.info.engines] + [""])[run.rows.engine]
+    for idle, busy_ns in shared:
+        share = np.where(tiers == idle.tier, run.rows.gpu_ns, 0) / busy_ns
+        gpu_idle_usd += share * idle.gpu_idle_usd
+        idle_kwh += share * idle.energy_kwh
+        idle_energy_usd += share * idle.energy_usd
+    busy_kwh = run.rows.gpu_ns * _per_request(run, lambda engine: _kwh_per_gpu_ns(engine.busy_watts))
+    spent.gpu_busy_usd[some] = gpu_busy_usd(run)
+    spent.gpu_idle_usd[some] = gpu_idle_usd
+    spent.serverless_usd[some] = serverless_usd(run)
+    spent.egress_usd[some] = egress_usd(run)
+    spent.fallback_usd[some] = fallback_usd(run)
+    spent.energy_kwh[some] = busy_kwh + idle_kwh
+    spent.energy_usd[some] = busy_kwh * _per_request(run, lambda engine: engine.usd_per_kwh) + idle_energy_usd
+
+
+def _busy_by_tier(run: Run) -> dict[str, int]:
+    """GPU time attributed to the requests of each tier's engines."""
+    totals: dict[str, int] = {}
+    for engine, busy_ns in zip(run.info.engines, _busy_gpu_ns(run), strict=False):
+        totals[engine.tier] = totals.get(engine.tier, 0) + int(busy_ns)
+    return totals
 
 
 def gpu_busy_usd(run: Run) -> Floats:
@@ -124,12 +147,19 @@ def fallback_usd(run: Run) -> Floats:
 
 def idle_gpu_ns(run: Run) -> list[int]:
     """Per engine, owned GPU time less the GPU time attributed to its requests; 0 for what is not owned."""
-    busy = np.zeros(len(run.info.engines) + 1, dtype=np.int64)
-    np.add.at(busy, run.rows.engine, run.rows.gpu_ns)
+    busy = _busy_gpu_ns(run)
     return [
         engine.gpus * run.info.window_ns - int(busy[index]) if is_owned(engine) else 0
         for index, engine in enumerate(run.info.engines)
     ]
+
+
+def _busy_gpu_ns(run: Run) -> NDArray[np.int64]:
+    """GPU time attributed to the requests of each engine; the last entry is of those that had none."""
+    busy = np.zeros(len(run.info.engines) + 1, dtype=np.int64)
+    for some in blocks(len(run.rows)):
+        np.add.at(busy, run.rows.engine[some], run.rows.gpu_ns[some])
+    return busy
 
 
 def is_owned(engine: EngineFacts) -> bool:

@@ -7,6 +7,7 @@ noun or verb is used, so `gridctl --help` and everyday commands stay fast whatev
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
@@ -21,13 +22,15 @@ EXAMPLE_START = "Example"
 
 class Word(NamedTuple):
     """A noun or a verb of the top level. `module` holds `app` (a noun) or `command` (a verb); a resource kind that has
-    no verbs of its own has no module, and `kind` alone makes its app."""
+    no verbs of its own has no module, and `kind` alone makes its app. `for_files` is the verb meant when a file stands
+    where a verb would."""
 
     name: str
     section: str
     summary: str
     module: str = ""
     kind: str = ""
+    for_files: str = ""
 
     def load(self) -> Command:
         """Import the module and build the command."""
@@ -64,7 +67,7 @@ WORDS: dict[str, Word] = {
         Word("profile", RESOURCES, "step times of a model on a GPU: fit, validate, calibrate", "profile", "Profile"),
         Word("model", RESOURCES, "models and their variants", kind="Model"),
         Word("workload", RESOURCES, "SLA classes: objectives, jurisdiction, quality", kind="Workload"),
-        Word("policy", RESOURCES, "how the router decides", kind="Policy"),
+        Word("policy", RESOURCES, "how the router decides", "policy", "Policy"),
         Word("price", RESOURCES, "price books", kind="PriceBook"),
         Word("link", RESOURCES, "measured round-trip times between sites", kind="Link"),
         Word("gate", RESOURCES, "thresholds that a pipeline enforces", kind="Gate"),
@@ -72,8 +75,10 @@ WORDS: dict[str, Word] = {
         Word("trace", WORK, "read, measure, convert and generate request traces"),
         Word("replay", WORK, "send a trace through the router in virtual time"),
         Word("run", WORK, "results of replays"),
+        Word("sweep", WORK, "many scenarios over one trace, and which no other beats", for_files="run"),
         Word("tokenomics", WORK, "what a run cost per million tokens, and how fast it was"),
         Word("sla", WORK, "which objectives a run met, and why it missed the others"),
+        Word("report", WORK, "a run as a page to hand on: tables, map, charts; or on one screen"),
         Word("network", WORK, "round-trip times: estimate and validate"),
         Word("context", SETTINGS, "which grid commands work on"),
         Word("config", SETTINGS, "settings and where they come from"),
@@ -117,6 +122,7 @@ class NounGroup(TyperGroup):
     """A noun: builds a verb's parser when the verb is used, because building all of them takes milliseconds."""
 
     infos: dict[str, Any]
+    for_files: str = ""
 
     def list_commands(self, ctx: Context) -> list[str]:
         return [*self.infos, *(name for name in self.commands if name not in self.infos)]
@@ -132,7 +138,14 @@ class NounGroup(TyperGroup):
         return built
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
+        if self.for_files and args[0] not in self.list_commands(ctx) and _is_file(args[0]):
+            args = [self.for_files, *args]
         return self._click_resolve_command(ctx, args)
+
+
+def _is_file(word: str) -> bool:
+    """Whether a word is there as a file, or is at least called like a manifest."""
+    return os.path.isfile(word) or word.lower().endswith((".yaml", ".yml", ".json"))
 
 
 def _finished(word: Word, app: typer.Typer) -> Command:
@@ -147,6 +160,7 @@ def _finished(word: Word, app: typer.Typer) -> Command:
     app.info.cls = NounGroup
     group: Any = typer.main.get_group(app)
     app.registered_commands = infos
+    group.for_files = word.for_files
     group.infos = {info.name or _verb_of(info): info for info in infos}
     _finish(group)
     group.name = word.name

@@ -6,27 +6,22 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from gridctl.cli.comparing import compare
+from gridctl.cli.gating import BaselineOption, GateOption, JunitOption, SummaryOption, gate
 from gridctl.cli.output import OutputOption, emit, note, progress
+from gridctl.cli.policy import complete_policy
 from gridctl.cli.run_argument import RunArgument, read_run
 
 if TYPE_CHECKING:
-    from gridctl.traces.trace import Trace
+    from gridctl.traces.trace import Traffic
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Send a trace through the router in virtual time.")
 
+app.command("gate")(gate)
+app.command("compare")(compare)
+
 ROWS_SHOWN = 50
 """Requests a table shows unless --limit says otherwise; csv and jsonl print all."""
-
-
-def complete_policy(incomplete: str) -> list[str]:
-    """Policies of the grid and the built-in algorithms."""
-    from gridctl.cli.options import names_of
-    from gridctl.resources.policy import ALGORITHMS
-
-    return [
-        *names_of("policy", incomplete),
-        *(algorithm for algorithm in ALGORITHMS if algorithm.startswith(incomplete)),
-    ]
 
 
 @app.command()
@@ -59,35 +54,69 @@ def run(
         ),
     ] = True,
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite a run of that name.")] = False,
+    seeds: Annotated[
+        int, typer.Option(metavar="N", min=1, max=10_000, help="N replays, drawn differently: intervals in the tables.")
+    ] = 1,
+    draw: Annotated[
+        str, typer.Option(metavar="LIST", help="What differs between them: jitter, mix, arrivals, profile.")
+    ] = "jitter,mix,arrivals,profile",
+    jobs: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Replays at a time; all processors otherwise.")
+    ] = None,
+    executor: Annotated[
+        Literal["local", "ray"], typer.Option(help="Who makes them: this machine, or the cluster at RAY_ADDRESS.")
+    ] = "local",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Make the replays that an interrupted command of that name did not.")
+    ] = False,
+    keep_draws: Annotated[
+        bool, typer.Option("--keep-draws", help="Keep the requests of every replay, as runs NAME.draw-1, …")
+    ] = False,
+    gates: GateOption = None,
+    baseline: BaselineOption = None,
+    junit: JunitOption = None,
+    summary: SummaryOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, replay nothing.")] = False,
     output: OutputOption = "table",
 ) -> None:
     """Replay a trace over the grid and keep the result as a run.
 
     Requests that do not say where they come from, or for which workload, get an origin by population and a workload by
-    traffic share, drawn with the seed.
+    traffic share, drawn with the seed. With --seeds the tables say how sure they are: `gridctl help uncertainty`. With
+    --gate the run is kept and the exit code says whether the gates hold: `gridctl help ci`.
 
     Example:
       gridctl replay run trace.jsonl.gz --name base
+      gridctl replay run trace.jsonl.gz --name sure --seeds 20
       gridctl replay run azure.csv --speed 10 --policy least-loaded --name heavy -o json
+      gridctl replay run trace.jsonl.gz --name new --gate gates.yaml --baseline base --junit gates.xml
     """
+    from gridctl.cli.gating import emit_gated, gates_of
     from gridctl.cli.warmup import ready_replay
     from gridctl.orchestrator.context import current_grid
-    from gridctl.orchestrator.replaying import Listener, Order, check_order, replay_trace
-    from gridctl.render.runs import RUN_COLUMNS, run_item
+    from gridctl.orchestrator.ensemble import Spread, parse_sources, replay_seeds
+    from gridctl.orchestrator.plan import load_ensemble
+    from gridctl.orchestrator.replaying import Listener, Order, check_order
+    from gridctl.render.runs import DRAWN_COLUMNS, drawn_item
 
     home = current_grid()
+    held = gates_of(gates, baseline, junit, summary, home, seeds)
     requests = _shaped(_read(trace, sort, block_tokens), start, until, limit, speed, repeat)
     order = Order(name, policy, prices, seed, centralized, replace)
+    spread = Spread(seeds, parse_sources(draw), jobs, executor, resume, keep_draws)
     if dry_run:
         checked = check_order(home, requests, order, note)
         note(f"dry run: {len(requests):,} requests over {checked} engines would be replayed; nothing was written")
         return
     ready_replay()
-    total = len(requests) * (2 if centralized else 1)
-    with progress("replaying", total) as advance:
-        info = replay_trace(home, requests, order, Listener(note, advance))
-    emit([run_item(info)], RUN_COLUMNS, output, kind="Run", single=True)
+    total = len(requests) * (2 if centralized else 1) * seeds
+    with progress("replaying" if seeds == 1 else f"replaying {seeds} times", total) as advance:
+        info = replay_seeds(home, requests, order, spread, Listener(note, advance))
+    item = drawn_item(info, load_ensemble(info, home))
+    if held:
+        emit_gated(item, DRAWN_COLUMNS, output, held, read_run(info.name), home)
+        return
+    emit([item], DRAWN_COLUMNS, output, kind="Run", single=True)
     note(f"next: gridctl tokenomics {info.name}; gridctl sla {info.name}")
 
 
@@ -128,18 +157,21 @@ def requests(
         note(f"{len(shown)} of {len(rows):,} requests; -o csv prints all, --limit N more")
 
 
-def _read(path: str, sort: bool, block_tokens: int | None) -> Trace:
-    from gridctl.traces.reader import read_trace
+def _read(path: str, sort: bool, block_tokens: int | None) -> Traffic:
+    from gridctl.traces.reader import open_traffic
 
     with progress("reading"):
-        return read_trace(path, sort=sort, block_tokens=block_tokens)
+        return open_traffic(path, sort=sort, block_tokens=block_tokens)
 
 
-def _shaped(trace: Trace, start: str, until: str | None, limit: int | None, speed: float, repeat: int) -> Trace:
-    """The part of the trace that is asked for, sped up and repeated."""
+def _shaped(traffic: Traffic, start: str, until: str | None, limit: int | None, speed: float, repeat: int) -> Traffic:
+    """The part of the trace that is asked for, sped up and repeated. Any of that takes the whole trace into memory."""
     from gridctl.cli.trace import seconds
     from gridctl.traces import slicing
 
+    if start == "0" and until is None and limit is None and speed == 1.0 and repeat == 1:
+        return traffic
+    trace = traffic.whole()
     end_s = None if until is None else seconds(until, "--until")
     if start != "0" or until is not None or limit is not None:
         trace = slicing.cut(trace, seconds(start, "--from"), end_s, limit)

@@ -46,14 +46,16 @@ def get(run: RunArgument = None, output: OutputOption = "table") -> None:
       gridctl run get base -o json
     """
     from gridctl.orchestrator.context import current_grid
+    from gridctl.orchestrator.plan import load_ensemble
     from gridctl.orchestrator.runs import load_info
-    from gridctl.render.runs import RUN_COLUMNS, run_item
+    from gridctl.render.runs import DRAWN_COLUMNS, drawn_item
 
     home = current_grid()
     name = run or home.open_runs().latest()
     if name is None:
         raise NotFoundError("this grid has no runs yet", fix="gridctl replay run TRACE")
-    emit([run_item(load_info(name, home))], RUN_COLUMNS, output, kind="Run", single=True)
+    info = load_info(name, home)
+    emit([drawn_item(info, load_ensemble(info, home))], DRAWN_COLUMNS, output, kind="Run", single=True)
 
 
 @app.command()
@@ -61,18 +63,20 @@ def delete(
     runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="Runs to delete.", autocompletion=complete_run)],
     yes: YesOption = False,
 ) -> None:
-    """Delete runs and their request rows. The traces they were made from stay.
+    """Delete runs, their request rows and their draws. The traces they were made from stay.
 
     Example:
       gridctl run delete run-1 run-2 --yes
     """
     from gridctl.orchestrator.context import current_grid
 
-    store = current_grid().open_runs()
+    home = current_grid()
+    store, draws = home.open_runs(), home.open_draws()
     for name in runs:
         store.document(name)
     if not yes and is_interactive():
         typer.confirm(f"delete {len(runs)} runs?", abort=True, err=True)
     for name in runs:
         store.delete(name)
+        draws.delete(name)
         note(f"deleted run {name}")

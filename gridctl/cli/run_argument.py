@@ -12,6 +12,7 @@ import typer
 from gridctl.errors import NotFoundError
 
 if TYPE_CHECKING:
+    from gridctl.accounts.intervals import Ensemble
     from gridctl.accounts.rows import Run
 
 
@@ -46,6 +47,20 @@ def read_run(name: str | None) -> Run:
         if name is None:
             raise NotFoundError("this grid has no runs yet", fix="gridctl replay run TRACE")
     return load_run(name)
+
+
+def ensemble_of(run: Run) -> Ensemble | None:
+    """The draws of a run. Draws that cannot be read leave the run as if it had none, and a note says so."""
+    from gridctl.cli.output import note
+    from gridctl.errors import StoreError
+    from gridctl.orchestrator.context import current_grid
+    from gridctl.orchestrator.plan import load_ensemble
+
+    try:
+        return load_ensemble(run.info, current_grid())
+    except StoreError as error:
+        note(f"without ranges: {error.what}; {error.fix}")
+        return None
 
 
 def comma_list(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gridctl.cli.output import OutputOption, emit, note, write
-from gridctl.cli.run_argument import RunArgument, comma_list, read_run
+from gridctl.cli.run_argument import RunArgument, comma_list, ensemble_of, read_run
 from gridctl.errors import NotFoundError, did_you_mean
 
 if TYPE_CHECKING:
@@ -37,17 +37,23 @@ def command(
       gridctl sla base --by workload --worst 10
       gridctl sla base --workload voice-agent -o json
     """
+    from gridctl.accounts.intervals import promise_ranges, sla_total_ranges
     from gridctl.accounts.site_misses import worst_sites
     from gridctl.accounts.sla import sla
-    from gridctl.render.sla import document, row_columns, row_items, text
+    from gridctl.render.sla import Drawn, document, row_columns, row_items, text
 
     found = read_run(run)
-    table = sla(found, comma_list(by))
+    chosen = comma_list(by)
+    table = sla(found, chosen)
     pooled, finer = _chosen_rows(table, workload)
     rows = [*pooled, *finer]
     sites = worst_sites(found, worst)
+    ensemble, drawn = ensemble_of(found), None
+    if ensemble is not None:
+        pools, others = promise_ranges(pooled, ["workload"], ensemble), promise_ranges(finer, chosen, ensemble)
+        drawn = Drawn(ensemble, sla_total_ranges(ensemble), pools, others)
     if output in ("table", "wide", "markdown"):
-        write(text(table, pooled, finer, sites, output))
+        write(text(table, pooled, finer, sites, output, drawn))
     elif output in ("json", "yaml"):
         emit(
             [{"name": table.run}],
@@ -55,13 +61,17 @@ def command(
             output,
             kind="Sla",
             single=True,
-            documents=[document(table, pooled, finer, sites)],
+            documents=[document(table, pooled, finer, sites, drawn)],
         )
     else:
-        emit(row_items(rows), row_columns(), output, kind="Sla", documents=rows)
+        promises = [*drawn.pooled, *drawn.finer] if drawn else []
+        items = row_items(rows, promises if len(promises) == len(rows) else None)
+        emit(items, row_columns(drawn), output, kind="Sla", documents=rows)
     undecided = sum(row.status == "undecided" for row in rows)
     if undecided:
         note(f"{undecided} of {len(rows)} rows are undecided: too few requests; see requests_to_prove in -o wide")
+    if drawn is not None and finer and not drawn.finer:
+        note("the draws keep no table of so many rows: only rows over all tenants and regions have ranges")
     note("shares and percentiles are exact for this run; 95 % bounds hold for independent requests only")
 
 

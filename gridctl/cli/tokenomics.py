@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gridctl.cli.output import OutputOption, emit, note, write
-from gridctl.cli.run_argument import RunArgument, comma_list, read_run
+from gridctl.cli.run_argument import RunArgument, comma_list, ensemble_of, read_run
 from gridctl.errors import NotFoundError, did_you_mean
 
 if TYPE_CHECKING:
     from gridctl.accounts.rows import Run
     from gridctl.accounts.tables import Tokenomics
+    from gridctl.render.tokenomics import Drawn
 
 
 def command(
@@ -54,8 +55,9 @@ def command(
     if workload is not None:
         table = _only(table, workload)
         comparisons = tuple(part for part in comparisons if part.workload == workload)
+    drawn = _drawn(found, table, chosen, beside, [part.workload for part in comparisons])
     if output in ("table", "wide", "markdown"):
-        write(text(table, comparisons, output))
+        write(text(table, comparisons, output, drawn))
     elif output in ("json", "yaml"):
         emit(
             [{"name": table.run}],
@@ -63,10 +65,11 @@ def command(
             output,
             kind="Tokenomics",
             single=True,
-            documents=[document(table, other, comparisons)],
+            documents=[document(table, other, comparisons, drawn)],
         )
     else:
-        emit(row_items(table.rows), row_columns(), output, kind="Tokenomics", documents=table.rows)
+        items = row_items(table.rows, drawn.ranges.items if drawn else None)
+        emit(items, row_columns(drawn), output, kind="Tokenomics", documents=table.rows)
     if found.info.window_ns == 0:
         note("the run has no span of time: nothing per second, and no GPU-hours")
 
@@ -83,6 +86,24 @@ def _other(run: Run, against: str | None) -> Run | None:
     except NotFoundError:
         note(f"the centralised alternative {run.info.centralized} was deleted; --against RUN compares with another")
         return None
+
+
+def _drawn(run: Run, table: Tokenomics, by: list[str], beside: Run | None, workloads: list[str]) -> Drawn | None:
+    """The ranges of the table and of what stands beside it, where the run has draws."""
+    from gridctl.accounts.intervals import row_ranges, saving_ranges, tokenomics_ranges
+    from gridctl.render.tokenomics import Drawn
+
+    ensemble = ensemble_of(run)
+    if ensemble is None:
+        return None
+    other = ensemble_of(beside) if beside is not None else None
+    if other is None:
+        return Drawn(ensemble, tokenomics_ranges(table, by, ensemble))
+    savings = saving_ranges(workloads, ensemble, other)
+    if not savings:
+        note("the two runs were not drawn alike: their savings have no range")
+    ranges = tokenomics_ranges(table, by, ensemble)
+    return Drawn(ensemble, ranges, row_ranges(table.total.workload, other), savings)
 
 
 def _only(table: Tokenomics, workload: str) -> Tokenomics:

@@ -24,7 +24,11 @@ app = typer.Typer(
 FileArgument = Annotated[str, typer.Argument(metavar="FILE", help="A trace, plain or gzip; - for standard input.")]
 SourceArgument = Annotated[str, typer.Argument(metavar="IN", help="A trace, plain or gzip; - for standard input.")]
 TargetArgument = Annotated[
-    str, typer.Argument(metavar="OUT", help="File to write; gzip when it ends in .gz; - for standard output.")
+    str,
+    typer.Argument(
+        metavar="OUT",
+        help="File to write; gzip when it ends in .gz, a folder of columns in .columns; - for standard output.",
+    ),
 ]
 FormatOption = Annotated[
     str | None, typer.Option("--format", metavar="NAME", help="Refuse any other format than this one.")
@@ -109,13 +113,20 @@ def convert(
 ) -> None:
     """Write a trace in gridctl's own format or Mooncake's, cut, sped up or repeated on the way.
 
-    Times count from the first request. Cutting comes first, then speed, then repetition.
+    Times count from the first request. Cutting comes first, then speed, then repetition. A folder of columns is what
+    tens of millions of requests are replayed from: it is written and read in little memory.
 
     Example:
       gridctl trace convert azure.csv azure.jsonl.gz --speed 2 --from 5m --until 15m
+      gridctl trace convert year.jsonl.gz year.columns
     """
     from gridctl.traces import slicing
+    from gridctl.traces.folder import SUFFIX
 
+    is_whole = start == "0" and until is None and speed == 1.0 and repeat == 1
+    if is_whole and to == "native" and target.endswith(SUFFIX):
+        _convert_to_columns(source, target, format=format, sort=sort, limit=limit, block_tokens=block_tokens)
+        return
     trace = _read(source, format=format, sort=sort, limit=None, block_tokens=block_tokens)
     end_s = None if until is None else seconds(until, "--until")
     trace = slicing.cut(trace, seconds(start, "--from"), end_s, limit)
@@ -199,7 +210,8 @@ def generate(
     if duration is None or rate is None:
         missing = "--duration" if duration is None else "--rate"
         raise UsageError(f"missing {missing}", where=missing, fix="--duration 1h --rate 50, or --servegen FOLDER")
-    from gridctl.traces.generate import GenerateSpec
+    from gridctl.traces.folder import SUFFIX
+    from gridctl.traces.generate import GenerateSpec, generate_parts
     from gridctl.traces.generate import generate as generate_trace
 
     spec = GenerateSpec(
@@ -222,9 +234,16 @@ def generate(
         prompt_text=prompt_text,
     )
     sites, workloads = ([], []) if no_grid else _grid_mix()
+    assert target is not None
+    if target.endswith(SUFFIX):
+        from gridctl.traces.folderwriter import write_columns
+
+        with progress("generating"):
+            written = write_columns(generate_parts(spec, sites, workloads, seed), target)
+        note(f"wrote {written:,} requests to {target}")
+        return
     with progress("generating"):
         trace = generate_trace(spec, sites, workloads, seed)
-    assert target is not None
     _write(trace, target, "native")
 
 
@@ -309,6 +328,23 @@ def _write(trace: Trace, target: str, to: Literal["native", "mooncake"]) -> None
         _say_notes(lost_in_mooncake(trace))
     place = "standard output" if target == "-" else target
     note(f"wrote {len(trace):,} requests over {trace.duration_ns / 1e9:,.3f} s to {place}")
+
+
+def _convert_to_columns(
+    source: str,
+    target: str,
+    *,
+    format: str | None,  # noqa: A002
+    sort: bool,
+    limit: int | None,
+    block_tokens: int | None,
+) -> None:
+    from gridctl.traces.reader import convert_to_columns
+
+    with progress("converting"):
+        folder = convert_to_columns(source, target, format=format, limit=limit, sort=sort, block_tokens=block_tokens)
+    _say_notes(folder.notes)
+    note(f"wrote {len(folder):,} requests over {folder.duration_ns / 1e9:,.3f} s to {target}")
 
 
 def _say_notes(notes: tuple[str, ...]) -> None:

@@ -32,10 +32,13 @@ def command(
     Example:
       gridctl validate -f mygrid/
       gridctl validate -f sites.yaml --part
+      gridctl validate -f gates.yaml
     """
+    from gridctl.orchestrator.gating import check_declared_gates
     from gridctl.orchestrator.resources import check_declared, read_files
 
     declared = read_files(file, sys.stdin.buffer)
+    check_declared_gates(declared)
     if any(Path(path).is_dir() for path in file) if whole is None else whole:
         check_declared(declared)
     rows: list[Item] = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gridctl.engine.profile import StepProfile, stack_profiles
 from gridctl.engine.queues import push_inbound
@@ -16,16 +15,19 @@ from gridctl.engine.state import (
     LEARNED,
     NEVER,
     NIL,
-    NODE,
+    PIECE,
     RESULT,
     SEQUENCE,
     SERVERLESS,
+    SMALLEST_TABLE,
+    TABLE_SIZE,
     UNUSED,
     Fleet,
     free_stack,
-    hash_table,
+    hash_tables,
     records,
 )
+from gridctl.engine.stretches import NO_STRETCHES, Stretches
 from gridctl.kernels import fused
 from gridctl.units import PS_PER_MS
 
@@ -62,7 +64,7 @@ def build_fleet(
     *,
     requests: int,
     workloads: int = 1,
-    block_ids: NDArray[np.int64] | None = None,
+    stretches: Stretches = NO_STRETCHES,
     node_tokens: int = 0,
     scrape_period: int = 10**12,
     in_flight: int = 1024,
@@ -70,7 +72,7 @@ def build_fleet(
 ) -> Fleet:
     """Idle engines, empty caches, and room for the results of `requests` requests.
 
-    `block_ids` are the trace's prefix nodes, dense ids below 2**40, of `node_tokens` tokens each (0: no prefixes).
+    `stretches` are those of the trace's prefix nodes, which hold `node_tokens` tokens each (0: no prefixes).
     Scrapes are spread evenly over `scrape_period` (picoseconds), engine by engine, as scrapers do.
     """
     profiles: list[StepProfile] = []
@@ -79,9 +81,8 @@ def build_fleet(
         if spec.profile is not None and id(spec.profile) not in rows:
             rows[id(spec.profile)] = len(profiles)
             profiles.append(spec.profile)
-    ids = block_ids if block_ids is not None else np.zeros(0, np.int64)
     engines = records(len(specs), ENGINE)
-    nodes = 1
+    pieces = 1
     for index, spec in enumerate(specs):
         engine = engines[index]
         _fill_engine(engine, spec, rows[id(spec.profile)] if spec.profile is not None else 0)
@@ -89,15 +90,16 @@ def build_fleet(
         caches = spec.kind == GPU and spec.prefix_caching and node_tokens > 0 and node_tokens % spec.block_size == 0
         engine.prefix_caching = 1 if caches else 0
         if caches:
-            nodes += spec.kv_blocks // (node_tokens // spec.block_size)
+            pieces += spec.kv_blocks // (node_tokens // spec.block_size)
         phase = scrape_period * index // max(1, len(specs))
         engine.next_scrape = phase
         engine.scrape_time = engine.older_time = phase - scrape_period
-    # Nodes alive on an engine are distinct ids that requests brought there, so the trace's length bounds them too.
-    nodes = min(nodes, len(ids) + 1)
     batch = max((spec.max_num_seqs for spec in specs), default=1)
     block = max((spec.block_size for spec in specs), default=1)
     instances = max((spec.max_num_seqs for spec in specs if spec.kind == SERVERLESS), default=1)
+    books = np.zeros(4, np.int64)
+    books[TABLE_SIZE] = SMALLEST_TABLE
+    path = stretches.longest + 1
     results = records(requests, RESULT)
     results.scheduled = results.first_token = results.last_token = NIL
     return Fleet(
@@ -107,11 +109,15 @@ def build_fleet(
         finishing=np.zeros((len(specs), batch + 1), np.int64),
         phases=np.zeros((len(specs), block), np.int64),
         idle_since=np.zeros((len(specs), instances + 1), np.int64),
-        nodes=records(nodes, NODE),
-        free_nodes=free_stack(nodes),
-        table=hash_table(nodes),
-        block_ids=ids,
-        holders=np.zeros(int(ids.max(initial=-1)) + 1, np.int64),
+        pieces=records(pieces, PIECE),
+        spare_pieces=np.zeros(pieces, np.int64),
+        table=hash_tables(pieces),
+        books=books,
+        stretch_parent=stretches.parent,
+        stretch_depth=stretches.depth,
+        holders=np.zeros(len(stretches.parent), np.int32),
+        router_path=np.zeros(path, np.int64),
+        engine_path=np.zeros(path, np.int64),
         node_tokens=max(1, node_tokens),
         profiles=stack_profiles(profiles),
         results=results,
@@ -164,13 +170,13 @@ def dispatch(
     arrival: int,
     prompt_tokens: int,
     output_tokens: int,
-    blocks_first: int,
+    leaf: int,
     blocks_full: int,
     announced_tokens: int,
 ) -> None:
     """Put a request on the wire to `engine`, where it arrives at `arrival`.
 
-    `blocks_full` counts the prompt's whole prefix nodes, from `blocks_first` in the trace; `announced_tokens` is the
+    `blocks_full` counts the prompt's whole prefix nodes, the last of them in stretch `leaf`; `announced_tokens` is the
     prefill the router expects, which it counts as pending until the first token comes back. The caller has seen to
     it that a sequence slot is free and that the request fits the engine's context.
     """
@@ -197,7 +203,7 @@ def dispatch(
     sequence.chunk = 0
     sequence.phase = 0
     sequence.finish_step = 0
-    sequence.blocks_first = blocks_first
+    sequence.leaf = leaf
     sequence.blocks_full = blocks_full
     sequence.pinned = 0
     sequence.deepest = NIL

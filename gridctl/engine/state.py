@@ -1,4 +1,4 @@
-"""The twin's memory: one fixed-width record per engine, one per request in flight, one per cached prefix node.
+"""The twin's memory: one fixed-width record per engine, one per request in flight, one per cached piece of prefixes.
 
 All times are picoseconds, all counts int64: interpreted NumPy scalars and compiled integers then behave alike.
 Lists are intrusive and doubly linked through `next`/`previous`; −1 (`NIL`) ends them. Nothing here decides anything.
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gridctl.kernels import Records
 
 NIL = -1
+SMALLEST_TABLE = 16
 NEVER = np.int64(1) << 62
 """A time no run reaches."""
 
@@ -116,7 +117,7 @@ SEQUENCE = _record(
     "phase",
     "admission",
     "finish_step",
-    "blocks_first",
+    "leaf",
     "blocks_full",
     "pinned",
     "deepest",
@@ -129,8 +130,11 @@ SEQUENCE = _record(
     "share",
 )
 
-NODE = _record("key", "pins", "parent", "newer", "older")
+PIECE = _record("key", "pins", "parent", "below", "start", "end", "newer", "older")
+"""Prefix nodes of one stretch on one engine; a cache line. See `blocks`."""
 
+SPARE, FRESH, TABLE_SIZE, ENTRIES = range(4)
+"""`Fleet.books`: pieces given back, the first piece never used, slots of the table in use, and entries in it."""
 
 RESULT = _record("scheduled", "first_token", "last_token", "cached_tokens", "preemptions", "share")
 """What the twin writes for each request; times in picoseconds, −1 = never."""
@@ -141,7 +145,7 @@ LEARNED = _record("finished", "output_tokens")
 
 class Fleet(NamedTuple):
     """Every engine of the grid and everything in them. Shapes: engines `(e,)`; finishing `(e, widest batch)`;
-    phases `(e, largest block)`; idle `(e, instances)`; sequences and nodes are pools with a stack of free slots."""
+    phases `(e, largest block)`; idle `(e, instances)`; sequences and pieces are pools with a stack of free slots."""
 
     engines: Records
     sequences: Records
@@ -149,11 +153,15 @@ class Fleet(NamedTuple):
     finishing: NDArray[np.int64]
     phases: NDArray[np.int64]
     idle_since: NDArray[np.int64]
-    nodes: Records
-    free_nodes: NDArray[np.int64]
-    table: NDArray[np.int64]  # open addressing: a key or NIL, and the node
-    block_ids: NDArray[np.int64]  # dense ids of the trace's prefix nodes
-    holders: NDArray[np.int64]  # per id, how many engines cache it
+    pieces: Records
+    spare_pieces: NDArray[np.int64]
+    table: NDArray[np.int64]  # open addressing: a key or 0, and the first piece of that stretch on that engine
+    books: NDArray[np.int64]
+    stretch_parent: NDArray[np.int32]  # per stretch of the trace, the stretch before it or NIL
+    stretch_depth: NDArray[np.int32]  # and a prompt's prefix nodes up to its end
+    holders: NDArray[np.int32]  # and how many engines cache some of it
+    router_path: NDArray[np.int64]  # scratch
+    engine_path: NDArray[np.int64]  # scratch
     node_tokens: int
     profiles: ProfileTables
     results: Records
@@ -189,9 +197,10 @@ def grow_sequences(fleet: Fleet, room: int) -> Fleet:
     return fleet._replace(sequences=sequences, free_sequences=free)
 
 
-def hash_table(nodes: int) -> NDArray[np.int64]:
-    """An empty table at most half full with `nodes` entries; its length is a power of two."""
-    size = 16
-    while size < 2 * nodes:
+def hash_tables(entries: int) -> NDArray[np.int64]:
+    """Room for empty tables of 16, 32, 64 … slots behind each other, the last at most half full with `entries`. The
+    system gives memory to what is written only, so room that a run never needs costs nothing."""
+    size = SMALLEST_TABLE
+    while size < 2 * entries:
         size *= 2
-    return np.full((size, 2), NIL, np.int64)
+    return np.zeros((2 * size, 2), np.int64)

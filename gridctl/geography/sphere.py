@@ -21,7 +21,7 @@ EARTH_RADIUS_KM = 6371.0088
 _RADIANS_PER_DEGREE = math.pi / 180
 _TERMS = 12
 # Coefficients of arcsin z = Σ cₖ z^(2k+1): cₖ = (2k)! / (4^k k!² (2k+1)).
-_ARCSINE = tuple(math.factorial(2 * k) / (4**k * math.factorial(k) ** 2 * (2 * k + 1)) for k in range(25))
+ARCSINE = tuple(math.factorial(2 * k) / (4**k * math.factorial(k) ** 2 * (2 * k + 1)) for k in range(25))
 
 Number = TypeVar("Number", "float", "NDArray[np.float64]")
 UnitVector = tuple[float, float, float]
@@ -76,6 +76,6 @@ def _arcsine(z: Number) -> Number:
     """arcsin of 0…0.5."""
     square = z * z
     total = 0 * z
-    for coefficient in reversed(_ARCSINE):
+    for coefficient in reversed(ARCSINE):
         total = total * square + coefficient
     return total * z

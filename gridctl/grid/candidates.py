@@ -19,9 +19,14 @@ from gridctl.engine.state import API, UNUSED
 from gridctl.geography.place import Place
 from gridctl.grid.image import Engine, GridImage
 from gridctl.grid.pick import pick_nearest
-from gridctl.network.estimate import rtt_matrix_us
+from gridctl.network.estimate import RttMatrix
 from gridctl.resources import WorkloadSpec
 
+ORIGINS_AT_ONCE = 1024
+"""Origins whose round trips to everywhere are in memory together."""
+DEPLOYMENT_BITS = 24
+NOWHERE = Place("", 0.0, 0.0, "FR")
+"""Stands for the place of an API, whose round trips are replaced."""
 NEAREST_FUNCTIONS = 2
 """Function sites offered to a request; they are billed by use, so more of them add nothing but distance."""
 
@@ -52,10 +57,9 @@ def find_candidates(
 ) -> CandidateLists:
     """Candidate lists of at most `limit` batching engines, plus functions and the API, nearest first.
 
-    Cost: O(origins · deployments) for the round trips and the walk, however many sites have no engine."""
-    deployments, sites = _group(image.engines)
-    rtt = _round_trips(image, places, sites, deployments)
-    order = np.argsort(rtt, axis=1, kind="stable")
+    Cost: O(origins · deployments) for the round trips and the walk, however many sites have no engine; memory for
+    `ORIGINS_AT_ONCE` of them and the lists."""
+    deployments = _group(image.engines)
     zones: dict[tuple[str, str], int] = {}
     zone_of = np.array([zones.setdefault((o.country, o.jurisdiction), len(zones)) for o in origins], np.int64)
     masks: dict[bytes, int] = {}
@@ -79,20 +83,25 @@ def find_candidates(
     engine = np.zeros((len(wanted), width), np.int32)  # half the memory: every request reads its list anew
     times = np.zeros((len(wanted), width), np.int32)
     sizes = np.zeros(len(wanted), np.int64)
-    if len(distinct):
+    round_trips = RttMatrix([place or NOWHERE for place in deployments.places], image.view.links)
+    for start in range(0, len(places) if distinct else 0, ORIGINS_AT_ONCE):
+        rtt = round_trips.from_places(places[start : start + ORIGINS_AT_ONCE])
+        rtt[:, deployments.kind == API] = 0  # its own latency holds its round trip
+        some = slice(*np.searchsorted(origin_of, (start, start + ORIGINS_AT_ONCE)))
         pick_nearest(
-            origin_of,
-            mask_number,
+            start,
+            origin_of[some],
+            mask_number[some],
             np.array(distinct, np.bool_).reshape(len(distinct), -1),
-            order,
+            _nearest_first(rtt),
             rtt,
             deployments.table,
             limit,
             NEAREST_FUNCTIONS,
             np.zeros(len(deployments.table), np.int64),
-            engine,
-            times,
-            sizes,
+            engine[some],
+            times[some],
+            sizes[some],
         )
     kept = np.arange(width)[None, :] < sizes[:, None]
     return CandidateLists(
@@ -108,49 +117,36 @@ def find_candidates(
 class _Deployments:
     """Engines grouped by deployment: replicas are adjacent, so a first engine and a count describe each.
 
-    `table` has the columns of `pick`: first engine, replicas, kind, whether it is core; `place` indexes the sites
-    that have engines (−1: the API)."""
+    `table` has the columns of `pick`: first engine, replicas, kind, whether it is core; `places` is where each stands
+    (None: the API)."""
 
     table: NDArray[np.int64]
-    place: NDArray[np.int64]
+    places: tuple[Place | None, ...]
     kind: NDArray[np.int64]
     engines: tuple[Engine, ...]
 
 
-def _group(engines: tuple[Engine, ...]) -> tuple[_Deployments, list[Place]]:
-    sites: dict[str, int] = {}
-    places: list[Place] = []
+def _group(engines: tuple[Engine, ...]) -> _Deployments:
     heads: dict[int, int] = {}
     replicas: dict[int, int] = {}
     for index, engine in enumerate(engines):
         if engine.spec.kind != UNUSED:
             heads.setdefault(engine.deployment, index)
             replicas[engine.deployment] = replicas.get(engine.deployment, 0) + 1
-    rows: list[tuple[int, int, int, int]] = []
-    stands: list[int] = []
-    for deployment, first in heads.items():
-        engine = engines[first]
-        if engine.place is None:
-            stands.append(-1)
-        else:
-            if engine.place.name not in sites:
-                sites[engine.place.name] = len(places)
-                places.append(engine.place)
-            stands.append(sites[engine.place.name])
-        rows.append((first, replicas[deployment], engine.spec.kind, int(engine.facts.tier == "core")))
-    table = np.array(rows, np.int64).reshape(-1, 4)
     members = tuple(engines[first] for first in heads.values())
-    return _Deployments(table, np.array(stands, np.int64), table[:, 2], members), places
+    rows = [
+        (first, replicas[deployment], engine.spec.kind, int(engine.facts.tier == "core"))
+        for (deployment, first), engine in zip(heads.items(), members, strict=True)
+    ]
+    table = np.array(rows, np.int64).reshape(-1, 4)
+    return _Deployments(table, tuple(engine.place for engine in members), table[:, 2], members)
 
 
-def _round_trips(
-    image: GridImage, places: Sequence[Place], sites: list[Place], deployments: _Deployments
-) -> NDArray[np.int64]:
-    """Microseconds from each origin to each deployment; the API's own latency holds its round trip."""
-    times = np.zeros((len(places), len(sites) + 1), np.int64)
-    if sites:
-        times[:, :-1] = rtt_matrix_us(places, sites, image.view.links)
-    return np.ascontiguousarray(times[:, deployments.place])
+def _nearest_first(rtt: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Per origin the deployments by round trip, equal ones by number: as one key of both, which sorts fastest."""
+    keys = (rtt << DEPLOYMENT_BITS) | np.arange(rtt.shape[1])
+    keys.sort(axis=1)
+    return keys & ((1 << DEPLOYMENT_BITS) - 1)
 
 
 class _Standing:

@@ -33,8 +33,22 @@ def _take(
     return room
 
 
+@fused
+def _count(allowed: NDArray[np.bool_], table: NDArray[np.int64]) -> tuple[int, int, int]:
+    """Core engines, function sites and APIs among the allowed deployments."""
+    core, functions, apis = 0, 0, 0
+    for deployment in range(len(table)):
+        if allowed[deployment]:
+            kind = table[deployment, KIND]
+            core += table[deployment, REPLICAS] if kind == GPU and table[deployment, IS_CORE] == 1 else 0
+            functions += 1 if kind == SERVERLESS else 0
+            apis += 1 if kind == API else 0
+    return core, functions, apis
+
+
 @compiled
 def pick_nearest(
+    first_origin: int,
     origin_of: NDArray[np.int64],
     mask_of: NDArray[np.int64],
     masks: NDArray[np.bool_],
@@ -50,23 +64,28 @@ def pick_nearest(
 ) -> None:
     """Fill a row of `engine` and `times` per list, and its size.
 
-    List l is for origin `origin_of[l]` under `masks[mask_of[l]]`; `order[o]` sorts the deployments by `rtt[o]`. Of the
-    `limit` batching engines half are kept for the nearest core ones where there are so many. An origin that sees only
-    some replicas of a deployment sees a window that moves with the origin."""
+    List l is for origin `origin_of[l]` under `masks[mask_of[l]]`; row 0 of `rtt`, and of `order`, which sorts the
+    deployments by it, is that of `first_origin`. Of the `limit` batching engines half are kept for the nearest core
+    ones where there are so many. An origin that sees only some replicas of a deployment sees a window that moves with
+    the origin."""
+    counted, core, some_functions, some_apis = -1, 0, 0, 0
     for index in range(len(origin_of)):
         origin, allowed = origin_of[index], masks[mask_of[index]]
+        place = origin - first_origin
         taken[:] = 0
-        core = 0
-        for deployment in range(len(table)):
-            if allowed[deployment] and table[deployment, IS_CORE] == 1 and table[deployment, KIND] == GPU:
-                core += table[deployment, REPLICAS]
+        if mask_of[index] != counted:
+            counted = mask_of[index]
+            core, some_functions, some_apis = _count(allowed, table)
         kept = min(limit // 2, core)
-        room = _take(allowed, order[origin], table, taken, limit - kept, False)
-        room = _take(allowed, order[origin], table, taken, room + kept, True)
-        _take(allowed, order[origin], table, taken, room, False)
-        left = functions
+        room = _take(allowed, order[place], table, taken, limit - kept, False)
+        room = _take(allowed, order[place], table, taken, room + kept, True)
+        room = _take(allowed, order[place], table, taken, room, False)
+        left = min(functions, some_functions)
+        due = limit - room + left + some_apis
         size = 0
-        for deployment in order[origin]:
+        for deployment in order[place]:
+            if size == due:
+                break
             kind = table[deployment, KIND]
             if allowed[deployment] and kind == SERVERLESS and left > 0:
                 taken[deployment] = 1
@@ -76,6 +95,6 @@ def pick_nearest(
             for step in range(taken[deployment]):
                 replica = (origin * taken[deployment] + step) % table[deployment, REPLICAS]
                 engine[index, size] = table[deployment, FIRST] + replica
-                times[index, size] = rtt[origin, deployment]
+                times[index, size] = rtt[place, deployment]
                 size += 1
         sizes[index] = size

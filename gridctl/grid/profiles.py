@@ -16,6 +16,11 @@ from gridctl.resources import Deployment, Model, Profile, ProfileSpec, Variant, 
 
 Points = Sequence[tuple[int, float]]
 
+LARGEST_STEP = 65_536
+"""Tokens: the most `max_num_batched_tokens` may be."""
+LONGEST_STEP_S = 3600.0
+"""Slower than the largest models on the slowest GPUs, and short enough for a clock of picoseconds in 64 bits."""
+
 
 def mismatch(profile: Profile, gpu: str, model: Model, variant: Variant, deployment: Deployment) -> str:
     """What the profile was measured on that this deployment is not; empty when it fits."""
@@ -92,6 +97,19 @@ def profile_errors(view: GridView) -> Iterator[InputError]:
             yield InputError(
                 "a step that takes no time would never end", where=f"{where}, spec.dense", fix="give times above 0"
             )
+        seconds = _extrapolated_s(profile.spec.dense, LARGEST_STEP)
+        if seconds > LONGEST_STEP_S:
+            yield InputError(
+                f"a step of {LARGEST_STEP:,} tokens would take {seconds:,.0f} s",
+                where=f"{where}, spec.dense",
+                fix="give microseconds; beyond the last knot the last slope goes on",
+            )
+
+
+def _extrapolated_s(points: Points, at: int) -> float:
+    """Seconds at a count, the last slope going on beyond the last knot."""
+    (count, time), (before, earlier) = points[-1], points[-2] if len(points) > 1 else (0, points[-1][1])
+    return (time + max(0.0, time - earlier) / max(1, count - before) * max(0, at - count)) / 1e6
 
 
 def _curves(spec: ProfileSpec) -> Iterator[tuple[str, Points]]:

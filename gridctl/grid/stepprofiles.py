@@ -5,7 +5,7 @@ Which it is must be told: a table of dollars rests on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from gridctl.engine.profile import StepProfile, profile_from
 from gridctl.engine.roofline import cpu_roofline, roofline
@@ -61,3 +61,14 @@ class StepProfiles:
             yield f"step times from rooflines, not measured: {names}{beside}; see: gridctl help accuracy"
         for text in self._outside:
             yield f"outside the measured range, extrapolated: {text}"
+
+
+def context_notes(profiles: Iterable[StepProfile | None], longest: int) -> Iterator[str]:
+    """What a run must say when its longest request has more tokens than its profiles were measured with."""
+    covered = {profile.source: profile.longest_kv for profile in profiles if profile is not None}
+    for source, tokens in sorted(covered.items()):
+        if 0 < tokens < longest:
+            yield (
+                f"outside the measured range, extrapolated: requests of up to {longest:,} tokens,"
+                f" profile {source} covers {tokens:,}"
+            )

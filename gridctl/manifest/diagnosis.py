@@ -31,6 +31,8 @@ from gridctl.resources import API_VERSION
 
 _SHOWN = 60
 _LONGEST_WORD = 64
+_MANY_CHOICES = 20
+"""More allowed words than this are for `gridctl explain` to list, not for a message."""
 _TEXT_TRUE = frozenset(("true", "yes", "on", "y", "1"))
 _TEXT_FALSE = frozenset(("false", "no", "off", "n", "0"))
 
@@ -141,6 +143,8 @@ def _value(value: object, expected: _Expected, path: Path) -> Iterator[Problem]:
             yield from _boolean(value, path)
         case inspect.StrType():
             yield from _text(value, expected, expected.type, path)
+        case inspect.TupleType():
+            yield from _entries(value, expected, expected.type, path)
         case _:
             yield from _list(value, expected, path)
 
@@ -156,10 +160,29 @@ def _list(value: object, expected: _Expected, path: Path) -> Iterator[Problem]:
     least = getattr(expected.type, "min_length", None)
     if least is not None and len(value) < least:
         yield Problem(path, f"is an empty list; it needs at least {least}", f"add an entry to {path[-1]}")
+    most = getattr(expected.type, "max_length", None)
+    if most is not None and len(value) > most:
+        yield Problem(path, f"has {len(value):,} entries; it may have {most:,}", "leave some out")
+        return
     bare, optional, note = bare_type(inner)
     entry_expected = _Expected(bare, expected.name, range_words(bare, note), optional)
     for position, entry in enumerate(value):
         yield from _value(entry, entry_expected, (*path, position))
+
+
+def _entries(value: object, expected: _Expected, type_: inspect.TupleType, path: Path) -> Iterator[Problem]:
+    """A list of so many entries, each of a type of its own: a point of a curve."""
+    bare_types = [bare_type(one) for one in type_.item_types]
+    words = type_words(type_)
+    if not isinstance(value, list):
+        yield Problem(path, f"is {show(value)}, not a list", f"write {words}")
+        return
+    if len(value) != len(bare_types):
+        yield Problem(path, f"has {len(value)} entries, not {len(bare_types)}", f"write {words}")
+        return
+    for position, (entry, (bare, optional, note)) in enumerate(zip(value, bare_types, strict=True)):
+        inner = _Expected(bare, expected.name, range_words(bare, note), optional)
+        yield from _value(entry, inner, (*path, position))
 
 
 def _dict(value: object, type_: inspect.DictType, path: Path) -> Iterator[Problem]:
@@ -218,9 +241,8 @@ def _choice(value: object, expected: _Expected, type_: inspect.LiteralType, path
         return
     word = str(value) if isinstance(value, str) and len(value) <= _LONGEST_WORD else ""
     close = word.lower() if word.lower() in known else did_you_mean(word, known)
-    yield Problem(
-        path, f"is {show(value)}; it must be one of {expected.range}", f"did you mean {close}?" if close else None
-    )
+    allowed = f"one of {expected.range}" if len(known) <= _MANY_CHOICES else f"one of {len(known)} words"
+    yield Problem(path, f"is {show(value)}; it must be {allowed}", f"did you mean {close}?" if close else None)
 
 
 def _boolean(value: object, path: Path) -> Iterator[Problem]:

@@ -19,8 +19,10 @@ import msgspec
 from gridctl.errors import InputError, did_you_mean, raise_all
 from gridctl.manifest.document import MAX_BYTES, MAX_PROBLEMS, Item, at, check_count, spot_at
 from gridctl.manifest.document import Path as FieldPath
+from gridctl.manifest.short_gate import is_short_gate, short_gate
 from gridctl.manifest.source import SUFFIXES, sources, too_large
 from gridctl.resources import KINDS, Resource, ResourceKey, key_of, kind_named
+from gridctl.resources.sweep import SWEEP_KIND
 
 _Reader = Callable[[str, str, list[InputError]], Iterator[Item]]
 _GZIP = b"\x1f\x8b"
@@ -54,8 +56,8 @@ def read_manifests(paths: Sequence[str | Path], *, stdin: BinaryIO | None = None
     declared: list[Declared] = []
     for source in sources(paths, stdin, problems):
         found, wrong = _parse(source.data, source.name)
-        if source.from_folder and len(wrong) == 1 and isinstance(wrong[0], _TraceError):
-            continue  # a folder stands for its manifests; the trace of the same grid may live beside them
+        if source.from_folder and len(wrong) == 1 and isinstance(wrong[0], _OtherFile):
+            continue  # a folder stands for its manifests; traces and sweeps of the same grid may live beside them
         declared += found
         problems += wrong
     problems += _duplicates(declared)
@@ -74,8 +76,14 @@ def parse_manifest(data: bytes, *, name: str) -> list[Declared]:
     return declared
 
 
-class _TraceError(InputError):
-    """The file is a request trace, not a manifest."""
+def parse_items(data: bytes, name: str, problems: list[InputError]) -> list[Item]:
+    """What a text declares, whatever it is: plain values with their places. Raises InputError for text that is none."""
+    text = _decoded(data, name)
+    return list(_reader_for(text, name)(text, name, problems))
+
+
+class _OtherFile(InputError):
+    """The file is a request trace or a sweep, not a manifest."""
 
 
 def _parse(data: bytes, name: str) -> tuple[list[Declared], list[InputError]]:
@@ -87,16 +95,17 @@ def _parse(data: bytes, name: str) -> tuple[list[Declared], list[InputError]]:
         reader = _reader_for(text, name)
         for item in reader(text, name, problems):
             count += 1
-            _check_not_trace(item, name)
+            _check_is_manifest(item, name)
             resource = _resource(item, name, problems)
             if resource is not None:
-                declared.append(Declared(resource, f"{name}:{item.line}", name, item))
+                where = item.where(name) if is_short_gate(item) else f"{name}:{item.line}"
+                declared.append(Declared(resource, where, name, item))
             check_count(problems, name)
         if count == 0 and not problems:
             raise InputError(
                 "the file declares no resource", where=name, fix="add one; gridctl explain lists the kinds"
             )
-    except _TraceError as error:
+    except _OtherFile as error:
         return [], [error]
     except InputError as error:
         problems.append(error)
@@ -156,14 +165,18 @@ def _looks_like_csv(first_line: str) -> bool:
     return "," in first_line and not re.search(r"[:{}\[\]#]", first_line)
 
 
-def _check_not_trace(item: Item, name: str) -> None:
+def _check_is_manifest(item: Item, name: str) -> None:
     value = item.value
-    if isinstance(value, dict) and "kind" not in value and len(_TRACE_FIELDS & value.keys()) >= 2:
+    if not isinstance(value, dict):
+        return
+    if "kind" not in value and len(_TRACE_FIELDS & value.keys()) >= 2:
         raise _trace_error(name)
+    if value.get("kind") == SWEEP_KIND:
+        raise _OtherFile("this is a sweep, not a manifest", where=name, fix=f"gridctl sweep run {name}")
 
 
 def _trace_error(name: str) -> InputError:
-    return _TraceError(
+    return _OtherFile(
         "this is a request trace, not a manifest",
         where=name,
         fix=f"gridctl replay run {name}, or gridctl trace stat {name}",
@@ -173,6 +186,12 @@ def _trace_error(name: str) -> InputError:
 def _resource(item: Item, name: str, problems: list[InputError]) -> Resource | None:
     """The resource an item declares, or None with its problems added."""
     value = item.value
+    if is_short_gate(item):
+        try:
+            return short_gate(item, name)
+        except InputError as error:
+            problems.append(error)
+            return None
     kind = _kind(item, name, problems)
     if kind is None or not isinstance(value, dict):
         return None
@@ -187,7 +206,7 @@ def _resource(item: Item, name: str, problems: list[InputError]) -> Resource | N
         found = 0
         for problem in islice(diagnose(value, kind), MAX_PROBLEMS):
             found += 1
-            field = item.label(problem.path) if item.label else _dotted(problem.path)
+            field = item.label(problem.path) if item.label else dotted(problem.path)
             where = item.where(name, problem.path, key=problem.at_key)
             fix = problem.fix or f"see gridctl explain {_explain_path(kind, problem.path)}"
             problems.append(InputError(f"{subject}: {field} {problem.text}", where=where, fix=fix))
@@ -236,7 +255,7 @@ def _subject(value: dict[str, object], kind: type[Resource]) -> str:
     return kind.noun
 
 
-def _dotted(path: FieldPath) -> str:
+def dotted(path: FieldPath) -> str:
     """A field path in words: `spec.objectives[0].metric`."""
     text = ""
     for step in path:

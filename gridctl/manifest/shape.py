@@ -97,6 +97,8 @@ def type_words(type_: inspect.Type) -> str:
             return "true or false"
         case inspect.StructType() | inspect.DictType():
             return "mapping"
+        case inspect.TupleType():
+            return f"[{', '.join(type_words(bare_type(one)[0]) for one in type_.item_types)}]"
         case _:
             return "text"
 

@@ -37,7 +37,7 @@ class RttField:
         self._shares = np.array([COUNTRY_MS.get(site.country, 0.0) for site in sites])
         self._floors = np.array([TIER_FLOOR_MS[site.tier] for site in sites])
         self._overrides = overrides or Overrides()
-        self._columns = {site.name: column for column, site in enumerate(sites) if site.tier}
+        self._columns = {site.name: [column] for column, site in enumerate(sites) if site.tier}
 
     def from_place(self, origin: Place) -> NDArray[np.int64]:
         """Microseconds to every site, shape (n,). O(n)."""
@@ -54,22 +54,69 @@ class RttField:
         return row
 
 
+class RttMatrix:
+    """Round-trip times from many places to `n` fixed sites, whose arrays are made once; compiled.
+
+    Raises: InputError when links contradict each other.
+    """
+
+    def __init__(self, sites: Sequence[Place], links: Mapping[str, Link] | None = None) -> None:
+        import numpy as np
+
+        self._sites = _columns(sites)
+        self._overrides = Overrides((links or {}).values())
+        self._named: dict[str, list[int]] = {}
+        for column, site in enumerate(sites):
+            if site.tier:
+                self._named.setdefault(site.name, []).append(column)
+        curves = [_curves_from(area) for area in range(len(AREAS))]
+        self._knots = np.array([knots for knots, _ in curves])
+        self._slopes = np.array([slopes for _, slopes in curves])
+
+    def from_places(self, origins: Sequence[Place]) -> NDArray[np.int64]:
+        """Microseconds between every origin and every site, shape (origins, sites)."""
+        import numpy as np
+
+        from gridctl.network.matrix import COEFFICIENTS, KNOTS, fill_matrix
+
+        out = np.empty((len(origins), len(self._sites[0])), dtype=np.int64)
+        scratch = np.empty((4, out.shape[1]))
+        vectors, areas, shares, floors = self._sites
+        sites = np.ascontiguousarray(vectors.T), areas, shares, floors
+        curves = self._knots, self._slopes, KNOTS
+        fill_matrix(*_columns(origins), *sites, *curves, COEFFICIENTS, scratch, out)
+        if len(self._overrides):
+            for row, origin in enumerate(origins):
+                if origin.tier:
+                    self._overrides.patch_us(origin.name, out[row], self._named)
+        return out
+
+
 def rtt_matrix_us(
     origins: Sequence[Place], sites: Sequence[Place], links: Mapping[str, Link] | None = None
 ) -> NDArray[np.int64]:
     """Microseconds between every origin and every site, shape (origins, sites).
 
-    Callers that cannot hold the whole matrix keep an `RttField` and take a row at a time.
+    Callers that cannot hold all of it keep an `RttMatrix` and take some origins at a time.
 
     Raises: InputError when links contradict each other.
     """
+    return RttMatrix(sites, links).from_places(origins)
+
+
+def _columns(
+    places: Sequence[Place],
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Unit vectors, shape (n, 3), areas, what the countries add, and floors."""
     import numpy as np
 
-    field = RttField(sites, Overrides((links or {}).values()))
-    out = np.empty((len(origins), len(sites)), dtype=np.int64)
-    for row, origin in enumerate(origins):
-        out[row] = field.from_place(origin)
-    return out
+    vectors = np.array([unit_vector(place.lat, place.lon) for place in places], np.float64).reshape(len(places), 3)
+    return (
+        vectors,
+        np.array([_area_index(place) for place in places], dtype=np.int64),
+        np.array([COUNTRY_MS.get(place.country, 0.0) for place in places], np.float64),
+        np.array([TIER_FLOOR_MS[place.tier] for place in places], np.float64),
+    )
 
 
 def _area_index(place: Place) -> int:

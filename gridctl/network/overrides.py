@@ -53,8 +53,8 @@ class Overrides:
         link = self.between(a.name, b.name) if a.tier and b.tier else None
         return link.spec.rtt_ms if link else rtt_ms(a, b)
 
-    def patch_us(self, origin: str, row: NDArray[np.int64], columns: Mapping[str, int]) -> None:
-        """Write the links of site `origin` into its row of microseconds; `columns` finds a site's entry."""
+    def patch_us(self, origin: str, row: NDArray[np.int64], columns: Mapping[str, list[int]]) -> None:
+        """Write the links of site `origin` into its row of microseconds; `columns` finds a site's entries."""
         for target, link in self._by_site.get(origin, {}).items():
-            if target in columns:
-                row[columns[target]] = max(1, int(link.spec.rtt_ms * 1000 + 0.5))
+            for column in columns.get(target, ()):
+                row[column] = max(1, int(link.spec.rtt_ms * 1000 + 0.5))

@@ -15,11 +15,13 @@ from gridctl.errors import InputError, NotFoundError, UsageError, did_you_mean
 from gridctl.orchestrator.config import PROJECT_FILE, Value, project_file, read_config, user_file, write_config
 
 if TYPE_CHECKING:
-    from gridctl.registry import Registry, RunStore
+    from gridctl.registry import DrawStore, Registry, RunStore, SweepStore
 
 STATE_FOLDER = ".gridctl"
 DATABASE_NAME = "grid.db"
 RUNS_NAME = "runs"
+DRAWS_NAME = "draws"
+SWEEPS_NAME = "sweeps"
 _INIT = "create a grid: gridctl init NAME --example metro"
 
 
@@ -42,6 +44,18 @@ class GridHome(NamedTuple):
         from gridctl.registry import RunStore
 
         return RunStore(self.runs)
+
+    def open_draws(self) -> DrawStore:
+        """The draws that say how sure the grid's runs are."""
+        from gridctl.registry import DrawStore
+
+        return DrawStore(self.runs.parent / DRAWS_NAME)
+
+    def open_sweeps(self) -> SweepStore:
+        """The grid's sweeps."""
+        from gridctl.registry import SweepStore
+
+        return SweepStore(self.runs.parent / SWEEPS_NAME)
 
 
 class _Choice:

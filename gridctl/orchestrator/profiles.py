@@ -23,6 +23,7 @@ from gridctl.resources import (
     Model,
     ModelSpec,
     Profile,
+    ProfileSpec,
     Resource,
     Variant,
 )
@@ -83,6 +84,27 @@ def target(
     return Target(
         gpu_name, gpu_spec, model_name, ModelSpec(architecture=architecture, variants=(variant,)), variant, deployment
     )
+
+
+def _named(name: str, engine: Target, spec: ProfileSpec) -> Profile:
+    """The profile under the name given, else one made from the engine; what could not be declared is refused here."""
+    import msgspec
+
+    profile = Profile(metadata=Metadata(name=name or engine.profile_name), spec=spec)
+    try:
+        return msgspec.convert(msgspec.to_builtins(profile), Profile)
+    except msgspec.ValidationError as error:
+        if "$.metadata.name" in str(error):
+            raise InputError(
+                f"{name[:80]!r} cannot be a name",
+                where="--name",
+                fix="use lower-case letters, digits, '-' and '.', 1 to 63 in all",
+            ) from error
+        raise InputError(
+            f"the profile could not be declared: {error}",
+            where=f"profile {profile.name}",
+            fix="see what each field may hold: gridctl profile explain",
+        ) from error
 
 
 def _check_limits(limits: EngineLimits) -> None:
@@ -159,7 +181,10 @@ def _architecture(word: str) -> tuple[str, Architecture]:
 
 
 def _slug(text: str) -> str:
-    kept = "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in text.split("/")[-1].lower())
+    kept = "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in ".-") else "-"
+        for letter in text.split("/")[-1].lower()
+    )
     return kept.strip("-.")[:40] or "model"
 
 
@@ -224,7 +249,7 @@ def fit(
 
     request = FitRequest(engine.gpu_name, engine.gpu, engine.model, engine.variant, engine.deployment, source)
     spec = fit_profile(read_tables(attention, dense, per_sequence), request)
-    return Profile(metadata=Metadata(name=name or engine.profile_name), spec=spec)
+    return _named(name, engine, spec)
 
 
 def roofline_profile(engine: Target, *, name: str = "") -> Profile:
@@ -232,7 +257,7 @@ def roofline_profile(engine: Target, *, name: str = "") -> Profile:
     from gridctl.profiling.outline import outline
 
     spec = outline(engine.gpu_name, engine.gpu, engine.model, engine.variant, engine.deployment)
-    return Profile(metadata=Metadata(name=name or engine.profile_name), spec=spec)
+    return _named(name, engine, spec)
 
 
 def calibrated(engine: Target, calibration: Calibration, base: str, *, name: str = "") -> Profile:
@@ -248,7 +273,7 @@ def calibrated(engine: Target, calibration: Calibration, base: str, *, name: str
         source=f"{calibration.requests:,} requests to {base}; beside its steps a request took {request.value:,.0f}"
         f" ± {request.standard_error:,.0f} µs, round trip apart",
     )
-    return Profile(metadata=Metadata(name=name or engine.profile_name), spec=spec)
+    return _named(name, engine, spec)
 
 
 def load_profile(word: str) -> Profile:

@@ -5,26 +5,29 @@ Decides which policy and prices apply and what a run is called; the replay itsel
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
 
 from gridctl import __version__
-from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, Run, RunInfo
-from gridctl.errors import InputError, Interrupted, NotFoundError, did_you_mean, raise_all
+from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, ROW_TYPES, Run, RunInfo, RunRows
+from gridctl.errors import InputError, Interrupted
 from gridctl.grid.centralized import centralize
-from gridctl.grid.check import check_policy
 from gridctl.grid.image import GridImage, build_image
 from gridctl.orchestrator.context import GridHome
-from gridctl.orchestrator.runs import load_info, save_run
-from gridctl.replay.digest import digest_rows
-from gridctl.replay.replay import check_trace, replay
-from gridctl.resources import Policy, PolicySpec, Resource, Site, Workload
-from gridctl.resources.policy import ALGORITHMS
-from gridctl.resources.resource import Metadata
+from gridctl.orchestrator.policies import centralized_policy, choose_policy
+from gridctl.orchestrator.runs import columns_of, load_info
+from gridctl.replay.digest import digest_columns
+from gridctl.replay.prefixes import parts
+from gridctl.replay.replay import check_trace, replay_into
+from gridctl.resources import Policy, Resource, Site, Workload
 from gridctl.traces.overlay import overlay
-from gridctl.traces.trace import UNSAID, Trace
+from gridctl.traces.trace import UNSAID, Traffic
 
 CENTRALIZED_SUFFIX = ".centralized"
 
@@ -49,51 +52,54 @@ class Listener:
     advanced: Callable[[int], None] = lambda requests: None
 
 
-def replay_trace(home: GridHome, trace: Trace, order: Order, listener: Listener) -> RunInfo:
+def replay_trace(home: GridHome, trace: Traffic, order: Order, listener: Listener) -> RunInfo:
     """Replay a trace over the grid at `home` and save the run; its centralised alternative is saved first.
 
     Raises InputError for a trace or grid that cannot be replayed, Interrupted when the user stops it; in both cases
     nothing is saved.
     """
-    resources = _resources(home)
-    name = _run_name(home, order)
+    resources = resources_of(home)
+    name = run_name(home, order)
     policy = choose_policy(resources, order.policy)
-    complete = _overlaid(trace, resources, order.seed, listener.say)
+    complete = overlaid(trace, resources, order.seed, listener.say)
     central = f"{name}{CENTRALIZED_SUFFIX}" if order.with_centralized else ""
-    main = _replayed(name, complete, resources, policy, order, listener, central)
-    if central:
-        alternative = Policy(
-            metadata=Metadata(name="centralized"),
-            spec=PolicySpec(algorithm="centralized", telemetry=policy.spec.telemetry, candidates=256),
-        )
-        beside = _replayed(central, complete, centralize(resources), alternative, order, listener, central)
-        save_run(beside, home, replace=True)
-    try:
-        save_run(main, home, replace=order.replace)
-    except BaseException:  # a full disk or an impatient user: a comparison without its run is of no use
+    store = home.open_runs()
+    with contextlib.ExitStack() as drafts:
+        draft = drafts.enter_context(store.writing(name, ROW_TYPES, len(complete), replace=order.replace))
+        info = _played(name, complete, resources, policy, order, listener, central, draft)
         if central:
-            home.open_runs().delete(central)
-        raise
-    return main.info
+            beside = drafts.enter_context(store.writing(central, ROW_TYPES, len(complete), replace=True))
+            there, alike = centralize(resources), centralized_policy(policy)
+            beside.finish(
+                msgspec.json.encode(_played(central, complete, there, alike, order, listener, central, beside))
+            )
+        try:
+            draft.finish(msgspec.json.encode(info))
+        except BaseException:  # a full disk or an impatient user: a comparison without its run is of no use
+            if central:
+                store.delete(central)
+            raise
+    return info
 
 
-def check_order(home: GridHome, trace: Trace, order: Order, say: Callable[[str], None]) -> int:
+def check_order(home: GridHome, trace: Traffic, order: Order, say: Callable[[str], None]) -> int:
     """Check everything a replay would stumble over; returns how many engines would take part. Writes nothing."""
-    resources = _resources(home)
-    _run_name(home, order)
+    resources = resources_of(home)
+    run_name(home, order)
     choose_policy(resources, order.policy)
-    complete = _overlaid(trace, resources, order.seed, say)
+    complete = overlaid(trace, resources, order.seed, say)
     image = build_image(resources, price_book=order.prices)
     check_trace(image.view, complete)
     return len(image.engines)
 
 
-def _resources(home: GridHome) -> list[Resource]:
+def resources_of(home: GridHome) -> list[Resource]:
+    """Everything the grid declares."""
     with home.open_registry() as registry:
         return [stored.resource for stored in registry.all()]
 
 
-def _run_name(home: GridHome, order: Order) -> str:
+def run_name(home: GridHome, order: Order) -> str:
     """The name to save under. Refuses one that is taken, or none, before any work is done."""
     store = home.open_runs()
     name = order.name or store.fresh_name()
@@ -107,49 +113,11 @@ def _run_name(home: GridHome, order: Order) -> str:
     return name
 
 
-def choose_policy(resources: Sequence[Resource], wanted: str | None) -> Policy:
-    """The policy of that name, in that file, or with that algorithm; by default the grid's own `default`.
-
-    Raises NotFoundError for an unknown name, InputError for a file that does not hold exactly one policy."""
-    declared = {resource.name: resource for resource in resources if isinstance(resource, Policy)}
-    if wanted is None:
-        return declared.get("default") or Policy(metadata=Metadata(name="grid"), spec=PolicySpec())
-    if wanted in declared:
-        return declared[wanted]
-    algorithm = next((known for known in ALGORITHMS if known == wanted), None)
-    if algorithm is not None:
-        return Policy(metadata=Metadata(name=algorithm), spec=PolicySpec(algorithm=algorithm))
-    if Path(wanted).is_file():
-        return _policy_in(wanted)
-    close = did_you_mean(wanted, [*declared, *ALGORITHMS])
-    raise NotFoundError(
-        f"policy {wanted} does not exist",
-        where="--policy",
-        fix=f"did you mean {close}?" if close else "gridctl policy list, or an algorithm: " + ", ".join(ALGORITHMS),
-    )
-
-
-def _policy_in(path: str) -> Policy:
-    from gridctl.manifest import read_manifests
-
-    found = [declared.resource for declared in read_manifests([path])]
-    policies = [resource for resource in found if isinstance(resource, Policy)]
-    if len(policies) != 1 or len(found) != 1:
-        raise InputError(
-            f"{len(policies)} policies and {len(found) - len(policies)} other resources, not one policy",
-            where=path,
-            fix="keep one document with kind: Policy in the file",
-        )
-    raise_all(list(check_policy(policies[0].spec, path)))
-    return policies[0]
-
-
-def _overlaid(trace: Trace, resources: Sequence[Resource], seed: int, say: Callable[[str], None]) -> Trace:
+def overlaid(trace: Traffic, resources: Sequence[Resource], seed: int, say: Callable[[str], None]) -> Traffic:
     """The trace with origin, workload and tenant of every request, from the grid's own mix where it does not say."""
     if not len(trace):
         raise InputError("the trace has no requests", where=trace.name, fix="give a trace with at least one request")
-    columns = {"origin": trace.origin, "workload": trace.workload, "tenant": trace.tenant}
-    missing = [column for column, values in columns.items() if int(values.min()) == UNSAID]
+    missing = [column for column in ("origin", "workload", "tenant") if _is_unsaid(trace, column)]
     if not missing:
         return trace
     sites = [resource for resource in resources if isinstance(resource, Site)]
@@ -163,19 +131,82 @@ def _overlaid(trace: Trace, resources: Sequence[Resource], seed: int, say: Calla
     if not sites:
         raise InputError("the grid has no sites", where="registry", fix="gridctl apply -f FOLDER")
     say(f"{trace.name} does not say {', '.join(missing)}: drawn from the grid's own mix (seed {seed})")
-    return overlay(trace, sites, workloads, seed)
+    return overlay(trace.whole(), sites, workloads, seed)
 
 
-def _replayed(
+def _is_unsaid(trace: Traffic, column: str) -> bool:
+    """Whether some request does not say."""
+    return any(int(getattr(rows, column).min()) == UNSAID for rows, _ in parts(trace))
+
+
+class RowSink(Protocol):
+    """Where rows go as they become final, and where a digest reads them."""
+
+    def append(self, columns: Mapping[str, np.ndarray[Any, Any]]) -> None: ...
+    def read(self, name: str) -> Iterable[np.ndarray[Any, Any]]: ...
+
+
+class _HeldRows:
+    """Rows kept in memory."""
+
+    def __init__(self) -> None:
+        self._parts: list[dict[str, np.ndarray[Any, Any]]] = []
+
+    def append(self, columns: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        self._parts.append({name: column.astype(ROW_TYPES[name]) for name, column in columns.items()})
+
+    def read(self, name: str) -> Iterable[np.ndarray[Any, Any]]:
+        return (part[name] for part in self._parts)
+
+    def rows(self) -> RunRows:
+        """All of them."""
+        return RunRows(**{name: np.concatenate([part[name] for part in self._parts]) for name in ROW_TYPES})
+
+
+class _Tally:
+    """Hands rows on as they become final, and counts what a run's description says of them."""
+
+    def __init__(self, sink: RowSink) -> None:
+        self.outcomes = np.zeros(3, np.int64)
+        self.input_tokens = self.output_tokens = 0
+        self._sink = sink
+
+    def keep(self, rows: RunRows) -> None:
+        """Take the next rows."""
+        self.outcomes += np.bincount(rows.outcome, minlength=3)
+        self.input_tokens += int(rows.input_tokens.sum())
+        self.output_tokens += int(rows.output_tokens.sum())
+        self._sink.append(columns_of(rows))
+
+
+def replayed(
     name: str,
-    trace: Trace,
+    trace: Traffic,
     resources: Sequence[Resource],
     policy: Policy,
     order: Order,
     listener: Listener,
     central: str,
+    changed: Callable[[GridImage], GridImage] = lambda image: image,
 ) -> Run:
-    image: GridImage = build_image(resources, price_book=order.prices)
+    """One replay of a complete trace, kept in memory; `changed` is what becomes of the grid before it."""
+    held = _HeldRows()
+    info = _played(name, trace, resources, policy, order, listener, central, held, changed)
+    return Run(info, held.rows())
+
+
+def _played(
+    name: str,
+    trace: Traffic,
+    resources: Sequence[Resource],
+    policy: Policy,
+    order: Order,
+    listener: Listener,
+    central: str,
+    sink: RowSink,
+    changed: Callable[[GridImage], GridImage] = lambda image: image,
+) -> RunInfo:
+    image = changed(build_image(resources, price_book=order.prices))
     done = 0
 
     def advanced(requests: int) -> None:
@@ -183,9 +214,10 @@ def _replayed(
         done += requests
         listener.advanced(requests)
 
+    tally = _Tally(sink)
     started = time.perf_counter()
     try:
-        result = replay(image, trace, policy.spec, seed=order.seed, advanced=advanced)
+        played = replay_into(tally.keep, image, trace, policy.spec, seed=order.seed, advanced=advanced)
     except KeyboardInterrupt:
         raise Interrupted(
             f"stopped after {done} of {len(trace)} requests; no run was saved, the grid is unchanged",
@@ -193,10 +225,9 @@ def _replayed(
         ) from None
     wall_s = time.perf_counter() - started
     if name != central:
-        for text in result.notes:
+        for text in played.notes:
             listener.say(text)
-    outcome = result.rows.outcome
-    info = RunInfo(
+    return RunInfo(
         name=name,
         trace=trace.name,
         policy=policy.name,
@@ -205,20 +236,19 @@ def _replayed(
         created_ns=time.time_ns(),
         wall_s=wall_s,
         requests=len(trace),
-        completed=int((outcome == COMPLETED).sum()),
-        rejected=int((outcome == REJECTED).sum()),
-        failed=int((outcome == FAILED).sum()),
-        input_tokens=int(result.rows.input_tokens.sum()),
-        output_tokens=int(result.rows.output_tokens.sum()),
-        window_ns=result.window_ns,
-        digest=digest_rows(result),
+        completed=int(tally.outcomes[COMPLETED]),
+        rejected=int(tally.outcomes[REJECTED]),
+        failed=int(tally.outcomes[FAILED]),
+        input_tokens=tally.input_tokens,
+        output_tokens=tally.output_tokens,
+        window_ns=played.window_ns,
+        digest=digest_columns(sink.read, played),
         gridctl_version=__version__,
-        engines=result.engines,
-        origins=result.origins,
-        workloads=result.workloads,
+        engines=played.engines,
+        origins=played.origins,
+        workloads=played.workloads,
         workload_names=trace.workloads,
         tenant_names=trace.tenants,
-        notes=(*trace.notes, *result.notes),
+        notes=(*trace.notes, *played.notes),
         centralized=central,
     )
-    return Run(info, result.rows)

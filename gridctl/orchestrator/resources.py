@@ -11,7 +11,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, TypeVar
 
 from gridctl.errors import ConflictError, GridctlError, InputError, NotFoundError, did_you_mean, raise_all
-from gridctl.resources import BUILTIN_GPUS, KINDS, Cluster, Gpu, Profile, Resource, ResourceKey, Site, key_of, kind_named
+from gridctl.resources import (
+    BUILTIN_GPUS,
+    KINDS,
+    Cluster,
+    Gpu,
+    Profile,
+    Resource,
+    ResourceKey,
+    Site,
+    key_of,
+    kind_named,
+)
 
 if TYPE_CHECKING:
     from gridctl.manifest import Declared
@@ -114,7 +125,9 @@ def apply(registry: Registry, declared: Sequence[Declared], *, cause: str, dry_r
     """
 
     from gridctl.manifest import located
+    from gridctl.orchestrator.gating import check_declared_gates
 
+    check_declared_gates(declared)
     resources = [one.resource for one in declared]
 
     def change() -> Applied:

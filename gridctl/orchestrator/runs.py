@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -33,8 +34,12 @@ def load_info(name: str, home: GridHome | None = None) -> RunInfo:
 
 def save_run(run: Run, home: GridHome, *, replace: bool = False) -> None:
     """Write the run, whole or not at all."""
-    columns = {field.name: np.asarray(getattr(run.rows, field.name)) for field in dataclasses.fields(RunRows)}
-    home.open_runs().save(run.info.name, msgspec.json.encode(run.info), columns, replace=replace)
+    home.open_runs().save(run.info.name, msgspec.json.encode(run.info), columns_of(run.rows), replace=replace)
+
+
+def columns_of(rows: RunRows) -> dict[str, np.ndarray[Any, Any]]:
+    """The columns by name, as the store takes them."""
+    return {field.name: np.asarray(getattr(rows, field.name)) for field in dataclasses.fields(RunRows)}
 
 
 def _decode(name: str, document: bytes) -> RunInfo:

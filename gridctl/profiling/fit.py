@@ -10,7 +10,7 @@ What a step does beside the kernels in the tables is modelled, each term from wh
 - Sequences of one batch differ in length; the tables were measured at equal ones. Attention then takes longer by
   α of the difference between the longest and the mean; published skew fits of these kernels give α = 0.05
   (casys-kaist/LLMServingSim, profiler/perf, MIT). The longest is taken as `LONGEST_TO_MEAN` times the mean.
-- Of several ranks the one with the most KV sets the pace: mean + 0.56 σ of two draws, more for more ranks.
+- Of several ranks the one with the most KV sets the pace: mean + 0.59 σ for two ranks, more for more (Blom 1958).
 """
 
 from __future__ import annotations

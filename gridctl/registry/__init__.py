@@ -10,10 +10,15 @@ registry   Registry: list, get, plan, apply, update, delete, events
 integrity  what must hold of a registry, checked
 columns    one NumPy array in one file, with a checksum
 runs       RunStore: a replay's results as a folder of columns
+draws      DrawStore: beside a run, what says how sure it is
+sweeps     SweepStore: a sweep's plan and the journal of its results
+runwriter  the columns of one run, written while it is made
 """
 
+from gridctl.registry.draws import DrawStore
 from gridctl.registry.registry import Registry
 from gridctl.registry.runs import RunStore
 from gridctl.registry.stored import Change, Event, Planned, Stored
+from gridctl.registry.sweeps import SweepStore
 
-__all__ = ["Change", "Event", "Planned", "Registry", "RunStore", "Stored"]
+__all__ = ["Change", "DrawStore", "Event", "Planned", "Registry", "RunStore", "Stored", "SweepStore"]

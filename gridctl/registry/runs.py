@@ -24,8 +24,9 @@ import msgspec
 
 from gridctl.errors import InputError, NotFoundError, StoreError, did_you_mean
 from gridctl.registry.columns import ColumnFacts, damaged, map_column, needed_bytes, write_column
-from gridctl.registry.faults import disk_fault
+from gridctl.registry.faults import disk_fault, free_bytes, full_disk
 from gridctl.registry.lock import locked, try_lock
+from gridctl.registry.runwriter import RunWriter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,9 +68,33 @@ class RunStore:
                 self._refuse_taken(name)
             with self._partial(name) as partial:
                 _write(partial, document, columns)
-                self._move_into_place(partial, name, replace=replace)
+                self.put_in_place(partial, name, replace=replace)
         except OSError as error:
             # What was written is gone again by now, so the free bytes are the ones to compare with.
+            raise disk_fault(error, self.folder / name, needed_bytes=needed) from error
+
+    @contextlib.contextmanager
+    def writing(
+        self, name: str, types: Mapping[str, type[np.generic]], rows: int, *, replace: bool = False
+    ) -> Iterator[RunDraft]:
+        """A run to be written piece by piece: what is in it is kept when `finish` is called, and gone otherwise.
+
+        Raises like `save`, and StoreError at once when the disk has no room for so many rows.
+        """
+        import numpy as np
+
+        _refuse_bad_name(name)
+        needed = sum(np.dtype(kind).itemsize * rows + 128 for kind in types.values())
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._restore(name)
+            if not replace:
+                self._refuse_taken(name)
+            if free_bytes(self.folder) < needed:
+                raise full_disk(self.folder / name, needed_bytes=needed)
+            with self._partial(name) as partial, contextlib.closing(RunWriter(partial, types, rows)) as writer:
+                yield RunDraft(self, partial, name, writer, replace)
+        except OSError as error:
             raise disk_fault(error, self.folder / name, needed_bytes=needed) from error
 
     def load(self, name: str) -> tuple[bytes, dict[str, np.ndarray[Any, Any]]]:
@@ -167,7 +192,8 @@ class RunStore:
             if not (self.folder / name).exists() and replaced.exists():
                 replaced.rename(self.folder / name)
 
-    def _move_into_place(self, partial: Path, name: str, *, replace: bool) -> None:
+    def put_in_place(self, partial: Path, name: str, *, replace: bool) -> None:
+        """Give a folder that was written aside its name, the old run's place if it is to be replaced."""
         target = self.folder / name
         replaced = self.folder / f"{REPLACED}{name}"
         with self._lock():
@@ -213,6 +239,26 @@ class RunStore:
 
     def _lock(self) -> contextlib.AbstractContextManager[None]:
         return locked(self.folder / ".lock", timeout_s=LOCK_TIMEOUT_S, doing="writing a run")
+
+
+class RunDraft:
+    """A run being written; see `RunStore.writing`."""
+
+    def __init__(self, store: RunStore, folder: Path, name: str, writer: RunWriter, replace: bool) -> None:
+        self._store = store
+        self._folder = folder
+        self._name = name
+        self._replace = replace
+        self.append = writer.append
+        self.read = writer.read
+        self._seal = writer.seal
+
+    def finish(self, document: bytes) -> None:
+        """Put the run in its place; when this returns it is complete and survives a power loss."""
+        _write_bytes(self._folder / INDEX, msgspec.json.encode(self._seal()))
+        _write_bytes(self._folder / DOCUMENT, document)
+        _sync(self._folder)
+        self._store.put_in_place(self._folder, self._name, replace=self._replace)
 
 
 def _refuse_bad_name(name: str) -> None:

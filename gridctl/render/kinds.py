@@ -146,6 +146,14 @@ _COLUMNS: dict[type[Resource], tuple[Column, ...]] = {
         Column("workload", "workload"),
         Column("tenant", "tenant"),
         Column("region", "region"),
+        Column("origin", "origin", wide=True),
+        Column("tier", "tier", wide=True),
+        Column("site", "site", wide=True),
+        Column("model", "model", wide=True),
+        Column("variant", "variant", wide=True),
+        Column("baseline", "baseline"),
+        Column("draws", "draws", wide=True),
+        Column("allow_undecided", "allow undecided", wide=True),
     ),
 }
 

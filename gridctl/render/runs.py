@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gridctl.render.rows import Column
+from gridctl.render.time import is_stamped, stamped_ns
 
 if TYPE_CHECKING:
+    from gridctl.accounts.intervals import Ensemble
     from gridctl.accounts.rows import RunInfo
 
 
@@ -32,10 +34,17 @@ RUN_COLUMNS = (
     Column("input_tokens", "INPUT TOKENS", wide=True, align="right", text=_thousands),
     Column("digest", "DIGEST", wide=True),
 )
+DRAWN_COLUMNS = (
+    *RUN_COLUMNS,
+    Column("replays", "REPLAYS", wide=True, align="right", text=_thousands),
+)
 
 
 def run_item(info: RunInfo) -> dict[str, object]:
-    """The run's description with its counts and digest; names as the JSON contract has them."""
+    """The run's description with its counts and digest; names as the JSON contract has them.
+
+    Where SOURCE_DATE_EPOCH fixes the moment, the time the replay took is 0: it is no result of the inputs."""
+    wall_s = 0.0 if is_stamped() else info.wall_s
     return {
         "name": info.name,
         "trace": info.trace,
@@ -49,11 +58,23 @@ def run_item(info: RunInfo) -> dict[str, object]:
         "input_tokens": info.input_tokens,
         "output_tokens": info.output_tokens,
         "window_s": info.window_ns / 1e9,
-        "wall_s": info.wall_s,
-        "requests_per_s": info.requests / info.wall_s if info.wall_s > 0 else None,
+        "wall_s": wall_s,
+        "requests_per_s": info.requests / wall_s if wall_s > 0 else None,
         "digest": info.digest,
         "centralized": info.centralized or None,
-        "created_ns": info.created_ns,
+        "created_ns": stamped_ns(info.created_ns),
         "gridctl_version": info.gridctl_version,
         "notes": list(info.notes),
+    }
+
+
+def drawn_item(info: RunInfo, ensemble: Ensemble | None) -> dict[str, object]:
+    """The same, and which replays beside it say how sure it is."""
+    draws = () if ensemble is None else ensemble.draws
+    return {
+        **run_item(info),
+        "replays": len(draws) + 1,
+        "replays_asked": 1 if ensemble is None else ensemble.asked,
+        "drawn": [] if ensemble is None else list(ensemble.drawn),
+        "draws": [{"draw": draw.draw, "seed": draw.seed, "digest": draw.digest} for draw in draws],
     }

@@ -6,12 +6,25 @@ Decides which columns a person sees first; every column is in `-o wide`, CSV and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 
+from gridctl.accounts.intervals import Ensemble, PromiseRanges, Ranges
 from gridctl.accounts.tables import SiteMisses, Sla, SlaRow
 from gridctl.render.account import count_text, full_columns, ms_text, share_text
 from gridctl.render.cell import ABSENT
+from gridctl.render.ranges import (
+    RANGE,
+    bound_columns,
+    ensemble_document,
+    ensemble_line,
+    flips_text,
+    number_text,
+    range_items,
+    range_title,
+    verdict_text,
+)
 from gridctl.render.rows import Column, Item, render_rows
 
 _WORKLOAD = Column("workload", "workload")
@@ -44,14 +57,33 @@ SITES = (
 )
 
 
-def row_columns() -> list[Column]:
-    """Every column of a row, for `-o wide` and CSV."""
-    return full_columns(SlaRow)
+RANGED = {"attained": "attained", "observed": "observed_ms"}
+"""Columns of a table that show the range of a number, where there is one."""
 
 
-def row_items(rows: Sequence[SlaRow]) -> list[Item]:
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The draws of the run that is printed, and the ranges of its total and rows, pooled and finer; none of the
+    finer rows where the draws did not keep so many."""
+
+    ensemble: Ensemble
+    total: Ranges
+    pooled: tuple[PromiseRanges, ...]
+    finer: tuple[PromiseRanges, ...]
+
+
+def row_columns(drawn: Drawn | None = None) -> list[Column]:
+    """Every column of a row, for `-o wide` and CSV; bounds of ranges and verdicts after all others."""
+    columns = full_columns(SlaRow)
+    if drawn is None:
+        return columns
+    bounds = bound_columns(columns, [promise.ranges for promise in (*drawn.pooled, *drawn.finer)])
+    return [*columns, *bounds, Column("statuses", "statuses")]
+
+
+def row_items(rows: Sequence[SlaRow], promises: Sequence[PromiseRanges] | None = None) -> list[Item]:
     """Rows as items, named `workload/tenant/region/objective`, with percentile and bound in words."""
-    return [
+    items: list[Item] = [
         {
             "name": f"{row.workload}/{row.tenant}/{row.region}/{row.objective}",
             "observed": _observed_text(row),
@@ -60,10 +92,27 @@ def row_items(rows: Sequence[SlaRow]) -> list[Item]:
         }
         for row in rows
     ]
+    if not promises:
+        return items
+    told = [
+        {**item, "verdicts": verdict_text(promise), "statuses": promise.statuses}
+        for item, promise in zip(items, promises, strict=True)
+    ]
+    return range_items(told, [promise.ranges for promise in promises], tuple(RANGED.values()))
 
 
-def document(sla: Sla, pooled: Sequence[SlaRow], finer: Sequence[SlaRow], sites: Sequence[SiteMisses]) -> Item:
-    """The whole table as one JSON object; `items` are its rows, pooled ones first."""
+def document(
+    sla: Sla,
+    pooled: Sequence[SlaRow],
+    finer: Sequence[SlaRow],
+    sites: Sequence[SiteMisses],
+    drawn: Drawn | None = None,
+) -> Item:
+    """The whole table as one JSON object; `items` are its rows, pooled ones first, `uncertainty` their ranges."""
+    uncertainty = None
+    if drawn is not None:
+        parts = {"total": drawn.total, "items": [*drawn.pooled, *drawn.finer]}
+        uncertainty = ensemble_document(drawn.ensemble, parts)
     return {
         "run": sla.run,
         "trace": sla.trace,
@@ -71,27 +120,54 @@ def document(sla: Sla, pooled: Sequence[SlaRow], finer: Sequence[SlaRow], sites:
         "total": sla.total,
         "items": [*pooled, *finer],
         "worst_sites": sites,
+        "uncertainty": uncertainty,
     }
 
 
-def text(sla: Sla, pooled: Sequence[SlaRow], finer: Sequence[SlaRow], sites: Sequence[SiteMisses], output: str) -> str:
+def text(
+    sla: Sla,
+    pooled: Sequence[SlaRow],
+    finer: Sequence[SlaRow],
+    sites: Sequence[SiteMisses],
+    output: str,
+    drawn: Drawn | None = None,
+) -> str:
     """The run in one line, pooled rows, finer rows and the worst sites, for `table`, `wide` and `markdown`."""
     is_wide = output == "wide"
-    parts = [_headline(sla)]
-    parts.append(render_rows(row_items(pooled), row_columns() if is_wide else POOLED, output, kind="SlaRowList"))
+    parts = [_headline(sla, drawn)]
+    if drawn is not None:
+        parts.append(ensemble_line(drawn.ensemble) + flips_text(drawn.pooled, drawn.ensemble))
+    columns = row_columns(drawn) if is_wide else _columns(POOLED, drawn)
+    parts.append(render_rows(row_items(pooled, drawn.pooled if drawn else None), columns, output, kind="SlaRowList"))
     if finer:
-        parts.append(render_rows(row_items(finer), row_columns() if is_wide else FINER, output, kind="SlaRowList"))
+        columns = row_columns(drawn) if is_wide else _columns(FINER, drawn if drawn and drawn.finer else None)
+        parts.append(render_rows(row_items(finer, drawn.finer if drawn else None), columns, output, kind="SlaRowList"))
     if sites:
         items = [msgspec.structs.asdict(site) for site in sites]
         parts.append(render_rows(items, SITES, output, kind="SiteMissesList"))
     return "\n".join(parts)
 
 
-def _headline(sla: Sla) -> str:
+def _columns(shown: Sequence[Column], drawn: Drawn | None) -> list[Column]:
+    """The columns a person sees first; with draws, ranges beside what they are of, and how verdicts fell."""
+    if drawn is None:
+        return list(shown)
+    columns = []
+    for column in shown:
+        columns.append(column)
+        if column.key in RANGED:
+            columns.append(Column(f"{RANGED[column.key]}{RANGE}", range_title(drawn.ensemble), align="right"))
+        if column.key == "status":
+            columns.append(Column("verdicts", f"in {drawn.ensemble.replays} replays"))
+    return columns
+
+
+def _headline(sla: Sla, drawn: Drawn | None) -> str:
     total = sla.total
+    ranges = f", {range_title(drawn.ensemble)} {number_text('attained', drawn.total)}" if drawn else ""
     causes = ", ".join(f"{cause} {count:,}" for cause, count in total.causes.items())
     return (
-        f"run {sla.run}: {total.good:,} of {total.requests:,} requests good ({share_text(total.attained)}), "
+        f"run {sla.run}: {total.good:,} of {total.requests:,} requests good ({share_text(total.attained)}{ranges}), "
         f"availability {share_text(total.available)}{'; bad: ' + causes if causes else ''}\n"
     )
 

@@ -18,7 +18,7 @@ from gridctl.accounts.rows import (
 )
 from gridctl.engine.clock import drain, observe
 from gridctl.engine.fleet import dispatch
-from gridctl.engine.state import Fleet
+from gridctl.engine.state import NIL, Fleet
 from gridctl.kernels import Records, compiled, fused
 from gridctl.replay.scene import MARKS, Outcomes, Requests, Scene
 from gridctl.replay.sight import fill_priced_rows, fill_rows
@@ -124,12 +124,14 @@ def replay_chunk(
             requests.arrival[index] + rtt // 2,
             requests.prompt_tokens[index],
             requests.output_tokens[index],
-            requests.blocks_first[index],
+            requests.leaf[index],
             requests.blocks_full[index],
             requests.prompt_tokens[index] - row.cached_tokens,
         )
-        for node in range(requests.blocks_first[index], requests.blocks_first[index] + requests.blocks_full[index]):
-            scene.sent[fleet.block_ids[node]] |= 1 << (row.engine % MARKS)
+        bit, stretch = 1 << (row.engine % MARKS), requests.leaf[index]
+        while stretch != NIL and scene.sent[stretch] & bit == 0:
+            scene.sent[stretch] |= bit
+            stretch = int(fleet.stretch_parent[stretch])
 
 
 @compiled

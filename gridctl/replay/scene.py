@@ -22,14 +22,15 @@ further candidates were out."""
 
 
 class Requests(NamedTuple):
-    """A chunk of requests, columns `(n,)`; times in picoseconds. `jitter_ppm` stretches the round trip."""
+    """A chunk of requests, columns `(n,)`; times in picoseconds. `jitter_ppm` stretches the round trip;
+    `leaf` is the stretch of a prompt's last whole prefix node, of which it has `blocks_full`."""
 
     arrival: NDArray[np.int64]
     list_index: NDArray[np.int64]
     workload: NDArray[np.int64]
     prompt_tokens: NDArray[np.int64]
     output_tokens: NDArray[np.int64]
-    blocks_first: NDArray[np.int64]
+    leaf: NDArray[np.int64]
     blocks_full: NDArray[np.int64]
     jitter_ppm: NDArray[np.int64]
     draw: NDArray[np.int64]
@@ -49,9 +50,9 @@ class Scene(NamedTuple):
     """What a run is played on. Per list: `offset`, `reason`, `turns` (round-robin counters); per candidate:
     `candidate`, `rtt_us`; per list again: the `last_place` of a candidate without GPU, and how many `profiles` the
     others have; per engine: prices and tier; per workload: access time, priority, declared mean output.
-    `sent` tells of each prefix node which engines it ever went to, a bit for every MARKS-th; `lessons` is what the
-    router has learned of output lengths, taken over again from `next_lesson` on; `profile_of` is an engine's row of
-    `idle`. Scratch: `idle`, `(n_profiles + 1, 4)`, the last for what has no GPU; `places` of the rows."""
+    `sent` tells of each stretch of prefix nodes which engines it ever went to, a bit for every MARKS-th; `lessons` is
+    what the router has learned of output lengths, taken over again from `next_lesson` on; `profile_of` is an engine's
+    row of `idle`. Scratch: `idle`, `(n_profiles + 1, 4)`, the last for what has no GPU; `places` of the rows."""
 
     offset: NDArray[np.int64]
     candidate: NDArray[np.int32]

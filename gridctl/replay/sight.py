@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from gridctl.engine.blocks import matching_nodes
+from gridctl.engine.blocks import lay_path, matching_stretches, nodes_cached
 from gridctl.engine.clock import observe
 from gridctl.engine.forecast import added_gpu_time, forecast_batching, forecast_serverless
-from gridctl.engine.state import API, GPU, SERVERLESS, Fleet
+from gridctl.engine.state import API, GPU, NIL, SERVERLESS, Fleet
 from gridctl.kernels import Records, fused, inner
 from gridctl.replay.scene import CLOSED, MARKS, NUMBER, TPOT, TTFT, Requests, Scene
 from gridctl.routing.price import least, price_candidate
@@ -132,20 +132,28 @@ def _idle_forecast(fleet: Fleet, engine: int, prompt: int, nodes: int, output: i
 
 
 @inner
-def _reach(fleet: Fleet, scene: Scene, first: int, most: int, engine: int) -> int:
-    """How many of a prompt's leading nodes were ever sent to the engine, or to one that shares its bit: it holds no
-    more. What holds a node was sent all before it, so the answer is found by bisection; mostly at either end."""
+def _reach(fleet: Fleet, scene: Scene, path: int, engine: int) -> int:
+    """How many of the first `path` stretches of the router's path were ever sent to the engine, or to one that shares
+    its bit: it holds no more. What was sent a stretch was sent all before it, so the answer is found by bisection;
+    mostly at either end."""
     bit = 1 << (engine % MARKS)
-    if most == 0 or scene.sent[fleet.block_ids[first + most - 1]] & bit != 0:
-        return most
-    low, high = 0, most
+    if path == 0 or scene.sent[fleet.router_path[path - 1]] & bit != 0:
+        return path
+    low, high = 0, path
     while high - low > 1:
         middle = (low + high) >> 1
-        if scene.sent[fleet.block_ids[first + middle - 1]] & bit != 0:
+        if scene.sent[fleet.router_path[middle - 1]] & bit != 0:
             low = middle
         else:
             high = middle
     return low
+
+
+@inner
+def _nodes_held(fleet: Fleet, engine: int, reach: int, most: int) -> int:
+    """Of a prompt's first `most` nodes those cached on the engine, which was sent `reach` stretches of them."""
+    matched = matching_stretches(fleet, engine, reach, reach)
+    return min(most, nodes_cached(fleet, engine, fleet.router_path[matched - 1])) if matched > 0 else 0
 
 
 @fused
@@ -158,14 +166,16 @@ def _is_out(ratio: float, usd: float, cheapest: float, late: float) -> bool:
 
 
 @fused
-def _sent(fleet: Fleet, scene: Scene, requests: Requests, index: int) -> int:
-    """How many leading nodes of a prompt were ever sent anywhere. One token at least is left to compute."""
-    first = requests.blocks_first[index]
-    limit = min(requests.blocks_full[index], (requests.prompt_tokens[index] - 1) // fleet.node_tokens)
-    most = 0
-    while most < limit and scene.sent[fleet.block_ids[first + most]] != 0:
-        most += 1
-    return most
+def _sent(fleet: Fleet, scene: Scene, requests: Requests, index: int) -> tuple[int, int]:
+    """How many leading stretches of a prompt were ever sent anywhere, which the router's path then holds, and how many
+    nodes that are. One token at least is left to compute."""
+    sent = requests.leaf[index]
+    while sent != NIL and scene.sent[sent] == 0:
+        sent = int(fleet.stretch_parent[sent])
+    path = lay_path(fleet, sent)
+    if path == 0:
+        return 0, 0
+    return path, min(int(fleet.stretch_depth[sent]), (requests.prompt_tokens[index] - 1) // fleet.node_tokens)
 
 
 @fused
@@ -180,7 +190,7 @@ def fill_rows(
     """A row per available candidate, for the policies that compare load; the place of row r is `scene.places[r]`.
     Returns how many rows, how many candidates fit the request's context and how many of those have a full queue."""
     now, prompt = requests.arrival[index], requests.prompt_tokens[index]
-    first, most = requests.blocks_first[index], _sent(fleet, scene, requests, index)
+    path, most = _sent(fleet, scene, requests, index)
     list_index = requests.list_index[index]
     count, fitting, full = 0, 0, 0
     for place in range(scene.offset[list_index], scene.offset[list_index + 1]):
@@ -207,8 +217,8 @@ def fill_rows(
         row.rtt_us = scene.rtt_us[place] + scene.access_us[requests.workload[index]]
         row.cached_tokens = 0
         if policy.algorithm == PREFIX_AFFINITY and most > 0:
-            reach = _reach(fleet, scene, first, most, engine)
-            row.cached_tokens = matching_nodes(fleet, engine, first, reach, reach) * fleet.node_tokens
+            reach = _reach(fleet, scene, path, engine)
+            row.cached_tokens = _nodes_held(fleet, engine, reach, most) * fleet.node_tokens
     return count, fitting, full
 
 
@@ -230,7 +240,7 @@ def fill_priced_rows(
     and only if it still may win, were all nodes it was ever sent in its cache, the cache itself. The decision is that
     of pricing everyone: no profile gets faster with more work."""
     now, prompt, output = requests.arrival[index], requests.prompt_tokens[index], request.output_tokens
-    first, most = requests.blocks_first[index], _sent(fleet, scene, requests, index)
+    path, most = _sent(fleet, scene, requests, index)
     list_index, access_us = requests.list_index[index], scene.access_us[requests.workload[index]]
     count, fitting, full, closed = 0, 0, 0, 0
     cheapest, late = np.inf, np.inf
@@ -261,7 +271,7 @@ def fill_priced_rows(
                 if closed == scene.profiles[list_index] and place >= scene.last_place[list_index]:
                     break
                 continue
-            reach = _reach(fleet, scene, first, most, engine)
+            reach = _reach(fleet, scene, path, engine)
         elif policy.allow_serverless == 0 if host.kind == SERVERLESS else policy.allow_fallback == 0:
             continue
         if host.kind != API:
@@ -277,7 +287,7 @@ def fill_priced_rows(
         row.is_available = 1
         row.prompt_tokens = prompt
         row.rtt_us = rtt_us
-        cached = reach
+        cached = min(most, int(fleet.stretch_depth[fleet.router_path[reach - 1]])) if reach > 0 else 0
         for attempt in range(2):
             row.cached_tokens = cached * fleet.node_tokens
             _forecast(row, fleet, engine, scene, load, prompt, output, policy.gpu_weight > 0.0)
@@ -285,10 +295,10 @@ def fill_priced_rows(
             is_out = host.kind != API and _is_out(row.worst_ratio, row.usd, cheapest, late)
             if is_out or cached == 0 or attempt == 1:
                 break
-            matched = matching_nodes(fleet, engine, first, reach, reach)
-            if matched == cached:
+            held = _nodes_held(fleet, engine, reach, most)
+            if held == cached:
                 break
-            cached = matched
+            cached = held
         if is_out:
             continue
         scene.places[count] = place

@@ -139,8 +139,12 @@ class Columns:
         if not self.sort:
             self._check_order(rows)
         rows.line_of = _forgotten  # else every block's text stays in memory
-        self._rows.append(rows)
         self._count += len(rows)
+        self._keep(rows)
+
+    def _keep(self, rows: Rows) -> None:
+        """Take checked rows."""
+        self._rows.append(rows)
 
     def _check_tokens(self, tokens: Ints, what: str, least: int, rows: Rows) -> None:
         wrong = (tokens < least) | (tokens > MAX_TOKENS)
@@ -166,10 +170,7 @@ class Columns:
 
     def build(self, name: str) -> Trace:
         """The Trace, its first arrival at 0."""
-        if not self._count:
-            raise InputError("the trace is empty: no request in it", where=self._where, fix="check how it was exported")
-        if self._clamped:
-            self.notes.append(f"{self._clamped:,} requests generated 0 tokens: counted as 1")
+        self._settle()
         arrival = np.concatenate([rows.arrival_ns for rows in self._rows])
         counts, ids = self._blocks()
         session = self.sessions.settle(_joined(self._rows, lambda rows: rows.session, np.int64(UNSAID)))
@@ -195,6 +196,13 @@ class Columns:
         )
         self._rows.clear()
         return _in_order(trace, self._limit if self.sort else None)
+
+    def _settle(self) -> None:
+        """Check that there is something, and note what was changed."""
+        if not self._count:
+            raise InputError("the trace is empty: no request in it", where=self._where, fix="check how it was exported")
+        if self._clamped:
+            self.notes.append(f"{self._clamped:,} requests generated 0 tokens: counted as 1")
 
     def _named(self, column: str) -> Indices:
         return _joined(self._rows, lambda rows: rows.names.get(column), np.int32(UNSAID))

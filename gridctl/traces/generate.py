@@ -6,8 +6,9 @@ shared. Invariant: the same spec, sites, workloads and seed give the same Trace,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,16 @@ from numpy.typing import NDArray
 from gridctl.errors import UsageError
 from gridctl.resources import Site, Workload
 from gridctl.traces.conversation import Talk, block_columns, lay_out_sessions, prompt_texts, token_columns
-from gridctl.traces.population import activity, origin_sites, tenant_table, workload_shares
-from gridctl.traces.randomness import choices, exp, log, uniforms
+from gridctl.traces.population import HOURS, activity, origin_sites, tenant_table, workload_shares
+from gridctl.traces.randomness import choices, exp, log, uniforms, words
 from gridctl.traces.requesttimes import request_times
 from gridctl.traces.trace import UNSAID, Trace
-from gridctl.units import NS_PER_HOUR
+from gridctl.units import NS_PER_HOUR, NS_PER_S
 
 MAX_REQUESTS = 200_000_000
+MOST_AT_ONCE = 4_000_000
+PIECE_REQUESTS = 1_000_000
+S_PER_HOUR = 3600.0
 _ACCEPT_ROUNDS = 64
 
 
@@ -79,7 +83,91 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
 def generate(spec: GenerateSpec, sites: Sequence[Site], workloads: Sequence[Workload], seed: int) -> Trace:
     """A trace of about `rate_rps · duration_s` requests. Without sites no origin is said, without workloads neither
     workload nor tenant. O(n log n)."""
+    return joined(list(generate_parts(spec, sites, workloads, seed)))
+
+
+def generate_parts(
+    spec: GenerateSpec, sites: Sequence[Site], workloads: Sequence[Workload], seed: int
+) -> Iterator[Trace]:
+    """The trace of `generate` in parts in order of arrival, so that memory does not grow with its length.
+
+    A trace of over `MOST_AT_ONCE` requests is drawn in pieces of equal length: the day goes on from piece to piece and
+    system prompts are shared by all, but a session ends with its piece. Opening prompts are shared by popularity over
+    the whole trace, so with `prompts` it is drawn at once.
+    """
     _check(spec)
+    if spec.prompts or spec.rate_rps * spec.duration_s <= MOST_AT_ONCE:
+        yield _generate(spec, sites, workloads, seed)
+        return
+    pieces = math.ceil(spec.rate_rps * spec.duration_s / PIECE_REQUESTS)
+    length_s = spec.duration_s / pieces
+    numbering = _Numbering(workloads, spec.system_blocks)
+    begin_ns: int | None = None
+    for piece in range(pieces):
+        hour = (spec.start_hour + piece * length_s / S_PER_HOUR) % HOURS
+        of_piece = replace(spec, duration_s=length_s, start_hour=hour)
+        part, first_ns = _drawn(of_piece, sites, workloads, int(words(seed, "piece", np.array([piece]))[0] >> 2))
+        start_ns = round(piece * length_s * NS_PER_S) + first_ns
+        begin_ns = start_ns if begin_ns is None else begin_ns
+        yield numbering.continued(part, start_ns - begin_ns)
+
+
+def joined(parts: Sequence[Trace]) -> Trace:
+    """Parts that continue each other as one trace."""
+    if len(parts) == 1:
+        return parts[0]
+    counts = np.concatenate([np.diff(part.block_offsets) for part in parts])
+    return replace(
+        parts[-1],
+        arrival_ns=np.concatenate([part.arrival_ns for part in parts]),
+        input_tokens=np.concatenate([part.input_tokens for part in parts]),
+        output_tokens=np.concatenate([part.output_tokens for part in parts]),
+        origin=np.concatenate([part.origin for part in parts]),
+        workload=np.concatenate([part.workload for part in parts]),
+        tenant=np.concatenate([part.tenant for part in parts]),
+        model=np.concatenate([part.model for part in parts]),
+        session=np.concatenate([part.session for part in parts]),
+        block_offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]),
+        block_ids=np.concatenate([part.block_ids for part in parts]),
+    )
+
+
+class _Numbering:
+    """Sessions and prefix blocks of pieces drawn one by one, numbered as in one trace: system blocks of a workload and
+    tenant are the same in every piece, all else is new."""
+
+    def __init__(self, workloads: Sequence[Workload], shared: int) -> None:
+        ordered = workload_shares(workloads)[0] if workloads else ()
+        owned = tenant_table(ordered)[1]
+        pairs = [(number << 32) + int(tenant) for number, tenants in enumerate(owned) for tenant in tenants]
+        self._pairs = np.array(sorted(pairs) or [0], np.int64)
+        self._shared = shared
+        self._sessions = 0
+        self._blocks = len(self._pairs) * shared
+
+    def continued(self, part: Trace, shift_ns: int) -> Trace:
+        """The piece as it stands in the trace."""
+        pairs = np.zeros(1, np.int64)
+        if part.workloads:
+            pairs = np.unique((part.workload.astype(np.int64) << 32) + part.tenant)
+        system = len(pairs) * self._shared
+        places = np.searchsorted(self._pairs, pairs)
+        table = (places[:, None] * self._shared + np.arange(self._shared)).ravel()
+        is_own = part.block_ids >= system
+        ids = part.block_ids + (self._blocks - system)
+        ids[~is_own] = table[part.block_ids[~is_own]]
+        sessions = np.where(part.session == UNSAID, UNSAID, part.session + self._sessions)
+        self._sessions = max(self._sessions, int(sessions.max()) + 1)
+        self._blocks = max(self._blocks, int(ids.max(initial=-1)) + 1)
+        return replace(part, arrival_ns=part.arrival_ns + shift_ns, session=sessions, block_ids=ids)
+
+
+def _generate(spec: GenerateSpec, sites: Sequence[Site], workloads: Sequence[Workload], seed: int) -> Trace:
+    return _drawn(spec, sites, workloads, seed)[0]
+
+
+def _drawn(spec: GenerateSpec, sites: Sequence[Site], workloads: Sequence[Workload], seed: int) -> tuple[Trace, int]:
+    """The requests of one span, the first at 0, and how long after the span's start that one comes."""
     names, weights, longitudes = origin_sites(sites) if sites else ((), np.ones(1), np.zeros(1))
     arrival = request_times(spec, weights, longitudes, seed)
     sessions = lay_out_sessions(len(arrival), spec.rate_rps, spec.turns, spec.turn_gap_s, seed)
@@ -95,7 +183,7 @@ def generate(spec: GenerateSpec, sites: Sequence[Site], workloads: Sequence[Work
     offsets, ids = block_columns(spec, sessions, talk, tokens)
     of_request = sessions.session
     unsaid = np.full(len(arrival), UNSAID, np.int32)
-    return Trace(
+    trace = Trace(
         name=spec.name,
         arrival_ns=arrival - arrival[0],
         input_tokens=tokens.input,
@@ -113,6 +201,7 @@ def generate(spec: GenerateSpec, sites: Sequence[Site], workloads: Sequence[Work
         tenants=tenants,
         prompts=prompt_texts(ordered, sessions, talk) if spec.prompts and spec.prompt_text else None,
     )
+    return trace, int(arrival[0])
 
 
 def _check(spec: GenerateSpec) -> None:

@@ -16,13 +16,16 @@ import msgspec
 from gridctl.errors import InputError, UsageError, did_you_mean
 from gridctl.traces.blocksize import LARGEST, PUBLISHED, BlockSize
 from gridctl.traces.columns import NAME_COLUMNS, Columns, Names
+from gridctl.traces.folder import TraceFolder, is_folder
+from gridctl.traces.folderwriter import write_columns, writing
 from gridctl.traces.jsonrows import read_jsonl
 from gridctl.traces.lines import STDIN, Block, display_name, read_blocks
+from gridctl.traces.streamed import NeedsWholeTraceError, StreamedColumns
 from gridctl.traces.tabular import KNOWN_HEADERS, csv_format, read_csv
-from gridctl.traces.trace import Trace
+from gridctl.traces.trace import Trace, Traffic
 from gridctl.traces.writer import Header
 
-FORMATS = ("native", "mooncake", "dynamo", "agent", "azure", "burstgpt")
+FORMATS = ("native", "columns", "mooncake", "dynamo", "agent", "azure", "burstgpt")
 _CSV = ("azure", "burstgpt")
 _KNOWN = f"JSON lines with timestamp, input_length, output_length (mooncake, dynamo, native); CSV with {KNOWN_HEADERS}"
 _ENGINE_BLOCKS = (16, 64, 32, 128, 256, 512)
@@ -50,34 +53,97 @@ def read_trace(
     rows in memory beside the columns. Raises `InputError` with file:line, or `NotFoundError` for a missing file.
     """
     _check_arguments(format, limit, block_tokens)
-    where = display_name(path)
-    blocks = read_blocks(path)
-    first = _first_block(blocks, where)
-    recognised = _recognise(first, where)
-    _insist(format, recognised.format_name, where)
-    header = recognised.header
-    declared = block_tokens or (header.block_tokens if header else 0) or None
-    preferred = _ENGINE_BLOCKS if recognised.format_name == "agent" else PUBLISHED
-    columns = Columns(where, sort=sort, limit=limit, block_size=BlockSize(declared, preferred))
-    if header:
-        first = _after_header(first)
-        for column in NAME_COLUMNS:
-            columns.names[column] = Names(getattr(header, f"{column}s"))
-    everything = chain([first], blocks)
-    if recognised.format_name in _CSV:
-        read_csv(everything, recognised.format_name, where, columns)
-    else:
-        read_jsonl(everything, where, columns)
-    trace = columns.build(header.name if header and header.name else _stem(path))
-    if header:
-        _check_complete(header, trace, limit, where)
-        trace = replace(trace, block_tokens=trace.block_tokens or header.block_tokens)
+    if is_folder(path):
+        _insist(format, "columns", display_name(path))
+        return TraceFolder(path, limit=limit).whole()
+    source = _Source(path, format, block_tokens)
+    columns = Columns(source.where, sort=sort, limit=limit, block_size=source.block_size)
+    source.fill(columns)
+    trace = columns.build(source.name)
+    if source.header:
+        _check_complete(source.header, len(trace), limit, source.where)
+        trace = replace(trace, block_tokens=trace.block_tokens or source.header.block_tokens)
     return trace
+
+
+def open_traffic(
+    path: str | Path, *, limit: int | None = None, sort: bool = False, block_tokens: int | None = None
+) -> Traffic:
+    """A trace to be read part by part: a folder of columns is opened, any other format read as `read_trace` does."""
+    if is_folder(path):
+        _check_arguments(None, limit, block_tokens)
+        return TraceFolder(path, limit=limit)
+    return read_trace(path, limit=limit, sort=sort, block_tokens=block_tokens)
+
+
+def convert_to_columns(
+    path: str | Path,
+    target: str | Path,
+    *,
+    format: str | None = None,  # noqa: A002
+    limit: int | None = None,
+    sort: bool = False,
+    block_tokens: int | None = None,
+) -> TraceFolder:
+    """Write a trace of any format as a folder of columns, in memory only a block of rows where the format allows.
+
+    Rows to be sorted, sessions named by numbers and texts at once, and block ids above 2**63 − 1 need the whole trace.
+    Raises as `read_trace` and `write_columns` do.
+    """
+    _check_arguments(format, limit, block_tokens)
+    if sort or is_folder(path) or str(path) == STDIN:
+        trace = read_trace(path, format=format, limit=limit, sort=sort, block_tokens=block_tokens)
+        write_columns([trace], target)
+        return TraceFolder(target)
+    source = _Source(path, format, block_tokens)
+    try:
+        with writing(target) as folder:
+            columns = StreamedColumns(folder, source.where, limit=limit, block_size=source.block_size)
+            source.fill(columns)
+            columns.finish(source.name, source.header.block_tokens if source.header else 0)
+            if source.header:
+                _check_complete(source.header, folder.requests, limit, source.where)
+    except NeedsWholeTraceError:
+        trace = read_trace(path, format=format, limit=limit, block_tokens=block_tokens)
+        write_columns([trace], target)
+    return TraceFolder(target)
+
+
+class _Source:
+    """A trace file whose format is recognised, its rows still to be read."""
+
+    def __init__(self, path: str | Path, format_name: str | None, block_tokens: int | None) -> None:
+        self.where = display_name(path)
+        self._blocks = read_blocks(path)
+        self._first = _first_block(self._blocks, self.where)
+        recognised = _recognise(self._first, self.where)
+        _insist(format_name, recognised.format_name, self.where)
+        self._format_name = recognised.format_name
+        self.header = recognised.header
+        self.name = self.header.name if self.header and self.header.name else _stem(path)
+        declared = block_tokens or (self.header.block_tokens if self.header else 0) or None
+        preferred = _ENGINE_BLOCKS if recognised.format_name == "agent" else PUBLISHED
+        self.block_size = BlockSize(declared, preferred)
+
+    def fill(self, columns: Columns) -> None:
+        """Read all rows into the columns."""
+        first = self._first
+        if self.header:
+            first = _after_header(first)
+            for column in NAME_COLUMNS:
+                columns.names[column] = Names(getattr(self.header, f"{column}s"))
+        everything = chain([first], self._blocks)
+        if self._format_name in _CSV:
+            read_csv(everything, self._format_name, self.where, columns)
+        else:
+            read_jsonl(everything, self.where, columns)
 
 
 def detect_format(path: str | Path) -> str:
     """Which of `FORMATS` a file is in."""
     where = display_name(path)
+    if is_folder(path):
+        return "columns"
     return _recognise(_first_block(read_blocks(path), where), where).format_name
 
 
@@ -168,7 +234,7 @@ def _insist(wanted: str | None, found: str, where: str) -> None:
     if wanted is None or wanted == found:
         return
     # the JSON formats are one family: which of them a line is cannot be told when it has only their common fields
-    if wanted in _CSV or found in _CSV or "native" in (wanted, found):
+    if wanted in _CSV or found in _CSV or {"native", "columns"} & {wanted, found}:
         raise InputError(f"the content is {found}, not {wanted}", where=where, fix=f"--format {found}, or no --format")
 
 
@@ -180,12 +246,12 @@ def _after_header(block: Block) -> Block:
     return Block(data, number + 1)
 
 
-def _check_complete(header: Header, trace: Trace, limit: int | None, where: str) -> None:
+def _check_complete(header: Header, requests: int, limit: int | None, where: str) -> None:
     if header.requests is None or (limit is not None and limit <= header.requests):
         return
-    if header.requests != len(trace):
+    if header.requests != requests:
         raise InputError(
-            f"the header announces {header.requests:,} requests, {len(trace):,} are here",
+            f"the header announces {header.requests:,} requests, {requests:,} are here",
             where=where,
             fix="the file is cut short or was edited: copy it again, or remove 'requests' from its first line",
         )

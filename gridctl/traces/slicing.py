@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.errors import InputError
+from gridctl.traces.randomness import uniforms
 from gridctl.traces.trace import Trace
 from gridctl.units import NS_PER_S
 
 _LONGEST_NS = 1 << 62
+_OWN_SESSION = 1 << 40
+"""Numbers of requests without a session start here, above those of sessions."""
 
 
 def take(trace: Trace, rows: NDArray[np.int64]) -> Trace:
@@ -67,6 +70,20 @@ def cut(trace: Trace, start_s: float = 0.0, end_s: float | None = None, limit: i
             fix="widen --from and --until",
         )
     part = take(trace, np.arange(first, last))
+    return replace(part, arrival_ns=part.arrival_ns - part.arrival_ns[0])
+
+
+def thin(trace: Trace, share: float, seed: int) -> Trace:
+    """About `share` of the requests, sessions kept or left whole, drawn with the seed; a smaller share is a part of a
+    larger one. Raises InputError when nothing is left."""
+    own = np.arange(len(trace), dtype=np.int64) + _OWN_SESSION
+    keys = np.where(trace.session >= 0, trace.session, own)
+    rows = np.flatnonzero(uniforms(seed, "thin", keys) < share)
+    if not len(rows):
+        raise InputError(
+            f"a share of {share:g} leaves none of {len(trace)} requests", where=trace.name, fix="take a larger share"
+        )
+    part = take(trace, rows)
     return replace(part, arrival_ns=part.arrival_ns - part.arrival_ns[0])
 
 

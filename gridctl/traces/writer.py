@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.errors import InputError, StoreError
+from gridctl.traces.folder import SUFFIX
+from gridctl.traces.folderwriter import write_columns
 from gridctl.traces.lines import STDIN
 from gridctl.traces.trace import UNSAID, Trace
 from gridctl.units import NS_PER_MS
@@ -44,11 +46,15 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def write_trace(trace: Trace, path: str | Path, *, to: Literal["native", "mooncake"] = "native") -> None:
-    """Write a trace to a file (gzip when its name ends in `.gz`), or to standard output for `-`.
+    """Write a trace to a file (gzip when its name ends in `.gz`, a folder of columns when it ends in `.columns`), or to
+    standard output for `-`.
 
     `mooncake` keeps arrival, lengths and hash_ids only. Raises `InputError` when the place cannot be written and
     `StoreError` when the disk is full; an existing file is then left as it was.
     """
+    if to == "native" and Path(path).suffix == SUFFIX:
+        write_columns([trace], path)
+        return
     _write(_pieces(trace, to), path)
 
 
@@ -57,6 +63,9 @@ def write_stream(header: Header, parts: Iterable[Trace], path: str | Path) -> No
 
     Only one part is in memory at a time. Places and errors as in `write_trace`.
     """
+    if Path(path).suffix == SUFFIX:
+        write_columns(parts, path)
+        return
     encoded = (piece for part in parts for piece in encoded_rows(part))
     _write(chain([_header_line(header)], encoded), path)
 

@@ -113,6 +113,8 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("gridctl.orchestrator.runs")
     module.load_run = load_run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "gridctl.orchestrator.runs", module)
+    monkeypatch.setattr("gridctl.orchestrator.context.current_grid", lambda: None)
+    monkeypatch.setattr("gridctl.orchestrator.plan.load_ensemble", lambda info, home: None)
 
 
 def test_tokenomics_table_sets_grid_and_centralised_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,10 +48,11 @@ def test_every_command_has_help_and_an_example_that_names_it(name: str) -> None:
 def test_the_names_in_examples_are_those_of_the_metro_example() -> None:
     from gridctl.cli.kind import SAMPLES
     from gridctl.manifest import read_manifests
+    from gridctl.manifest.shipped import shipped_profiles
     from gridctl.resources import BUILTIN_GPUS, KINDS
 
     metro = {(one.resource.noun, one.resource.name) for one in read_manifests([REPOSITORY / "examples" / "metro"])}
-    known = metro | {("gpu", name) for name in BUILTIN_GPUS}
+    known = metro | {("gpu", name) for name in BUILTIN_GPUS} | {("profile", name) for name in shipped_profiles()}
     assert set(SAMPLES) == {kind.noun for kind in KINDS.values()}
     assert {(noun, name) for noun, name in SAMPLES.items() if noun != "gate"} <= known
 

@@ -21,6 +21,10 @@ HEAVY = ("httpx", "rich", "numba", "numpy", "asyncio")
         ["event", "list"],
         ["apply", "-f", "grid.yaml", "--dry-run"],
         ["completion", "words", "--", "site", "get", ""],
+        ["profile", "list"],
+        ["profile", "get", "rtx-pro-6000.llama-3.1-8b.bf16.tp1", "-o", "yaml"],
+        ["profile", "fit", "--help"],
+        ["completion", "words", "--", "profile", "validate", "--profile", ""],
     ],
 )
 def test_everyday_commands_import_nothing_heavy(grid: Callable, arguments: list[str]) -> None:

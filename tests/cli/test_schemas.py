@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from gridctl.render.requests import FIELDS
 from gridctl.render.schemas import SCHEMAS, result_kinds, schema_of
 from gridctl.resources import KINDS
 
+KERNELS = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
 TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
     "array": (list,),
@@ -44,8 +46,11 @@ def complaints(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any], a
         return [f"{at} is {value!r}, which does not match {schema['pattern']}"]
     found: list[str] = []
     if isinstance(value, list):
+        first, others = schema.get("prefixItems", []), schema.get("items", {})
         for index, item in enumerate(value):
-            found += complaints(item, schema.get("items", {}), root, f"{at}[{index}]")
+            if index >= len(first) and others is False:
+                return [*found, f"{at} has {len(value)} items, not {len(first)}"]
+            found += complaints(item, first[index] if index < len(first) else others, root, f"{at}[{index}]")
     if isinstance(value, dict):
         properties, others = schema.get("properties"), schema.get("additionalProperties", False)
         found += [f"{at}.{key} is missing" for key in schema.get("required", ()) if key not in value]
@@ -123,6 +128,32 @@ def test_results_keep_their_schema(replayed: Callable) -> None:
     assert [request["input_tokens"] for request in requests["items"]] == [64, 64, 64]
     lines = replayed("replay", "requests", "base", "-o", "jsonl").out.splitlines()
     assert [json.loads(line) for line in lines] == requests["items"]
+
+
+def test_a_validation_keeps_its_schema(shell: Callable) -> None:
+    """Three requests, an hour apart: the twin serves each alone."""
+    rows = [
+        f"{number},100,8,{3600 * number},{3600 * number},{3600 * number + 0.05},{3600 * number + 1}"
+        for number in range(3)
+    ]
+    header = "request,input_tokens,output_tokens,queued_s,scheduled_s,first_token_s,last_token_s"
+    (shell.folder / "run.csv").write_text("\n".join([header, *rows]), encoding="utf-8")
+    words = ("--profile", "rtx-pro-6000.llama-3.1-8b.bf16.tp1", "--measured", "run.csv", "-o", "json")
+    printed = hold(shell("profile", "validate", *words, XDG_CACHE_HOME=KERNELS).out, "ProfileValidation")
+    assert [item["metric"] for item in printed["items"]] == ["TTFT", "TPOT", "E2E"]
+    assert [item["requests"] for item in printed["items"]] == [3, 3, 3]
+
+
+def test_gates_and_comparisons_keep_their_schema(replayed: Callable) -> None:
+    gates = ("--gate", "good >= 1", "--gate", "requests <= baseline", "--baseline", "base")
+    again = replayed("replay", "run", "t.jsonl", "--name", "again", *gates, "-o", "json")
+    assert again.code == 0, again.err
+    assert hold(again.out, "Run")["gates"]["passed"] == 2
+    broken = replayed("replay", "gate", "base", *gates, "--gate", "ttft_ms.p99 < 1s where workload=chat", "-o", "json")
+    assert [item["outcome"] for item in hold(broken.out, "GateReport")["items"]] == ["pass", "pass", "error"]
+    hold(replayed("replay", "gate", "--gate", "good >= 1", "--dry-run", "-o", "json").out, "GateCheckList")
+    compared = replayed("replay", "compare", "base", "again", "base.centralized", "--by", "workload", "-o", "json")
+    assert len(hold(compared.out, "RunComparison")["runs"]) == 2
 
 
 def test_the_contract_s_own_keys_are_promised() -> None:

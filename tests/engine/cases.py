@@ -13,13 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from stepping import Arrival, Costs, Limits, Outcome, SteppedEngine
 
-from gridctl.engine.blocks import KEY_BITS, find_node
+from gridctl.engine.blocks import KEY_BITS, find_piece, nodes_cached
 from gridctl.engine.clock import advance, drain, observe
 from gridctl.engine.fleet import NO_LIMIT, EngineSpec, build_fleet, dispatch
 from gridctl.engine.profile import StepProfile
 from gridctl.engine.queues import SLOT_BITS
-from gridctl.engine.state import GPU, NIL, Fleet
+from gridctl.engine.state import ENTRIES, FRESH, GPU, NIL, SPARE, TABLE_SIZE, Fleet
+from gridctl.engine.stretches import Stretches, StretchFinder
 from gridctl.kernels import compiled
+from gridctl.traces.spans import spans_of
 
 Pick = Callable[[int, int], int]
 ROUND = 100
@@ -34,9 +36,15 @@ SEEN = (
 
 
 @compiled
-def _locate(fleet: Fleet, engine: int, block: int) -> int:
-    """The node of a block, as the kernels find it."""
-    return find_node(fleet, engine, block)
+def _locate(fleet: Fleet, engine: int, stretch: int) -> int:
+    """The first piece of a stretch, as the kernels find it."""
+    return find_piece(fleet, engine, stretch)
+
+
+@compiled
+def _held(fleet: Fleet, engine: int, stretch: int) -> int:
+    """The nodes of a prompt up to the last of the stretch that the engine caches; 0 when it has none of the stretch."""
+    return nodes_cached(fleet, engine, stretch) if find_piece(fleet, engine, stretch) != NIL else 0
 
 
 @dataclass(frozen=True)
@@ -214,7 +222,19 @@ def oracle(case: Case) -> tuple[dict[int, Outcome], Counter[str], list[SteppedEn
     return outcomes, seen, engines
 
 
-def _fleet(case: Case, longest_jump: int) -> Fleet:
+def _prefixes(case: Case) -> tuple[Stretches, list[int]]:
+    """The stretches of the case's prefixes, and each load's leaf."""
+    counts = np.array([len(load.prefix) for load in case.loads], np.int64)
+    nodes = np.array([node for load in case.loads for node in load.prefix], np.int64)
+    finder = StretchFinder(int(nodes.max(initial=-1)) + 1)
+    spans = spans_of(nodes, np.concatenate([[0], np.cumsum(counts)]))
+    finder.mark(*spans, counts)
+    finder.number()
+    assert finder.link(*spans, counts)
+    return finder.stretches(), finder.leaves(*spans, counts).tolist()
+
+
+def _fleet(case: Case, stretches: Stretches, longest_jump: int) -> Fleet:
     specs = [
         EngineSpec(
             kind=GPU,
@@ -238,11 +258,10 @@ def _fleet(case: Case, longest_jump: int) -> Fleet:
         )
         for limits, costs in zip(case.limits, case.costs, strict=True)
     ]
-    ids = [node for load in case.loads for node in load.prefix]
     return build_fleet(
         specs,
         requests=len(case.loads),
-        block_ids=np.array(ids, np.int64),
+        stretches=stretches,
         node_tokens=case.limits[0].node_tokens,
         scrape_period=case.period,
         in_flight=len(case.loads),
@@ -252,8 +271,8 @@ def _fleet(case: Case, longest_jump: int) -> Fleet:
 
 def twin(case: Case, *, longest_jump: int = NO_LIMIT, with_queries: bool = True, audits: bool = False) -> Fleet:
     """Serve the case on the twin; with `audits`, its books are checked after every event."""
-    fleet = _fleet(case, longest_jump)
-    firsts = np.cumsum([0] + [len(load.prefix) for load in case.loads])
+    stretches, leaves = _prefixes(case)
+    fleet = _fleet(case, stretches, longest_jump)
     events = [(load.sent, 1, request) for request, load in enumerate(case.loads)]
     if with_queries:
         events += [(query.time, 0, index) for index, query in enumerate(case.queries)]
@@ -262,7 +281,7 @@ def twin(case: Case, *, longest_jump: int = NO_LIMIT, with_queries: bool = True,
             load = case.loads[index]
             full = len(load.prefix)
             dispatch(
-                fleet, load.engine, index, 0, load.priority, load.arrival, load.prompt, load.output, int(firsts[index]),
+                fleet, load.engine, index, 0, load.priority, load.arrival, load.prompt, load.output, leaves[index],
                 full, load.prompt,
             )  # fmt: skip
         elif case.queries[index].observes:
@@ -278,11 +297,10 @@ def twin(case: Case, *, longest_jump: int = NO_LIMIT, with_queries: bool = True,
 
 
 def sights(case: Case, *, steps: bool = False) -> list[tuple[int, ...]]:
-    """What a router sees of the engine at each of the case's queries that observe: counters, scrapes, and which prefix
-    nodes of the case it holds. With `steps`, engines go step by step and forget until when nothing happens."""
-    fleet = _fleet(case, 1 if steps else NO_LIMIT)
-    firsts = np.cumsum([0] + [len(load.prefix) for load in case.loads])
-    nodes = sorted({node for load in case.loads for node in load.prefix})
+    """What a router sees of the engine at each of the case's queries that observe: counters, scrapes, and which
+    stretches of the case it holds how far. With `steps`, engines go step by step and forget until when nothing happens."""
+    stretches, leaves = _prefixes(case)
+    fleet = _fleet(case, stretches, 1 if steps else NO_LIMIT)
     events = [(load.sent, 1, request) for request, load in enumerate(case.loads)]
     events += [(query.time, 0, index) for index, query in enumerate(case.queries) if query.observes]
     seen = []
@@ -290,7 +308,7 @@ def sights(case: Case, *, steps: bool = False) -> list[tuple[int, ...]]:
         if is_dispatch:
             load = case.loads[index]
             dispatch(
-                fleet, load.engine, index, 0, load.priority, load.arrival, load.prompt, load.output, int(firsts[index]),
+                fleet, load.engine, index, 0, load.priority, load.arrival, load.prompt, load.output, leaves[index],
                 len(load.prefix), load.prompt,
             )  # fmt: skip
         else:
@@ -298,7 +316,7 @@ def sights(case: Case, *, steps: bool = False) -> list[tuple[int, ...]]:
             if steps:
                 fleet.engines["calm_until"][engine] = fleet.engines["quiet_until"][engine] = 0
             observe(fleet, engine, time, case.period)
-            held = [int(_locate(fleet, engine, node) != NIL) for node in nodes]
+            held = [int(_held(fleet, engine, stretch)) for stretch in range(len(stretches.parent))]
             seen.append((*(int(fleet.engines[field][engine]) for field in SEEN), *held))
     return seen
 
@@ -324,15 +342,32 @@ def audit(fleet: Fleet) -> None:
         _audit_blocks(fleet, engine, pins)
     free = list(fleet.free_sequences[1 : fleet.free_sequences[0] + 1])
     assert sorted([*used, *free]) == list(range(len(fleet.sequences)))
-    alive = [int(node) for key, node in fleet.table if key != NIL]
-    spare = list(fleet.free_nodes[1 : fleet.free_nodes[0] + 1])
-    assert sorted([*alive, *spare]) == list(range(len(fleet.nodes)))
-    for node in alive:
-        key = int(fleet.nodes[node].key)
-        assert _locate(fleet, key >> KEY_BITS, key & ((1 << KEY_BITS) - 1)) == node
-        assert fleet.nodes[node].pins == pins[node]
-        parent = int(fleet.nodes[node].parent)
-        assert parent == NIL or (parent in alive and pins[parent] >= pins[node])
+    heads = {int(key): int(piece) for key, piece in fleet.table if key != 0}
+    assert len(heads) == fleet.books[ENTRIES] <= fleet.books[TABLE_SIZE] // 2
+    alive = [piece for head in heads.values() for piece in _pieces_from(fleet, head)]
+    spare = [int(piece) for piece in fleet.spare_pieces[: fleet.books[SPARE]]]
+    assert sorted([*alive, *spare]) == list(range(fleet.books[FRESH]))
+    for key, head in heads.items():
+        assert _locate(fleet, (key >> KEY_BITS) - 1, key & ((1 << KEY_BITS) - 1)) == head
+    holders = Counter(key & ((1 << KEY_BITS) - 1) for key in heads)
+    assert [holders[stretch] for stretch in range(len(fleet.holders))] == list(fleet.holders)
+    for piece in alive:
+        record = fleet.pieces[piece]
+        assert record.pins == pins[piece]
+        parent = int(record.parent)
+        assert record.start == (0 if parent == NIL else fleet.pieces[parent].end) < record.end
+        assert parent == NIL or (parent in alive and pins[parent] >= pins[piece])
+
+
+def _pieces_from(fleet: Fleet, head: int) -> list[int]:
+    """All pieces of a stretch on an engine."""
+    pieces = []
+    while head != NIL:
+        assert not pieces or fleet.pieces[head].parent == pieces[-1]
+        assert not pieces or fleet.pieces[head].key == fleet.pieces[pieces[-1]].key
+        pieces.append(int(head))
+        head = fleet.pieces[head].below
+    return pieces
 
 
 def _audit_batch(fleet: Fleet, engine: int) -> list[int]:
@@ -377,23 +412,40 @@ def _audit_blocks(fleet: Fleet, engine: int, pins: Counter[int]) -> None:
         else:
             tokens = sequence.computed + sequence.chunk
         private += -(-tokens // host.block_size) - sequence.pinned * per_node
-        node = sequence.deepest
-        for block in fleet.block_ids[sequence.blocks_first : sequence.blocks_first + sequence.pinned][::-1]:
-            assert node != NIL
-            assert node == _locate(fleet, engine, block)
-            pins[int(node)] += 1
-            node = fleet.nodes[node].parent
-        assert node == NIL
-    nodes = [int(node) for key, node in fleet.table if key != NIL and key >> KEY_BITS == engine]
-    pinned = [node for node in nodes if fleet.nodes[node].pins > 0]
-    cached = [node for node in nodes if fleet.nodes[node].pins == 0]
-    linked, node = [], host.lru_oldest
-    while node != NIL:
-        assert fleet.nodes[node].older == (linked[-1] if linked else NIL)
-        linked.append(int(node))
-        node = fleet.nodes[node].newer
+        piece, end = int(sequence.deepest), sequence.pinned
+        path = _path(fleet, int(sequence.leaf))
+        while piece != NIL:
+            record = fleet.pieces[piece]
+            assert record.end == end
+            assert record.key >> KEY_BITS == engine + 1
+            assert record.key & ((1 << KEY_BITS) - 1) in path
+            pins[piece] += 1
+            piece, end = int(record.parent), record.start
+        assert end == 0
+    heads = [int(piece) for key, piece in fleet.table if key >> KEY_BITS == engine + 1]
+    pieces = [piece for head in heads for piece in _pieces_from(fleet, head)]
+    pinned = [piece for piece in pieces if fleet.pieces[piece].pins > 0]
+    cached = [piece for piece in pieces if fleet.pieces[piece].pins == 0]
+    linked, piece = [], host.lru_oldest
+    while piece != NIL:
+        assert fleet.pieces[piece].older == (linked[-1] if linked else NIL)
+        linked.append(int(piece))
+        piece = fleet.pieces[piece].newer
     assert host.lru_newest == (linked[-1] if linked else NIL)
     assert sorted(linked) == sorted(cached)
-    assert host.cached_blocks == len(cached) * per_node
+    assert host.cached_blocks == _nodes_in(fleet, cached) * per_node
     assert host.free_blocks >= 0
-    assert host.free_blocks + host.cached_blocks + len(pinned) * per_node + private == host.blocks_total
+    assert host.free_blocks + host.cached_blocks + _nodes_in(fleet, pinned) * per_node + private == host.blocks_total
+
+
+def _path(fleet: Fleet, stretch: int) -> set[int]:
+    """A stretch and all before it."""
+    path = set()
+    while stretch != NIL:
+        path.add(stretch)
+        stretch = int(fleet.stretch_parent[stretch])
+    return path
+
+
+def _nodes_in(fleet: Fleet, pieces: list[int]) -> int:
+    return sum(int(fleet.pieces[piece].end - fleet.pieces[piece].start) for piece in pieces)

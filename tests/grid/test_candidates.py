@@ -293,3 +293,20 @@ def test_random_grids_offer_exactly_who_may_serve(seed: int, limit: int) -> None
                 able = sum(image.engines[index].spec.kind == kind for index in may)
                 assert sum(image.engines[index].spec.kind == kind for index in offered) == min(able, most)
             assert (lists.reason[which] == NO_REASON) == bool(may)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_how_many_origins_are_worked_out_together_changes_no_list(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    parts = [gpu(), model(), workload(), workload("home", rule="same-country")]
+    for row in PLACES[:4]:
+        parts += [at(row), cluster(f"{row[0]}-gpu", row[0], deployment(replicas=3), gpus=3)]
+    image = build_image(parts)
+    places, origins = zip(*(place(row) for row in (*PLACES, *PLACES)), strict=True)
+    classes = [RequestClass(image.view.workloads[name].spec) for name in ("chat", "home")]
+    expected = find_candidates(image, places, origins, classes, 4)
+    monkeypatch.setattr("gridctl.grid.candidates.ORIGINS_AT_ONCE", at_once)
+    found = find_candidates(image, places, origins, classes, 4)
+    for column in ("of", "offset", "engine", "rtt_us", "reason"):
+        assert np.array_equal(getattr(found, column), getattr(expected, column)), column

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,8 @@ from smallgrids import as_policy, cluster, gpu, model, price_book, site, trace, 
 from gridctl.errors import GridctlError, InputError, Interrupted, NotFoundError, StoreError
 from gridctl.orchestrator import replaying
 from gridctl.orchestrator.context import GridHome, home_of
-from gridctl.orchestrator.replaying import Listener, Order, check_order, choose_policy, replay_trace
+from gridctl.orchestrator.policies import choose_policy
+from gridctl.orchestrator.replaying import Listener, Order, check_order, replay_trace
 from gridctl.orchestrator.runs import load_info, load_run
 from gridctl.registry import Registry, RunStore
 from gridctl.resources import PolicySpec, Resource
@@ -134,7 +136,7 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(*_: object, **__: object) -> None:
         raise AssertionError("a replay was started")
 
-    monkeypatch.setattr(replaying, "replay", work)
+    monkeypatch.setattr(replaying, "replay_into", work)
 
 
 @pytest.mark.parametrize(
@@ -262,15 +264,26 @@ def test_an_interrupt_saves_nothing_and_says_how_far_it_came(found: Found, monke
 def test_a_disk_that_fills_up_before_the_second_run_leaves_neither(
     found: Found, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home, save = found(), RunStore.save
+    home, put_in_place = found(), RunStore.put_in_place
 
-    def full(self: RunStore, name: str, *arguments: object, **options: object) -> None:
+    def full(self: RunStore, partial: Path, name: str, *, replace: bool) -> None:
         if name == "base":
-            raise StoreError("no space left")
-        save(self, name, *arguments, **options)  # type: ignore[arg-type]
+            raise OSError(errno.ENOSPC, "no space left")
+        put_in_place(self, partial, name, replace=replace)
 
-    monkeypatch.setattr(RunStore, "save", full)
-    with pytest.raises(StoreError):
+    monkeypatch.setattr(RunStore, "put_in_place", full)
+    with pytest.raises(StoreError, match="the disk is full"):
+        replay_trace(home, trace(REQUESTS), Order(name="base"), Listener())
+    assert files(home) == []
+
+
+def test_a_disk_without_room_for_the_run_is_noticed_before_any_work(
+    found: Found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = found()
+    untouched(monkeypatch)
+    monkeypatch.setattr("gridctl.registry.runs.free_bytes", lambda path: 1000)
+    with pytest.raises(StoreError, match="the disk is full"):
         replay_trace(home, trace(REQUESTS), Order(name="base"), Listener())
     assert files(home) == []
 

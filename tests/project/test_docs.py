@@ -67,7 +67,7 @@ def test_every_topic_is_listed_with_a_title() -> None:
     assert set(listed) == {path.stem for path in TOPICS.glob("*.md")}
     assert all(title for title in listed.values())
     needed = {"concepts", "manifests", "traces", "router", "twin", "tokenomics", "sla", "ci", "security", "exit-codes"}
-    assert needed | {"formats", "network"} <= set(listed)
+    assert needed | {"formats", "network", "accuracy"} <= set(listed)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())

@@ -45,6 +45,7 @@ def test_the_wheel_holds_the_source_and_nothing_else(wheel: Path, root: Path) ->
     code = {path.relative_to(root).as_posix() for path in (root / "gridctl").rglob("*.py")}
     topics = {path.relative_to(root).as_posix() for path in (root / "gridctl" / "topics").glob("*.md")}
     schemas = {path.relative_to(root).as_posix() for path in (root / "gridctl" / "schemas").glob("*.json")}
+    profiles = {path.relative_to(root).as_posix() for path in (root / "gridctl" / "manifest" / "profiles").iterdir()}
     examples = {
         f"gridctl/{path.relative_to(root).as_posix()}"
         for path in (root / "examples").rglob("*")
@@ -53,8 +54,9 @@ def test_the_wheel_holds_the_source_and_nothing_else(wheel: Path, root: Path) ->
     assert code <= names
     assert topics <= names
     assert schemas <= names
+    assert profiles <= names
     assert examples <= names
-    assert names == code | topics | schemas | examples | {"gridctl/py.typed"} & names
+    assert names == code | topics | schemas | profiles | examples | {"gridctl/py.typed"} & names
 
 
 def test_nothing_in_the_wheel_runs_at_python_start(wheel: Path) -> None:

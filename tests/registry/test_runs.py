@@ -234,3 +234,86 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="the file system refused"):
         RunStore(tmp_path / "file" / "runs").save("base", DOCUMENT, {})
+
+
+TYPES = {"arrival_ns": np.int64, "outcome": np.int8}
+
+
+def piece(start: int, stop: int) -> dict[str, np.ndarray]:
+    return {"arrival_ns": np.arange(start, stop), "outcome": np.arange(start, stop) % 3}
+
+
+def test_a_run_written_piece_by_piece_is_the_run_saved_at_once(store: RunStore) -> None:
+    with store.writing("pieces", TYPES, 10) as draft:
+        for start, stop in ((0, 4), (4, 4), (4, 10)):
+            draft.append(piece(start, stop))
+        assert np.concatenate(list(draft.read("arrival_ns"))).tolist() == list(range(10))
+        assert store.list() == []
+        draft.finish(DOCUMENT)
+    whole = {name: column.astype(TYPES[name]) for name, column in piece(0, 10).items()}
+    store.save("whole", DOCUMENT, whole)
+    for name in ("run.json", "columns.json", "arrival_ns.npy", "outcome.npy"):
+        assert (store.folder / "pieces" / name).read_bytes() == (store.folder / "whole" / name).read_bytes()
+    document, loaded = store.load("pieces")
+    assert document == DOCUMENT
+    assert loaded["outcome"].tolist() == whole["outcome"].tolist()
+
+
+def test_a_run_that_is_not_finished_leaves_nothing_and_keeps_the_old_one(store: RunStore) -> None:
+    store.save("base", DOCUMENT, {})
+    with store.writing("base", TYPES, 10, replace=True) as draft:
+        draft.append(piece(0, 4))
+
+    def interrupted() -> None:
+        with store.writing("base", TYPES, 10, replace=True) as draft:
+            draft.append(piece(0, 4))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert leftovers(store) == []
+    assert store.load("base") == (DOCUMENT, {})
+
+
+def test_a_draft_with_too_few_rows_is_our_own_mistake(store: RunStore) -> None:
+    def hasty() -> None:
+        with store.writing("base", TYPES, 10) as draft:
+            draft.append(piece(0, 9))
+            draft.finish(DOCUMENT)
+
+    with pytest.raises(AssertionError):
+        hasty()
+    assert leftovers(store) == store.list() == []
+
+
+def test_two_runs_may_be_written_at_the_same_time_and_leftovers_do_not_disturb_them(store: RunStore) -> None:
+    with store.writing("a", TYPES, 4) as first:
+        first.append(piece(0, 2))
+        with store.writing("b", TYPES, 4) as second:
+            second.append(piece(0, 4))
+            second.finish(DOCUMENT)
+        store.save("c", DOCUMENT, {})  # removes what killed writers left, not what is being written
+        first.append(piece(2, 4))
+        first.finish(DOCUMENT)
+    assert store.list() == ["a", "b", "c"]
+    assert store.load("a")[1]["arrival_ns"].tolist() == [0, 1, 2, 3]
+
+
+def test_a_name_taken_meanwhile_is_refused_at_the_end(store: RunStore) -> None:
+    def overtaken() -> None:
+        with store.writing("base", TYPES, 0) as draft:
+            store.save("base", b"{}", {})
+            draft.finish(DOCUMENT)
+
+    with pytest.raises(InputError, match="there is a run base already"):
+        overtaken()
+    assert store.document("base") == b"{}"
+
+
+def test_a_disk_that_fills_while_a_run_is_written_says_so(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StoreError, match="the disk is full"), store.writing("base", TYPES, 10):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr("gridctl.registry.runs.free_bytes", lambda path: 10)
+    with pytest.raises(StoreError, match="346 bytes are needed"), store.writing("base", TYPES, 10):
+        raise AssertionError("no work was to be done")
+    assert leftovers(store) == store.list() == []

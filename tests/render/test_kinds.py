@@ -12,8 +12,10 @@ from gridctl.render.rows import render_rows
 from gridctl.resources import (
     BUILTIN_GPUS,
     KINDS,
+    ChunkKnot,
     Cluster,
     ClusterSpec,
+    DecodeRow,
     Deployment,
     Gate,
     GateSpec,
@@ -28,6 +30,9 @@ from gridctl.resources import (
     PolicySpec,
     PriceBook,
     PriceBookSpec,
+    Profile,
+    ProfileRange,
+    ProfileSpec,
     Resource,
     Serverless,
     Site,
@@ -76,6 +81,18 @@ SAMPLES: tuple[Resource, ...] = (
     PriceBook(metadata=_NAME, spec=PriceBookSpec(gpu_hour_usd={"l4": 0.7})),
     Link(metadata=_NAME, spec=LinkSpec(source="a", target="b", rtt_ms=3.5)),
     Gate(metadata=_NAME, spec=GateSpec(metric="ttft_ms.p99", op="<=", value=500.0)),
+    Profile(
+        metadata=_NAME,
+        spec=ProfileSpec(
+            gpu="l4",
+            architecture=_LLAMA,
+            valid=ProfileRange(tokens=8, sequences=2, kv_tokens=64),
+            dense=((1, 900.0), (8, 1000.0)),
+            sample=((1, 60.0),),
+            decode=(DecodeRow(sequences=1, kv=((16, 40.0),)),),
+            chunk=(ChunkKnot(tokens=8, us=500.0, us_per_kv_token=2.0),),
+        ),
+    ),
 )
 
 
@@ -104,6 +121,12 @@ def test_rows_hold_what_a_reader_would_count_by_hand() -> None:
     assert (cluster["gpus_used"], cluster["deployments"]) == (6, ["m/v:2x3"])
     assert model["parameters_b"] == pytest.approx(8.03, abs=0.01)
     assert workload["objectives"] == ["ttft p99<=500ms"]
+
+
+def test_a_profile_s_row_adds_up_its_shortest_and_its_longest_step() -> None:
+    """900 + 60 + 40 µs of one decode; 1,000 + 500 of a full prefill."""
+    row = row_of(SAMPLES[-1])
+    assert (row["decode_ms"], row["full_step_ms"], row["origin"]) == (1.0, 1.5, "built-in")
 
 
 def test_a_list_of_sites_in_json_is_the_documents() -> None:

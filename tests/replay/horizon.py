@@ -43,7 +43,7 @@ def main() -> None:
         sight._is_out, sight._reach, looks = is_out, reach, 0
         near = replay(image, requests, policy).rows
         saved -= looks
-        sight._is_out, sight._reach, looks = (lambda *_: False), (lambda fleet, scene, first, most, engine: most), 0
+        sight._is_out, sight._reach, looks = (lambda *_: False), (lambda fleet, scene, path, engine: path), 0
         far = replay(image, requests, policy).rows
         saved += looks
         if any((getattr(near, column) != getattr(far, column)).any() for column in COLUMNS):

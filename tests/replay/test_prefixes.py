@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from math import lcm
 
 import numpy as np
@@ -21,7 +22,7 @@ def of(block_tokens: int, *requests: tuple[int, tuple[int, ...]]) -> Trace:
 
 def lists(nodes: PrefixNodes) -> list[list[int]]:
     """The nodes of each request."""
-    return [nodes.ids[first : first + full].tolist() for first, full in zip(nodes.first, nodes.full, strict=True)]
+    return [nodes.ids[first:last].tolist() for first, last in itertools.pairwise(nodes.first)]
 
 
 def test_blocks_that_engines_can_divide_stay_as_they_are() -> None:
@@ -43,20 +44,20 @@ def test_small_blocks_are_grouped_and_the_last_id_of_a_group_names_it() -> None:
 
 def test_sizes_that_do_not_divide_meet_at_their_least_common_multiple() -> None:
     assert prefix_nodes(of(24, (960, tuple(range(40)))), {16, 20}).tokens == 240
-    assert prefix_nodes(of(24, (960, tuple(range(40)))), {16, 20}).full.tolist() == [4]
+    assert prefix_nodes(of(24, (960, tuple(range(40)))), {16, 20}).first.tolist() == [0, 4]
 
 
 def test_sizes_that_meet_nowhere_reasonable_mean_no_reuse_and_a_note() -> None:
     nodes = prefix_nodes(of(1021, (9000, tuple(range(8)))), {16})
-    assert nodes.full.tolist() == [0]
+    assert nodes.first.tolist() == [0, 0]
     assert nodes.note == "prefix blocks of 1021 tokens do not fit engine blocks of 16: no prefix reuse"
 
 
 @pytest.mark.parametrize("sizes", [set(), {16}])
 def test_traces_or_engines_without_prefixes_have_no_nodes(sizes: set[int]) -> None:
     bare = prefix_nodes(of(0, (100, ()), (50, ())), sizes)
-    assert (bare.tokens, bare.full.tolist(), bare.first.tolist()) == (0, [0, 0], [0, 0])
-    assert prefix_nodes(of(16, (100, (1, 2))), set()).full.tolist() == [0]
+    assert (bare.tokens, bare.first.tolist()) == (0, [0, 0, 0])
+    assert prefix_nodes(of(16, (100, (1, 2))), set()).first.tolist() == [0, 0]
 
 
 def test_sparse_and_negative_ids_are_made_dense() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from gridctl.errors import UsageError
 from gridctl.resources import Site, Workload
-from gridctl.traces.generate import GenerateSpec, generate
+from gridctl.traces.generate import GenerateSpec, generate, generate_parts
 from gridctl.traces.statistics import interarrival_cv, statistics
 from gridctl.traces.trace import UNSAID, Trace
 
@@ -208,3 +208,39 @@ def test_a_spec_out_of_range_names_its_flag(change: dict[str, float], flag: str)
         generate(replace(SPEC, **change), [], [], 1)  # type: ignore[arg-type]
     assert caught.value.where == flag
     assert caught.value.fix
+
+
+def test_a_long_trace_is_drawn_in_pieces_that_continue_each_other(
+    monkeypatch: pytest.MonkeyPatch, make_site: MakeSite, make_workload: MakeWorkload
+) -> None:
+    monkeypatch.setattr("gridctl.traces.generate.MOST_AT_ONCE", 2_000)
+    monkeypatch.setattr("gridctl.traces.generate.PIECE_REQUESTS", 1_000)
+    spec = GenerateSpec(duration_s=500.0, rate_rps=10.0, turns=3.0, turn_gap_s=2.0, diurnal=0.5, start_hour=2.0)
+    sites = [make_site("paris", 5), make_site("tokyo", 2)]
+    workloads = [make_workload("chat", tenants=("a", "b")), make_workload("code", tenants=("b", "c"))]
+    parts = list(generate_parts(spec, sites, workloads, 4))
+    assert len(parts) == 5
+    whole = generate(spec, sites, workloads, 4)
+    assert abs(len(whole) - 5_000) < 300
+    assert whole.arrival_ns[0] == 0
+    assert np.all(np.diff(whole.arrival_ns) >= 0)
+    assert abs(whole.duration_ns / 1e9 - 500) < 5
+    assert [part.workloads for part in parts] == [whole.workloads] * 5
+    # sessions of two pieces are different ones, and each keeps its tenant
+    seen = [set(part.session.tolist()) for part in parts]
+    assert sum(map(len, seen)) == len(set.union(*seen))
+    # the two system blocks hang on workload and tenant alone, over all pieces; a block has one predecessor
+    firsts: dict[tuple[int, int], set[tuple[int, ...]]] = {}
+    before: dict[int, int] = {}
+    for row in range(len(whole)):
+        blocks = whole.block_ids[whole.block_offsets[row] : whole.block_offsets[row + 1]].tolist()
+        if len(blocks) >= 2:
+            firsts.setdefault((int(whole.workload[row]), int(whole.tenant[row])), set()).add(tuple(blocks[:2]))
+        for one, other in zip([-1, *blocks], blocks, strict=False):
+            assert before.setdefault(other, one) == one
+    assert all(len(starts) == 1 for starts in firsts.values())
+    assert len(set.union(*firsts.values())) == len(firsts) == 4
+    assert whole.block_ids.max() < 4 * len(whole.block_ids)
+    again = generate(spec, sites, workloads, 4)
+    assert np.array_equal(again.block_ids, whole.block_ids)
+    assert np.array_equal(again.arrival_ns, whole.arrival_ns)
