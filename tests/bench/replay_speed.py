@@ -10,7 +10,8 @@ same replay with one candidate per request, which is the floor set by simulating
 prefixes, and to the floor computed from the bytes a request has to touch. Times are processor seconds of this process,
 the least of `--repeat` runs, kernels compiled beforehand.
 
-Several numbers of sites make a table: the rate grows with the sites, so that engines are as busy in each world.
+Several numbers of sites make a table: the rate grows with the sites, so that engines are as busy in each world. What
+grows in small worlds is the length of the candidate lists, until they are full; after that, cache misses.
 `--where` takes parts away and prints what each took. A part's share is a difference of two runs, and requests that go
 elsewhere load engines otherwise: read it to a tenth.
 """
@@ -24,10 +25,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
-from gridctl.engine.state import ENGINE, NODE, RESULT, SEQUENCE
+from gridctl.engine.state import ENGINE, PIECE, RESULT, SEQUENCE
 from gridctl.geography.world import generate_world
 from gridctl.grid.image import GridImage, build_image
 from gridctl.replay import replay as replaying
@@ -44,21 +46,23 @@ WORD, LINE = 8, 64
 
 @dataclasses.dataclass
 class Timing:
-    """Processor microseconds a request: all of it, and the compiled part."""
+    """Processor microseconds a request: all of it, and the compiled part; and how many candidates a list holds."""
 
-    whole: float
-    kernel: float
+    whole: float = np.inf
+    kernel: float = np.inf
+    candidates: float = 0.0
 
 
 @contextmanager
-def _stopwatch() -> Iterator[list[float]]:
-    """Gathers the seconds spent in the compiled replay."""
-    compiled, spent = replaying.replay_part, [0.0]
+def _stopwatch() -> Iterator[Timing]:
+    """Gathers the seconds spent in the compiled replay, and the length of its candidate lists."""
+    compiled, spent = replaying.replay_part, Timing(kernel=0.0)
 
-    def timed(*arguments: object) -> None:
+    def timed(*arguments: Any) -> None:
+        spent.candidates = float(np.diff(arguments[1].offset).mean())
         started = time.process_time()
-        compiled(*arguments)  # type: ignore[arg-type]
-        spent[0] += time.process_time() - started
+        compiled(*arguments)
+        spent.kernel += time.process_time() - started
 
     replaying.replay_part = timed
     try:
@@ -69,14 +73,15 @@ def _stopwatch() -> Iterator[list[float]]:
 
 def measure(image: GridImage, trace: Trace, policy: PolicySpec, repeat: int) -> Timing:
     """The least of `repeat` replays."""
-    best = Timing(np.inf, np.inf)
+    best = Timing()
     for _ in range(repeat):
         with _stopwatch() as spent:
             started = time.process_time()
             replaying.replay(image, trace, policy)
             whole = time.process_time() - started
         best.whole = min(best.whole, whole * 1e6 / len(trace))
-        best.kernel = min(best.kernel, spent[0] * 1e6 / len(trace))
+        best.kernel = min(best.kernel, spent.kernel * 1e6 / len(trace))
+        best.candidates = spent.candidates
     return best
 
 
@@ -99,10 +104,11 @@ def without_prefixes(trace: Trace) -> Trace:
 def touched(trace: Trace) -> tuple[float, float]:
     """(bytes streamed, cache lines touched out of order) that no replay of the trace can do without, per request: its
     columns and results once; its sequence written when sent and read when done; the engine that serves it when it is
-    sent, admitted and done; of each prefix node the entry of the table and the node, found once and let go once."""
+    sent, admitted and done; of a prompt with a prefix one entry of the table and one piece, found and let go."""
     nodes = len(trace.block_ids) / len(trace)
+    prefixed = float((np.diff(trace.block_offsets) > 0).mean())
     streamed = WORD * (len(Requests._fields) + len(Outcomes._fields) + nodes) + RESULT.itemsize
-    lines = 2 * SEQUENCE.itemsize / LINE + 3 * ENGINE.itemsize / LINE + nodes * (2 + 2 * NODE.itemsize / LINE)
+    lines = 2 * SEQUENCE.itemsize / LINE + 3 * ENGINE.itemsize / LINE + prefixed * (2 + 2 * PIECE.itemsize / LINE)
     return streamed, lines
 
 
@@ -171,7 +177,7 @@ def where(image: GridImage, trace: Trace, repeat: int) -> None:
 
 
 def table(sizes: list[int], requests: int, block_tokens: int, repeat: int) -> None:
-    print("   sites  engines  set-up s  kernel µs/request  ratio  engine records MiB")
+    print("   sites  engines  set-up s  kernel µs/request  ratio  candidates a list  engine records MiB")
     first = None
     for sites in sizes:
         image, trace = make(sites, requests, block_tokens)
@@ -180,7 +186,7 @@ def table(sizes: list[int], requests: int, block_tokens: int, repeat: int) -> No
         setup = (timing.whole - timing.kernel) * len(trace) / 1e6
         print(
             f"{sites:8,} {len(image.engines):8,} {setup:9.2f} {timing.kernel:18.3f} {timing.kernel / first.kernel:6.2f}"
-            f" {len(image.engines) * ENGINE.itemsize / 2**20:19.2f}"
+            f" {timing.candidates:18.1f} {len(image.engines) * ENGINE.itemsize / 2**20:19.2f}"
         )
         sys.stdout.flush()
 

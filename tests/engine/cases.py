@@ -43,8 +43,8 @@ def _locate(fleet: Fleet, engine: int, stretch: int) -> int:
 
 @compiled
 def _held(fleet: Fleet, engine: int, stretch: int) -> int:
-    """The nodes of a prompt up to the last of the stretch that the engine caches; 0 when it has none of the stretch."""
-    return nodes_cached(fleet, engine, stretch) if find_piece(fleet, engine, stretch) != NIL else 0
+    """How many leading nodes of a prompt through the stretch the engine caches, when it has some of the stretch."""
+    return nodes_cached(fleet, engine, stretch)
 
 
 @dataclass(frozen=True)
@@ -298,7 +298,8 @@ def twin(case: Case, *, longest_jump: int = NO_LIMIT, with_queries: bool = True,
 
 def sights(case: Case, *, steps: bool = False) -> list[tuple[int, ...]]:
     """What a router sees of the engine at each of the case's queries that observe: counters, scrapes, and which
-    stretches of the case it holds how far. With `steps`, engines go step by step and forget until when nothing happens."""
+    stretches of the case it holds how far. With `steps`, engines go step by step and forget until when nothing
+    happens."""
     stretches, leaves = _prefixes(case)
     fleet = _fleet(case, stretches, 1 if steps else NO_LIMIT)
     events = [(load.sent, 1, request) for request, load in enumerate(case.loads)]
