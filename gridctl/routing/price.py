@@ -69,9 +69,7 @@ def price_candidate(row: np.record, request: np.record, policy: np.record) -> No
 
 
 @inner
-def least(
-    rtt_us: float, ttft_us: float, tpot_us: float, request: np.record, policy: np.record
-) -> tuple[float, float]:
+def least(rtt_us: float, ttft_us: float, tpot_us: float, request: np.record, policy: np.record) -> tuple[float, float]:
     """(worst ratio, dollars of the expected miss) that a candidate at this round trip has at the very least, its
     engine taking `ttft_us` and `tpot_us` when it is idle and has as much of the prompt cached as it can have."""
     ratio, probability = expected_miss(rtt_us, ttft_us, tpot_us, request, policy)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from stepping import Arrival, Costs, Limits, Outcome, SteppedEngine
 
-from gridctl.engine.blocks import KEY_BITS, find_piece
+from gridctl.engine.blocks import KEY_BITS, find_piece, nodes_cached
 from gridctl.engine.clock import advance, drain, observe
 from gridctl.engine.fleet import NO_LIMIT, EngineSpec, build_fleet, dispatch
 from gridctl.engine.profile import StepProfile
@@ -28,10 +28,23 @@ ROUND = 100
 COLUMNS = ("scheduled", "first_token", "last_token", "cached_tokens", "preemptions", "share")
 
 
+SEEN = (
+    "in_flight", "pending_tokens", "scrape_time", "scrape_running", "scrape_waiting", "scrape_pending_tokens",
+    "scrape_kv_blocks", "older_time", "older_running", "older_waiting", "older_pending_tokens", "older_kv_blocks",
+)  # fmt: skip
+"""Fields of an engine's record that a router reads."""
+
+
 @compiled
 def _locate(fleet: Fleet, engine: int, stretch: int) -> int:
     """The first piece of a stretch, as the kernels find it."""
     return find_piece(fleet, engine, stretch)
+
+
+@compiled
+def _held(fleet: Fleet, engine: int, stretch: int) -> int:
+    """How many leading nodes of a prompt through the stretch the engine caches, when it has some of the stretch."""
+    return nodes_cached(fleet, engine, stretch)
 
 
 @dataclass(frozen=True)
@@ -281,6 +294,32 @@ def twin(case: Case, *, longest_jump: int = NO_LIMIT, with_queries: bool = True,
     if audits:
         audit(fleet)
     return fleet
+
+
+def sights(case: Case, *, steps: bool = False) -> list[tuple[int, ...]]:
+    """What a router sees of the engine at each of the case's queries that observe: counters, scrapes, and which
+    stretches of the case it holds how far. With `steps`, engines go step by step and forget until when nothing
+    happens."""
+    stretches, leaves = _prefixes(case)
+    fleet = _fleet(case, stretches, 1 if steps else NO_LIMIT)
+    events = [(load.sent, 1, request) for request, load in enumerate(case.loads)]
+    events += [(query.time, 0, index) for index, query in enumerate(case.queries) if query.observes]
+    seen = []
+    for time, is_dispatch, index in sorted(events):
+        if is_dispatch:
+            load = case.loads[index]
+            dispatch(
+                fleet, load.engine, index, 0, load.priority, load.arrival, load.prompt, load.output, leaves[index],
+                len(load.prefix), load.prompt,
+            )  # fmt: skip
+        else:
+            engine = case.queries[index].engine
+            if steps:
+                fleet.engines["calm_until"][engine] = fleet.engines["quiet_until"][engine] = 0
+            observe(fleet, engine, time, case.period)
+            held = [int(_held(fleet, engine, stretch)) for stretch in range(len(stretches.parent))]
+            seen.append((*(int(fleet.engines[field][engine]) for field in SEEN), *held))
+    return seen
 
 
 def _walk(fleet: Fleet, head: int, tail: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import COLUMNS, Case, Load, Query, audit, large_case, make_case, oracle, twin
+from cases import COLUMNS, Case, Load, Query, audit, large_case, make_case, oracle, sights, twin
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from mixed_case import digest
@@ -93,6 +94,22 @@ def test_fixed_cases_exercise_every_rule_and_equal_the_oracle() -> None:
         seen += assert_twin_equals_oracle(case, twin(case))
     rare = [happening for happening in HAPPENINGS if seen[happening] < 10]
     assert not rare, seen
+
+
+def test_a_look_sees_what_stepping_through_would_show() -> None:
+    """Looks leave an engine alone while only its decodes run on; what they see must be of the moment all the same."""
+    looks = 0
+    for seed in range(60):
+        generator = random.Random(seed)
+        case = make_case(generator.randint, generator.randint(10, 40))
+        last = max(load.arrival for load in case.loads)
+        engines = len(case.limits)
+        queries = tuple(Query(generator.randrange(engines), generator.randint(0, 3 * last), True) for _ in range(40))
+        case = dataclasses.replace(case, queries=queries)
+        jumping = sights(case)
+        assert jumping == sights(case, steps=True), seed
+        looks += sum(seen[0] > 0 for seen in jumping)
+    assert looks > 500, "most looks should find something in flight"
 
 
 def test_a_long_overload_keeps_the_books_at_every_moment() -> None:

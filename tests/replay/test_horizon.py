@@ -1,4 +1,4 @@
-"""Not looking at candidates that distance alone makes too dear changes no decision."""
+"""Passing over candidates that are sure to lose changes no decision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_horizon_saves_looks_and_changes_nothing() -> None:
+def test_candidates_passed_over_are_those_that_pricing_everyone_would_not_choose() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", str(Path(__file__).with_name("horizon.py"))],
         env={**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_DISABLE_JIT": "1"},
