@@ -228,7 +228,7 @@ def _emit_plan(
     emit(plan_items(documents, axes), plan_columns(axes), output, kind="SweepPlanList", documents=documents)
     replays = len({one.key for one in listed}) * wanted.seeds
     note(
-        f"dry run: {len(listed):,} scenarios, {replays:,} replays, about {duration_text(needed)} by the first of them; "
+        f"dry run: {len(listed):,} scenarios, {replays:,} replays, about {duration_text(needed)}, by a timed one; "
         "nothing was written"
     )
 

@@ -155,18 +155,23 @@ def load_sweep(home: GridHome, name: str) -> Sweep:
 
 
 def seconds_needed(stage: work.Stage, scenarios: Sequence[Scenario], wanted: Wanted) -> float:
-    """How long the sweep would take, from the first scenario, timed: replays cost what their requests cost."""
-    started = time.perf_counter()
-    work.run(stage, work.Job(scenarios[0], 0), lambda requests: None)
-    first_s = time.perf_counter() - started
-
-    def size(scenario: Scenario) -> float:
-        return scenario.sample * (scenario.rate or 1.0)
-
-    unique = {scenario.key: scenario for scenario in scenarios}.values()
-    shares = math.fsum(size(scenario) for scenario in unique) / size(scenarios[0])
+    """How long the sweep would take, from the first scenario, timed, and where sizes differ from the largest, too: a
+    replay costs something, and something for each request."""
+    unique = list({scenario.key: scenario for scenario in scenarios}.values())
+    sizes = [scenario.sample * (scenario.rate or 1.0) for scenario in unique]
+    largest = max(range(len(unique)), key=sizes.__getitem__)
+    first_s, per_size_s = _timed(stage, unique[0]), 0.0
+    if sizes[largest] > sizes[0]:
+        per_size_s = max(0.0, _timed(stage, unique[largest]) - first_s) / (sizes[largest] - sizes[0])
+    each_s = [max(0.0, first_s + per_size_s * (size - sizes[0])) for size in sizes]
     workers = min(wanted.jobs or cores(), len(unique) * wanted.seeds)
-    return first_s * shares * wanted.seeds / workers
+    return math.fsum(each_s) * wanted.seeds / workers
+
+
+def _timed(stage: work.Stage, scenario: Scenario) -> float:
+    started = time.perf_counter()
+    work.run(stage, work.Job(scenario, 0), lambda requests: None)
+    return time.perf_counter() - started
 
 
 def _plan(question: Question, scenarios: Sequence[Scenario], stage: work.Stage, wanted: Wanted) -> SweepPlan:

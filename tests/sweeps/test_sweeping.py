@@ -20,7 +20,7 @@ from gridctl.resources import PolicySpec
 from gridctl.sweeps import sweeping
 from gridctl.sweeps.axes import scenarios
 from gridctl.sweeps.reading import read_question
-from gridctl.sweeps.results import rows_of
+from gridctl.sweeps.results import drawn_rows, rows_of, spread
 from gridctl.sweeps.sweeping import Sweep, Wanted, load_sweep, make_sweep
 from gridctl.traces.slicing import scale_time, thin
 
@@ -141,6 +141,31 @@ def test_draws_are_the_same_in_every_scenario_and_give_ranges(home: GridHome) ->
     assert all(row.attainment_low <= row.attainment_high for row in rows)
     assert all(0 <= row.front_share <= 1 for row in rows)
     assert max(row.front_share for row in rows) > 0
+
+
+def test_draws_are_given_one_by_one_and_their_spread_is_from_the_lowest_to_the_highest(home: GridHome) -> None:
+    made = make(home, "  policies: [grid, mine]\n  speeds: [8]\n", seeds=4)
+    drawn = drawn_rows(made)
+    assert len(drawn) == 3
+    for index, row in enumerate(rows_of(made)):
+        attained = [one[index].numbers.attainment for one in drawn]
+        assert (row.attainment_low, row.attainment_high) == (min(attained), max(attained))
+    assert spread([3.0, 1.0, 2.0]) == (1.0, 3.0)
+    assert spread([3.0, None]) == (None, None)
+    assert spread([]) == (None, None)
+
+
+def test_the_estimate_counts_a_fixed_cost_and_one_for_each_request(
+    home: GridHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second each and a tenth for each unit of rate: (1 + 1) + (1 + 2) + (1 + 4) seconds, twice, on two workers."""
+    path = home.folder / "sweep.yaml"
+    path.write_text("kind: Sweep\nmetadata: {name: s}\nspec: {generate: {duration_s: 1}, rates: [10, 20, 40]}\n")
+    question = read_question(str(path), resources_of(home))
+    listed, wanted = list(scenarios(question.cases)), Wanted("s", seeds=2, jobs=2)
+    monkeypatch.setattr(sweeping, "_timed", lambda stage, scenario: 1.0 + scenario.rate / 10)
+    stage = sweeping.stage_of(question, resources_of(home), None, wanted)
+    assert sweeping.seconds_needed(stage, listed, wanted) == pytest.approx(10.0)
 
 
 def test_the_same_what_if_twice_is_replayed_once(home: GridHome, here: list) -> None:
