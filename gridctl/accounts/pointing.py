@@ -75,13 +75,13 @@ def _slowest(run: Run, metric: str) -> int:
 
 
 def _nth(run: Run, kind: str, nth: int) -> int:
-    masks = {
-        "missed": lambda: ~judge(run).good,
-        "rejected": lambda: run.rows.outcome == REJECTED,
-        "failed": lambda: run.rows.outcome == FAILED,
-        "preempted": lambda: run.rows.preemptions > 0,
-    }
-    numbers = np.flatnonzero(masks[kind]())
+    if kind == "missed":
+        mask = ~judge(run).good
+    elif kind == "preempted":
+        mask = run.rows.preemptions > 0
+    else:
+        mask = run.rows.outcome == (REJECTED if kind == "rejected" else FAILED)
+    numbers = np.flatnonzero(mask)
     if nth > len(numbers):
         count = f"{len(numbers):,}" if len(numbers) else "no"
         raise NotFoundError(

@@ -53,9 +53,7 @@ def complete_site(incomplete: str) -> list[str]:
 def command(
     path: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[KIND[.FIELD]|request]", help="Dotted when nested.", autocompletion=complete_subject
-        ),
+        typer.Argument(metavar="[KIND[.FIELD]|request]", help="Dotted when nested.", autocompletion=complete_subject),
     ] = None,
     target: Annotated[
         str | None,
@@ -121,7 +119,9 @@ def _explain_request(target: str | None, trace: str | None, site: str | None, ou
     elif output == "csv":
         emit(candidate_items(explanation), COLUMNS, output, kind="Explanation")
     else:
-        emit([{"name": explanation.name}], [], output, kind="Explanation", single=True, documents=[document(explanation)])
+        emit(
+            [{"name": explanation.name}], [], output, kind="Explanation", single=True, documents=[document(explanation)]
+        )
 
 
 def _print_schema(name: str | None) -> None:

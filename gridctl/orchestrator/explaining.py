@@ -9,33 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
-
 from gridctl.accounts.pointing import find_request
 from gridctl.accounts.rows import Run
-from gridctl.accounts.timeline import Timeline, timeline
+from gridctl.accounts.timeline import timeline
 from gridctl.errors import NotFoundError, UsageError, did_you_mean
 from gridctl.grid.image import GridImage, build_image
 from gridctl.orchestrator.context import GridHome
 from gridctl.orchestrator.inputs import RunInputs, load_inputs, same_trace
 from gridctl.orchestrator.replaying import overlaid
 from gridctl.orchestrator.runs import load_run
+from gridctl.replay.explanation import Explanation
 from gridctl.replay.recollection import recollect
 from gridctl.replay.witness import witness
-from gridctl.routing.decision import Decision
-
-
-class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """A request explained: the decision, and the timeline of what came of it. `site` is the one asked about."""
-
-    name: str
-    run: str
-    request: int
-    site: str | None
-    decision: Decision
-    timeline: Timeline
-    trace: str
-    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +85,8 @@ def _engines_at(image: GridImage, site: str) -> tuple[int, ...]:
             where="--site",
             fix=f"did you mean {close}?" if close else "gridctl site list",
         )
-    found = tuple(
-        index for index, engine in enumerate(image.engines) if engine.facts.site == site and engine.spec.profile is not None
-    )
+    engines = enumerate(image.engines)
+    found = tuple(index for index, one in engines if one.facts.site == site and one.spec.profile is not None)
     if not found:
         raise NotFoundError(
             f"site {site} has no engine, so it serves no request",

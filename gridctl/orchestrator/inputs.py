@@ -1,15 +1,14 @@
 """Inputs: what a run was made from, kept compressed in its folder, and the trace found again.
 
 One JSON line says the policy, the options and which trace it was; the grid's resources follow, a manifest a line, so
-that `zcat` shows them and `apply` takes them. Must not replay. Invariant: a trace that is not the one replayed is refused,
-never explained. The digest of a trace is the one draws are kept under, too.
+that `zcat` shows them and `apply` takes them. Must not replay. Invariant: a trace that is not the one replayed is
+refused, never explained. The digest of a trace is the one draws are kept under, too.
 """
 
 from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,6 +94,25 @@ def load_inputs(name: str, home: GridHome) -> RunInputs:
     return RunInputs(header, tuple(one.resource for one in declared))
 
 
+def inputs_item(name: str, inputs: RunInputs) -> dict[str, object]:
+    """What a run was made from; `shaped` holds the options of `replay run` that are not the defaults."""
+    header = inputs.header
+    options = msgspec.to_builtins(header.source) if header.source is not None else {}
+    return {
+        "name": name,
+        "policy": header.policy.name,
+        "prices": header.prices,
+        "seed": header.seed,
+        "trace": header.trace_name,
+        "path": options.pop("path", None),
+        "shaped": options,
+        "requests": header.requests,
+        "trace_digest": header.trace_digest,
+        "resources": len(inputs.resources),
+        "gridctl_version": header.gridctl_version,
+    }
+
+
 def open_source(source: TraceSource) -> Traffic:
     """Read the trace and shape it. Any shaping takes the whole trace into memory."""
     from gridctl.traces.reader import open_traffic
@@ -134,7 +152,9 @@ def same_trace(inputs: RunInputs, path: str | None) -> Traffic:
         source = msgspec.structs.replace(source, path=path)
     if source.path in ("", STDIN):
         raise NotFoundError(
-            f"the trace {header.trace_name} was not read from a file", where="--trace", fix="say where it is: --trace FILE"
+            f"the trace {header.trace_name} was not read from a file",
+            where="--trace",
+            fix="say where it is: --trace FILE",
         )
     if not Path(source.path).exists():
         raise NotFoundError(

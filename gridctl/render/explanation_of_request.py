@@ -17,7 +17,7 @@ from gridctl.render.cell import ABSENT
 from gridctl.render.rows import Column, Item, render_rows
 
 if TYPE_CHECKING:
-    from gridctl.orchestrator.explaining import Explanation
+    from gridctl.replay.explanation import Explanation
     from gridctl.routing.decision import Candidate, Telemetry
 
 CANDIDATES_SHOWN = 8
@@ -147,13 +147,12 @@ def _headline(explanation: Explanation, output: str) -> str:
 def _decided(explanation: Explanation, output: str) -> str:
     """What was chosen and why, what would have been next, and the site that was asked about."""
     candidates = explanation.decision.candidates
-    lines = []
-    for candidate in candidates:
-        if candidate.status == "chosen":
-            lines.append(f"chosen: {_place(candidate)}: {candidate.because}")
-    for candidate in candidates:
-        if candidate.status == "runner-up":
-            lines.append(f"next: {_place(candidate)}, {_difference(candidate.usd_more)}: {candidate.because}")
+    lines = [f"chosen: {_place(one)}: {one.because}" for one in candidates if one.status == "chosen"]
+    lines += [
+        f"next: {_place(one)}, {_difference(one.usd_more)}: {one.because}"
+        for one in candidates
+        if one.status == "runner-up"
+    ]
     if explanation.decision.chosen is None:
         lines.append(f"chosen: nobody: {explanation.decision.reason}")
     told = {candidate.because: candidate for candidate in candidates if candidate.site == explanation.site}
@@ -177,12 +176,14 @@ def _candidates(explanation: Explanation, output: str) -> str:
     shown = items if output == "wide" else items[:CANDIDATES_SHOWN]
     table = render_rows(shown, COLUMNS if output == "wide" else _BRIEF, output, kind="CandidateList") if shown else ""
     further = []
+    if shown and output != "wide":
+        further.append("times in ms")
     if len(shown) < len(items):
         further.append(f"{len(items) - len(shown):,} more candidates (-o wide)")
     passed = explanation.decision.passed_over
     if passed:
         counts = ", ".join(f"{count:,} {reason}" for reason, count in passed.items())
-        further.append(f"no candidates: {counts} engines")
+        further.append(f"no candidates: {counts}")
     return table + (_wrapped("; ".join(further), output) if further else "")
 
 
@@ -203,8 +204,8 @@ def _telemetry_text(seen: Telemetry) -> str:
     ]
     if seen.kv_capacity_tokens:
         parts.append(
-            f"KV {seen.seen_kv_tokens / seen.kv_capacity_tokens:.0%} full (scrape {age}; "
-            f"true {seen.true_kv_tokens / seen.kv_capacity_tokens:.0%})"
+            f"KV {seen.seen_kv_tokens / seen.kv_capacity_tokens:.1%} full (scrape {age}; "
+            f"true {seen.true_kv_tokens / seen.kv_capacity_tokens:.1%})"
         )
     return ", ".join(parts)
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from gridctl.accounts.rows import INFEASIBLE, JURISDICTION, NO_MODEL, NO_REASON, OUTAGE, QUALITY, Origin
 from gridctl.engine.state import API, GPU, SERVERLESS
+from gridctl.grid.candidates import NEAREST_FUNCTIONS
 from gridctl.grid.image import Engine
 from gridctl.replay.witness import Sighting
 from gridctl.resources.policy import ALGORITHMS
@@ -32,6 +33,9 @@ class Fate(NamedTuple):
     status: str
     reason: str
     because: str
+
+
+TIE = ("tie", "a tie: drawn for the request")
 
 
 def fate_of(sighting: Sighting, index: int, runner_up: int | None) -> Fate:
@@ -93,13 +97,17 @@ def _no_candidate(sighting: Sighting, engine: Engine, reason: int) -> tuple[str,
         return "jurisdiction", _jurisdiction(engine, origin, name, spec.jurisdiction)
     if reason == QUALITY:
         found = "not measured" if engine.quality is None else f"{engine.quality:g}"
-        return "quality", f"the quality of {engine.model}/{engine.facts.variant} is {found}, {name} wants {spec.quality_floor:g}"
+        variant = f"{engine.model}/{engine.facts.variant}"
+        return "quality", f"the quality of {variant} is {found}, {name} wants {spec.quality_floor:g}"
     if reason == OUTAGE:
-        site, cluster = stage.image.view.sites.get(engine.facts.site), stage.image.view.clusters.get(engine.facts.cluster)
+        view = stage.image.view
+        site, cluster = view.sites.get(engine.facts.site), view.clusters.get(engine.facts.cluster)
         states = [f"site {site.spec.state}"] if site and site.spec.state != "active" else []
         states += [f"cluster {cluster.spec.state}"] if cluster and cluster.spec.state != "active" else []
         return "outage", " and ".join(states) or "it takes no traffic"
     assert reason == NO_REASON, "every reason of the hard constraints has its sentence"
+    if engine.spec.kind == SERVERLESS:
+        return "beyond-list", f"{NEAREST_FUNCTIONS} nearer function sites are on the list of {origin.name}"
     listed = int(sighting.is_listed.sum())
     return "beyond-list", f"{listed} nearer engines are on the list of {origin.name}: policy.candidates cuts it"
 
@@ -132,15 +140,18 @@ def _grid(sighting: Sighting, index: int) -> tuple[str, str]:
     floor = sighting.floors[index] if sighting.has_floor[index] and not sighting.saw[index] else None
     if chosen.worst_ratio <= 1.0:
         if floor is not None and (floor.usd > chosen.usd or floor.worst_ratio > 1.0):
-            told = f"at least ${floor.usd:.3g} and {floor.worst_ratio:.2f} times its limit even when idle"
-            return ("dearer-even-idle" if floor.worst_ratio <= 1.0 else "misses"), told
+            if floor.worst_ratio > 1.0:
+                return "misses", f"not looked at: at least {floor.worst_ratio:.2f} times its limit even when idle"
+            return "dearer-even-idle", f"not looked at: at least ${floor.usd:.3g} even when idle"
         if row.worst_ratio > 1.0:
             return "misses", f"predicted at {row.worst_ratio:.2f} times its limit"
         if row.usd > chosen.usd:
             return "dearer", f"${row.usd - chosen.usd:.3g} more"
-        return ("farther", "costs the same, a longer round trip") if row.rtt_us > chosen.rtt_us else ("tie", "a tie: drawn for the request")
+        if row.rtt_us > chosen.rtt_us:
+            return "farther", "costs the same, a longer round trip"
+        return TIE
     if floor is not None and floor.worst_ratio > chosen.worst_ratio:
-        return "later-even-idle", f"at least {floor.worst_ratio:.2f} times its limit even when idle"
+        return "later-even-idle", f"not looked at: at least {floor.worst_ratio:.2f} times its limit even when idle"
     return "later", f"predicted at {row.worst_ratio:.2f} times its limit"
 
 
@@ -164,9 +175,9 @@ def _baseline(sighting: Sighting, index: int, algorithm: str) -> tuple[str, str]
     if algorithm == "nearest":
         if row.rtt_us > chosen.rtt_us:
             return "farther", farther
-        return ("busier", busier) if row.in_flight > chosen.in_flight else ("tie", "a tie: drawn for the request")
+        return ("busier", busier) if row.in_flight > chosen.in_flight else TIE
     if algorithm == "prefix-affinity" and row.cached_tokens < chosen.cached_tokens:
         return "shorter-prefix", f"{int(chosen.cached_tokens - row.cached_tokens):,} fewer prompt tokens cached"
     if row.in_flight > chosen.in_flight:
         return "busier", busier
-    return ("farther", farther) if row.rtt_us > chosen.rtt_us else ("tie", "a tie: drawn for the request")
+    return ("farther", farther) if row.rtt_us > chosen.rtt_us else TIE

@@ -1,7 +1,7 @@
 """Recollection: what a witness saw, as the record of a decision in words and units.
 
-Decides how a candidate's fate is told, and the runner-up: what `route` chooses from the same rows once the chosen engine
-is not available. Prices nothing itself; the dollars are those of the rows.
+Decides how a candidate's fate is told, and the runner-up: what `route` chooses from the same rows once the chosen
+engine is not available. Prices nothing itself; the dollars are those of the rows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 import numpy as np
 
 from gridctl.accounts.rows import NO_REASON, OUTCOMES, REASONS
-from gridctl.engine.state import GPU, UNUSED
+from gridctl.engine.state import API, GPU, UNUSED
 from gridctl.replay.fate import fate_of
 from gridctl.replay.witness import Sighting
 from gridctl.routing.decision import Bound, Candidate, Decision, Forecast, ObjectiveForecast, Telemetry
@@ -58,7 +58,7 @@ def _runner_up(sighting: Sighting) -> int | None:
     """Whom the router would have taken, had the chosen engine not been there."""
     if sighting.engine is None:
         return None
-    rows = sighting.rows[sighting.has_row & sighting.is_listed].copy()
+    rows = sighting.rows[sighting.has_row & sighting.is_listed].copy().view(np.recarray)
     rows.is_available[rows.engine == sighting.engine] = 0
     choice = int(route(rows, len(rows), sighting.request, sighting.policy))
     return int(rows.engine[choice]) if choice >= 0 else None
@@ -107,7 +107,8 @@ def _chosen_row(sighting: Sighting) -> np.record | None:
     if sighting.engine is None:
         return None
     place = int(np.flatnonzero(sighting.engines == sighting.engine)[0])
-    return sighting.rows[place]
+    row: np.record = sighting.rows[place]
+    return row
 
 
 def _bound(sighting: Sighting, index: int) -> Bound | None:
@@ -161,7 +162,7 @@ def _telemetry(sighting: Sighting, engine: int) -> Telemetry | None:
     """What the router's rule of sight showed it of the engine, and what was so."""
     host, scene = sighting.hosts[engine], sighting.stage.scene
     spec = sighting.stage.image.engines[engine].spec
-    if spec.kind == UNUSED or not np.isin(engine, sighting.engines):
+    if spec.kind in (API, UNUSED):
         return None
     is_visible = int(host.scrape_time) <= sighting.now_ps - scene.delay
     which = "scrape" if is_visible else "older"

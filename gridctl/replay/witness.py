@@ -1,8 +1,8 @@
 """Witness: a replay stopped at one request, to look at everything its decision was made from.
 
 The same compiled loop decides all requests before it and then, once, the request itself; nothing is decided here. What
-the router did not price because it could not win is priced afterwards by the same loop, each candidate alone in its list,
-on engines put back to the moment of the decision. Invariant: a decision that is not the stored run's is refused.
+the router did not price because it could not win is priced afterwards by the same loop, each candidate alone in its
+list, on engines put back to the moment of the decision. Invariant: a decision that is not the stored run's is refused.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ class Sighting:
     """One request at the moment of its decision, as the kernels hold it.
 
     Per engine looked at, nearest first: `engines`, `rtt_us`, whether it `is_listed` (a candidate), whether the router
-    `saw` a row of it, `rows` (priced; `has_row` where it has one), `idle` (the same without load) and `floors` (the best
-    it could have been, where `has_floor`). `hosts` are all engines at that moment; `refused` the reason per engine."""
+    `saw` a row of it, `rows` (priced; `has_row` where it has one), `idle` (the same without load) and `floors` (the
+    best it could have been, where `has_floor`). `hosts` are all engines at that moment; `refused` says why
+    each engine is no candidate."""
 
     stage: Stage
     number: int
@@ -191,7 +192,7 @@ class _Look:
         stage.scene.idle[:] = -1.0
         self._run(stage.scene, self._chunk, stage.window.outcomes, stage.rows, stage.policies, stage.templates)
         count = int(np.argmax(np.append(stage.scene.places, -1) < 0))
-        return stage.rows[:count].copy(), stage.scene.places[:count].copy()
+        return stage.rows[:count].copy().view(np.recarray), stage.scene.places[:count].copy()
 
     def price(self, engine: int, rtt_us: int) -> np.record | None:
         """The row of one engine as if it were the only candidate; None when the request cannot go there at all."""

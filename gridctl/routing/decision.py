@@ -22,8 +22,8 @@ class ObjectiveForecast(msgspec.Struct, frozen=True, kw_only=True):
 class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
     """What the router saw of an engine, and what was true at that moment.
 
-    `counts` says whose numbers in flight and pending are: the router's `own`, exact; or of the `scrape`. `state` is that
-    of the scrape: `fresh`, `stale` (older than a period and the delay), `missing` (none had come yet)."""
+    `counts` says whose numbers in flight and pending are: the router's `own`, exact; or of the `scrape`. `state` is
+    that of the scrape: `fresh`, `stale` (older than a period and the delay), `missing` (none had come yet)."""
 
     counts: str
     state: str
@@ -43,9 +43,10 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     """What a candidate was predicted to do and what choosing it costs.
 
-    `ttft_ms` is the client's: rtt + overhead + queue + prefill. `prefill_ms` is what an idle engine with the same cached
-    prefix takes (a cold start included), `queue_ms` what its load adds. `usd` = `cash_usd` + `gpu_usd` + `miss_usd`, each
-    weighed by the policy; `gpu_time_usd` is the added GPU time at its price, before weight and load."""
+    `ttft_ms` is the client's: rtt + overhead + queue + prefill. `prefill_ms` is what an idle engine with the same
+    cached prefix takes (a cold start included), `queue_ms` what its load adds. `usd` = `cash_usd` + `gpu_usd` +
+    `miss_usd`, each weighed by the policy; `gpu_time_usd` is the added GPU time at its price, before weight and
+    load."""
 
     queue_ms: float
     prefill_ms: float

@@ -1,7 +1,8 @@
 """Identity: the digest by which a trace is known again, whatever file format it lies in.
 
-It covers what a replay reads: every column as little-endian int64, the prefix blocks as spans, and the names the columns
-index; not the trace's own name, its notes or its prompts. Read part by part, so that no trace need lie in memory.
+It covers what a replay reads: every column as little-endian int64, the prefix blocks as spans, and the names the
+columns index; not the trace's own name, its notes or its prompts. Read part by part, so that no trace need lie in
+memory.
 """
 
 from __future__ import annotations
