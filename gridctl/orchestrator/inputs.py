@@ -97,7 +97,9 @@ def load_inputs(name: str, home: GridHome) -> RunInputs:
 def inputs_item(name: str, inputs: RunInputs) -> dict[str, object]:
     """What a run was made from; `shaped` holds the options of `replay run` that are not the defaults."""
     header = inputs.header
-    options = msgspec.to_builtins(header.source) if header.source is not None else {}
+    said, plain = msgspec.to_builtins(header.source or TraceSource(path="")), TraceSource(path="")
+    # Of floats only the default object itself is left out of the encoding.
+    options = {key: value for key, value in said.items() if value != getattr(plain, key)}
     return {
         "name": name,
         "policy": header.policy.name,

@@ -33,7 +33,11 @@ def chosen_from(rows: np.recarray, sighting: Sighting) -> int | None:
 def test_captured_rows_given_to_the_router_again_choose_the_stored_engine(case: int, algorithm: str) -> None:
     pick = random.Random(case).randint
     resources = make_grid(pick)
-    requests, policy, image = make_trace(pick, resources, REQUESTS), make_policy(pick, algorithm), build_image(resources)
+    requests, policy, image = (
+        make_trace(pick, resources, REQUESTS),
+        make_policy(pick, algorithm),
+        build_image(resources),
+    )
     stored = replay(image, requests, policy, seed=case).rows
     for number in random.Random(case).sample(range(REQUESTS), 12):
         seen = witness(image, requests, policy, number, stored, seed=case)
@@ -56,7 +60,11 @@ def test_looking_further_away_and_in_smaller_pieces_changes_nothing(
 ) -> None:
     pick = random.Random(case).randint
     resources = make_grid(pick)
-    requests, policy, image = make_trace(pick, resources, REQUESTS), make_policy(pick, algorithm), build_image(resources)
+    requests, policy, image = (
+        make_trace(pick, resources, REQUESTS),
+        make_policy(pick, algorithm),
+        build_image(resources),
+    )
     stored = replay(image, requests, policy, seed=case).rows
     plain = recollect(witness(image, requests, policy, 30, stored, seed=case), "p")
     monkeypatch.setattr(room, "CHUNK_REQUESTS", 7)
@@ -81,9 +89,9 @@ def test_a_run_that_another_gridctl_made_is_refused_at_its_first_other_decision(
         with pytest.raises(StoreError, match=f"{field} of request 7 differs"):
             witness(image, requests, PolicySpec(), 12, altered, seed=1)
         witness(image, requests, PolicySpec(), 6, altered, seed=1)
-    with pytest.raises(StoreError, match="decision .* of request 7 differs"):
-        column = stored.engine.copy()
-        column[7] = 1 - column[7]
+    column = stored.engine.copy()
+    column[7] = 1 - column[7]
+    with pytest.raises(StoreError, match=r"decision .* of request 7 differs"):
         witness(image, requests, PolicySpec(), 7, dataclasses.replace(stored, engine=column), seed=1)
 
 
@@ -152,7 +160,10 @@ def test_the_router_saw_the_last_scrape_and_its_own_count() -> None:
     for counts in ("local", "none"):
         policy = make_telemetry(counts)
         stored = replay(image, requests, policy).rows
-        seen = [recollect(witness(image, requests, policy, at, stored, seed=1), "p").candidates[0].telemetry for at in (2, 3)]
+        seen = [
+            recollect(witness(image, requests, policy, at, stored, seed=1), "p").candidates[0].telemetry
+            for at in (2, 3)
+        ]
         assert [one.scrape_age_ms for one in seen] == [110.0, 25.0]
         assert [one.state for one in seen] == ["fresh", "fresh"]
         assert [one.true_in_flight for one in seen] == [2, 3]
