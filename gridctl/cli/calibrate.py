@@ -157,8 +157,8 @@ def _say_plan(peer: "Endpoint", plan: "LoadPlan") -> None:
     most, tokens = plan.most()
     rounds = plan.repetition()
     note(
-        f"would ask {peer.base} for model {peer.model or '(its only one)'}: up to {most:,} requests and {tokens:,} tokens"
-        f" in {plan.duration_s:g} s, {len(rounds)} kinds of batch, at most {max(plan.concurrency)} at once"
+        f"would ask {peer.base} for model {peer.model or '(its only one)'}: up to {most:,} requests and {tokens:,}"
+        f" tokens in {plan.duration_s:g} s, {len(rounds)} kinds of batch, at most {max(plan.concurrency)} at once"
     )
 
 

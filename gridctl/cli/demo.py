@@ -94,6 +94,7 @@ def _replay(target: Path, shown: str, seed: int) -> None:
     from gridctl.cli.output import progress
     from gridctl.cli.warmup import ready_replay
     from gridctl.orchestrator.context import current_grid
+    from gridctl.orchestrator.inputs import TraceSource
     from gridctl.orchestrator.replaying import Listener, Order, replay_trace
     from gridctl.traces.reader import read_trace
 
@@ -101,7 +102,8 @@ def _replay(target: Path, shown: str, seed: int) -> None:
     trace = read_trace(target / TRACE)
     ready_replay()
     with progress("replaying", 2 * len(trace)) as advance:
-        info = replay_trace(current_grid(), trace, Order(RUN, seed=seed), Listener(note, advance))
+        order = Order(RUN, seed=seed, source=TraceSource(path=str((target / TRACE).absolute())))
+        info = replay_trace(current_grid(), trace, order, Listener(note, advance))
     note(
         f"{info.requests:,} requests: {info.completed:,} completed, {info.rejected:,} rejected, {info.failed:,} failed"
     )

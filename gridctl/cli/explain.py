@@ -1,4 +1,4 @@
-"""`gridctl explain`: what a kind or a field means."""
+"""`gridctl explain`: what a kind or a field means, and why a request of a run went where it went."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from gridctl.cli.options import complete_kinds
-from gridctl.cli.output import OutputOption, emit, write
+from gridctl.cli.options import complete_kinds, names_of
+from gridctl.cli.output import OutputOption, emit, progress, write
 from gridctl.errors import UsageError
 from gridctl.render.rows import Column
 
@@ -21,9 +21,54 @@ _COLUMNS = (
 )
 
 
+REQUEST = "request"
+"""The word that asks for a request instead of a kind."""
+
+
+def complete_subject(incomplete: str) -> list[str]:
+    """Kinds, and `request`."""
+    return [*complete_kinds(incomplete), *([REQUEST] if REQUEST.startswith(incomplete) else [])]
+
+
+def complete_request(incomplete: str) -> list[str]:
+    """Names of runs with a slash; after the slash, the words for requests."""
+    from gridctl.cli.run_argument import complete_run
+
+    name, slash, word = incomplete.rpartition("/")
+    if not slash:
+        return [f"{run}/" for run in complete_run(incomplete)]
+    try:
+        from gridctl.accounts.pointing import WORDS
+
+        return [f"{name}/{known}" for known in WORDS if known.startswith(word)]
+    except ImportError:
+        return []
+
+
+def complete_site(incomplete: str) -> list[str]:
+    """Names of sites."""
+    return names_of("site", incomplete)
+
+
 def command(
     path: Annotated[
-        str | None, typer.Argument(metavar="[KIND[.FIELD]]", help="Dotted when nested.", autocompletion=complete_kinds)
+        str | None,
+        typer.Argument(metavar="[KIND[.FIELD]|request]", help="Dotted when nested.", autocompletion=complete_subject),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN/REQUEST]",
+            help="A number, worst, worst-ttft, missed:3.",
+            autocompletion=complete_request,
+        ),
+    ] = None,
+    site: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of a request: why not this site?", autocompletion=complete_site),
+    ] = None,
+    trace: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Of a request: where the run's trace lies now.")
     ] = None,
     schema: Annotated[
         bool,
@@ -33,17 +78,50 @@ def command(
 ) -> None:
     """Describe a kind's fields, or one field: type, default, range, meaning. With no argument, the kinds.
 
+    With `request`, explain why a request of a run went where it went: every candidate with its predicted latency and
+    dollars, the runner-up, what the router saw, and what came of it. `gridctl help explain`.
+
     Example:
+      gridctl explain request base/worst
+      gridctl explain request base/missed:3 --site fr-paris-01
       gridctl explain workload.objectives
       gridctl explain site --schema > site.schema.json
       gridctl explain Tokenomics --schema
     """
-    if schema:
+    if path == REQUEST and not schema:
+        _explain_request(target, trace, site, output)
+    elif target is not None or site is not None or trace is not None:
+        raise UsageError(
+            f"{path or 'a kind'} is no request", where="explain", fix="gridctl explain request RUN/REQUEST --site NAME"
+        )
+    elif schema:
         _print_schema(path)
     elif path is None:
         _emit_kinds(output)
     else:
         emit_explanation(path, output)
+
+
+def _explain_request(target: str | None, trace: str | None, site: str | None, output: str) -> None:
+    if target is None:
+        raise UsageError("which request?", where="RUN/REQUEST", fix="gridctl explain request RUN/worst")
+    from gridctl.cli.warmup import ready_replay
+    from gridctl.orchestrator.context import current_grid
+    from gridctl.orchestrator.explaining import explain, find_question
+    from gridctl.render.explanation_of_request import COLUMNS, candidate_items, document, text
+
+    question = find_question(current_grid(), target)
+    ready_replay()
+    with progress("replaying", question.number) as advance:
+        explanation = explain(question, trace=trace, site=site, advanced=advance)
+    if output in ("table", "wide", "markdown"):
+        write(text(explanation, output))
+    elif output == "csv":
+        emit(candidate_items(explanation), COLUMNS, output, kind="Explanation")
+    else:
+        emit(
+            [{"name": explanation.name}], [], output, kind="Explanation", single=True, documents=[document(explanation)]
+        )
 
 
 def _print_schema(name: str | None) -> None:

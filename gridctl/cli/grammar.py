@@ -59,7 +59,7 @@ WORDS: dict[str, Word] = {
         Word("get", GRID, "show resources of any kind"),
         Word("delete", GRID, "delete resources"),
         Word("export", GRID, "print the grid as manifests"),
-        Word("explain", GRID, "describe a kind or one of its fields"),
+        Word("explain", GRID, "describe a kind, a field, or why a request went where it went"),
         Word("event", GRID, "what changed, when, by whom and why"),
         Word("site", RESOURCES, "locations: tier, coordinates, jurisdiction, state", "site", "Site"),
         Word("cluster", RESOURCES, "GPUs at sites and the engines on them", "cluster", "Cluster"),

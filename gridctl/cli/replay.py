@@ -13,6 +13,7 @@ from gridctl.cli.policy import complete_policy
 from gridctl.cli.run_argument import RunArgument, read_run
 
 if TYPE_CHECKING:
+    from gridctl.orchestrator.inputs import TraceSource
     from gridctl.traces.trace import Traffic
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Send a trace through the router in virtual time.")
@@ -101,8 +102,9 @@ def run(
 
     home = current_grid()
     held = gates_of(gates, baseline, junit, summary, home, seeds)
-    requests = _shaped(_read(trace, sort, block_tokens), start, until, limit, speed, repeat)
-    order = Order(name, policy, prices, seed, centralized, replace)
+    source = _source(trace, sort, block_tokens, start, until, limit, speed, repeat)
+    requests = _read(source)
+    order = Order(name, policy, prices, seed, centralized, replace, source)
     spread = Spread(seeds, parse_sources(draw), jobs, executor, resume, keep_draws)
     if dry_run:
         checked = check_order(home, requests, order, note)
@@ -157,24 +159,36 @@ def requests(
         note(f"{len(shown)} of {len(rows):,} requests; -o csv prints all, --limit N more")
 
 
-def _read(path: str, sort: bool, block_tokens: int | None) -> Traffic:
+def _source(
+    path: str,
+    sort: bool,
+    block_tokens: int | None,
+    start: str,
+    until: str | None,
+    limit: int | None,
+    speed: float,
+    repeat: int,
+) -> TraceSource:
+    """The trace that is asked for, in words the run keeps."""
+    from gridctl.cli.trace import seconds
+    from gridctl.orchestrator.inputs import TraceSource, absolute
+
+    return TraceSource(
+        path=absolute(path),
+        sort=sort,
+        block_tokens=block_tokens,
+        from_s=seconds(start, "--from"),
+        until_s=None if until is None else seconds(until, "--until"),
+        limit=limit,
+        speed=speed,
+        repeat=repeat,
+    )
+
+
+def _read(source: TraceSource) -> Traffic:
+    from gridctl.orchestrator.inputs import shaped
     from gridctl.traces.reader import open_traffic
 
     with progress("reading"):
-        return open_traffic(path, sort=sort, block_tokens=block_tokens)
-
-
-def _shaped(traffic: Traffic, start: str, until: str | None, limit: int | None, speed: float, repeat: int) -> Traffic:
-    """The part of the trace that is asked for, sped up and repeated. Any of that takes the whole trace into memory."""
-    from gridctl.cli.trace import seconds
-    from gridctl.traces import slicing
-
-    if start == "0" and until is None and limit is None and speed == 1.0 and repeat == 1:
-        return traffic
-    trace = traffic.whole()
-    end_s = None if until is None else seconds(until, "--until")
-    if start != "0" or until is not None or limit is not None:
-        trace = slicing.cut(trace, seconds(start, "--from"), end_s, limit)
-    if speed != 1.0:
-        trace = slicing.scale_time(trace, speed)
-    return slicing.repeat(trace, repeat, shared_blocks=True) if repeat > 1 else trace
+        traffic = open_traffic(source.path, sort=source.sort, block_tokens=source.block_tokens)
+    return shaped(traffic, source)

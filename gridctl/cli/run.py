@@ -1,15 +1,15 @@
-"""`gridctl run`: the results of replays — list, get, delete."""
+"""`gridctl run`: the results of replays — list, get, export, delete."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 import typer
 
 from gridctl.cli.options import YesOption
-from gridctl.cli.output import OutputOption, emit, is_interactive, note
+from gridctl.cli.output import OutputOption, emit, is_interactive, note, write
 from gridctl.cli.run_argument import RunArgument, complete_run
-from gridctl.errors import NotFoundError, StoreError
+from gridctl.errors import NotFoundError, StoreError, UsageError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Results of replays.")
 
@@ -39,11 +39,18 @@ def list_(output: OutputOption = "table") -> None:
 
 
 @app.command()
-def get(run: RunArgument = None, output: OutputOption = "table") -> None:
-    """Show one run: counts, digest, how it was made.
+def get(
+    run: RunArgument = None,
+    inputs: Annotated[
+        bool, typer.Option("--inputs", help="Show what it was made from: trace, policy, prices, seed.")
+    ] = False,
+    output: OutputOption = "table",
+) -> None:
+    """Show one run: counts, digest, how it was made; or what it was made from.
 
     Example:
       gridctl run get base -o json
+      gridctl run get base --inputs
     """
     from gridctl.orchestrator.context import current_grid
     from gridctl.orchestrator.plan import load_ensemble
@@ -55,7 +62,40 @@ def get(run: RunArgument = None, output: OutputOption = "table") -> None:
     if name is None:
         raise NotFoundError("this grid has no runs yet", fix="gridctl replay run TRACE")
     info = load_info(name, home)
+    if inputs:
+        from gridctl.orchestrator.inputs import inputs_item, load_inputs
+        from gridctl.render.runs import INPUT_COLUMNS
+
+        emit([inputs_item(name, load_inputs(name, home))], INPUT_COLUMNS, output, kind="RunInputs", single=True)
+        return
     emit([drawn_item(info, load_ensemble(info, home))], DRAWN_COLUMNS, output, kind="Run", single=True)
+
+
+@app.command()
+def export(
+    run: RunArgument = None,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FORMAT", help="yaml, json or jsonl.")] = "yaml",
+) -> None:
+    """Print the grid a run was made with, and its policy, as manifests ready for apply.
+
+    Example:
+      gridctl run export base > as-it-was.yaml
+    """
+    from gridctl.manifest import dump
+    from gridctl.orchestrator.context import current_grid
+    from gridctl.orchestrator.inputs import load_inputs
+
+    formats = ("yaml", "json", "jsonl")
+    if output not in formats:
+        raise UsageError(f"run export does not write {output!r}", where="-o/--output", fix=", ".join(formats))
+    home = current_grid()
+    name = run or home.open_runs().latest()
+    if name is None:
+        raise NotFoundError("this grid has no runs yet", fix="gridctl replay run TRACE")
+    kept = load_inputs(name, home)
+    policy = kept.header.policy
+    others = [one for one in kept.resources if (type(one), one.name) != (type(policy), policy.name)]
+    write(dump([*others, policy], cast("Literal['yaml', 'json', 'jsonl']", output)))
 
 
 @app.command()

@@ -113,6 +113,17 @@ def find_candidates(
     )
 
 
+def refusals(image: GridImage, origin: Origin, request_class: RequestClass) -> NDArray[np.int64]:
+    """Per engine of the image why it may not serve such a request: a code of accounts.rows.REASONS, NO_REASON where it
+    may. GPUs that no deployment uses have no model. O(engines)."""
+    deployments = _group(image.engines)
+    reasons = np.full(len(image.engines), NO_MODEL, np.int64)
+    found = _Standing(deployments, request_class).reasons(origin.country, origin.jurisdiction)
+    for (first, replicas, _, _), reason in zip(deployments.table.tolist(), found.tolist(), strict=True):
+        reasons[first : first + replicas] = reason
+    return reasons
+
+
 @dataclass(frozen=True, slots=True)
 class _Deployments:
     """Engines grouped by deployment: replicas are adjacent, so a first engine and a count describe each.
@@ -171,14 +182,28 @@ class _Standing:
 
     def allowed(self, country: str, jurisdiction: str) -> tuple[NDArray[np.bool_], int]:
         """The deployments that may serve requests from there, and the reason when there are none."""
-        left = self._has_model
-        stages = ((JURISDICTION, self._legal(country, jurisdiction)), (QUALITY, self._is_good), (OUTAGE, self._is_up))
-        reason = NO_REASON if left.any() else NO_MODEL
-        for stage, passes in stages:
+        left = np.ones(len(self._engines), np.bool_)
+        reason = NO_REASON
+        for stage, passes in self._stages(country, jurisdiction):
             left = left & passes
             if reason == NO_REASON and not left.any():
                 reason = stage
         return left, reason
+
+    def reasons(self, country: str, jurisdiction: str) -> NDArray[np.int64]:
+        """Why each deployment may not serve requests from there: the first stage it fails; NO_REASON where it may."""
+        reasons = np.full(len(self._engines), NO_REASON, np.int64)
+        for stage, passes in self._stages(country, jurisdiction):
+            reasons[(reasons == NO_REASON) & ~passes] = stage
+        return reasons
+
+    def _stages(self, country: str, jurisdiction: str) -> tuple[tuple[int, NDArray[np.bool_]], ...]:
+        return (
+            (NO_MODEL, self._has_model),
+            (JURISDICTION, self._legal(country, jurisdiction)),
+            (QUALITY, self._is_good),
+            (OUTAGE, self._is_up),
+        )
 
     def _legal(self, country: str, jurisdiction: str) -> NDArray[np.bool_]:
         rule = self._rule

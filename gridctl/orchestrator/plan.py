@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
 from gridctl.accounts.intervals import Ensemble
 from gridctl.accounts.rows import RunInfo
@@ -95,28 +93,16 @@ def inputs_of(trace: Traffic | None, resources: Sequence[msgspec.Struct], policy
     `policy` is whatever decides, as values that JSON can hold; there is no trace where traffic is made for each replay.
     """
     from gridctl.kernels.cache import cache_folder
+    from gridctl.traces.identity import trace_digest
 
     options = msgspec.json.encode((order.prices, order.seed, order.with_centralized))
     return Inputs(
-        trace=_trace_digest(trace) if trace is not None else "",
+        trace=trace_digest(trace) if trace is not None else "",
         grid=_digest(msgspec.json.encode(resources)),
         policy=_digest(msgspec.json.encode(policy)),
         options=_digest(options),
         gridctl=cache_folder().name,
     )
-
-
-def _trace_digest(trace: Traffic) -> str:
-    digest = hashlib.sha256()
-    whole = trace.whole()
-    for field in fields(whole):
-        value = getattr(whole, field.name)
-        digest.update(field.name.encode())
-        if isinstance(value, np.ndarray):
-            digest.update(np.ascontiguousarray(value, value.dtype.newbyteorder("<")).data)
-        elif field.name not in ("name", "notes", "prompts"):
-            digest.update(msgspec.json.encode(value))
-    return digest.hexdigest()
 
 
 def _digest(content: bytes) -> str:

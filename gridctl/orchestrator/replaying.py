@@ -20,12 +20,14 @@ from gridctl.errors import InputError, Interrupted
 from gridctl.grid.centralized import centralize
 from gridctl.grid.image import GridImage, build_image
 from gridctl.orchestrator.context import GridHome
+from gridctl.orchestrator.inputs import VERSION, InputsHeader, RunInputs, TraceSource, encode_inputs
 from gridctl.orchestrator.policies import centralized_policy, choose_policy
 from gridctl.orchestrator.runs import columns_of, load_info
 from gridctl.replay.digest import digest_columns
 from gridctl.replay.prefixes import parts
 from gridctl.replay.replay import check_trace, replay_into
 from gridctl.resources import Policy, Resource, Site, Workload
+from gridctl.traces.identity import trace_digest
 from gridctl.traces.overlay import overlay
 from gridctl.traces.trace import UNSAID, Traffic
 
@@ -42,6 +44,7 @@ class Order:
     seed: int = 1
     with_centralized: bool = True
     replace: bool = False
+    source: TraceSource | None = None  # where the trace was read, kept with the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +67,38 @@ def replay_trace(home: GridHome, trace: Traffic, order: Order, listener: Listene
     complete = overlaid(trace, resources, order.seed, listener.say)
     central = f"{name}{CENTRALIZED_SUFFIX}" if order.with_centralized else ""
     store = home.open_runs()
+    digest = trace_digest(trace)
     with contextlib.ExitStack() as drafts:
         draft = drafts.enter_context(store.writing(name, ROW_TYPES, len(complete), replace=order.replace))
         info = _played(name, complete, resources, policy, order, listener, central, draft)
         if central:
             beside = drafts.enter_context(store.writing(central, ROW_TYPES, len(complete), replace=True))
             there, alike = centralize(resources), centralized_policy(policy)
-            beside.finish(
-                msgspec.json.encode(_played(central, complete, there, alike, order, listener, central, beside))
-            )
+            made = _played(central, complete, there, alike, order, listener, central, beside)
+            beside.finish(msgspec.json.encode(made), _inputs(digest, trace, there, alike, order))
         try:
-            draft.finish(msgspec.json.encode(info))
+            draft.finish(msgspec.json.encode(info), _inputs(digest, trace, resources, policy, order))
         except BaseException:  # a full disk or an impatient user: a comparison without its run is of no use
             if central:
                 store.delete(central)
             raise
     return info
+
+
+def _inputs(digest: str, trace: Traffic, resources: Sequence[Resource], policy: Policy, order: Order) -> bytes:
+    """What a run follows from, as it is kept in its folder."""
+    header = InputsHeader(
+        gridctl_run=VERSION,
+        gridctl_version=__version__,
+        policy=policy,
+        prices=order.prices,
+        seed=order.seed,
+        trace_name=trace.name,
+        trace_digest=digest,
+        requests=len(trace),
+        source=order.source,
+    )
+    return encode_inputs(RunInputs(header, tuple(resources)))
 
 
 def check_order(home: GridHome, trace: Traffic, order: Order, say: Callable[[str], None]) -> int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gridctl.grid.view import jurisdiction_at
 from gridctl.planning.capacity import BINS_MS, bin_of
-from gridctl.planning.demand import Demand, may_serve
+from gridctl.planning.demand import Demand, lawful_sites
 from gridctl.resources import Site
 
 MOST_CANDIDATES = 160
@@ -73,9 +73,7 @@ def choose_candidates(
         kept = _cut(kept, bins, reach, demand, sites, most)
     chosen = sorted(kept, key=lambda index: (-float(reach[index]), sites[index].name))
     named = tuple(sites[index] for index in chosen)
-    lawful = np.array(
-        [[[may_serve(one, zone, site) for site in named] for one in demand.classes] for zone in demand.zones], np.bool_
-    ).reshape(len(demand.zones), len(demand.classes), len(named))
+    lawful = np.stack([lawful_sites(one, demand.zones, named) for one in demand.classes], axis=1)
     return Candidates(
         named, rtt_ms[:, chosen], bins[:, chosen], lawful, usd[chosen], len(sites), tuple(notes)
     )
@@ -91,13 +89,14 @@ def _cut(
 ) -> list[int]:
     """The sites with the widest reach, and for every place and law the best that is near it, and
     the best with functions."""
-    ranked = sorted(kept, key=lambda index: (-float(reach[index]), sites[index].name))
-    stays = dict.fromkeys(ranked[:most])
-    for place, zone in enumerate(demand.zones):
-        for wanted in demand.classes:
-            allowed = [index for index in ranked if may_serve(wanted, zone, sites[index])]
-            functions = [index for index in allowed if sites[index].spec.serverless is not None]
-            for group in (allowed, functions):
-                if group:
-                    stays.setdefault(min(group, key=lambda index: (int(bins[place, index]), -float(reach[index]))))
+    ranked = np.array(sorted(kept, key=lambda index: (-float(reach[index]), sites[index].name)))
+    stays = dict.fromkeys(ranked[:most].tolist())
+    has_function = np.array([sites[index].spec.serverless is not None for index in ranked.tolist()])
+    for wanted in {one.workload.spec.jurisdiction: one for one in demand.classes}.values():
+        allowed = lawful_sites(wanted, demand.zones, [sites[index] for index in ranked.tolist()])
+        for group in (allowed, allowed & has_function):
+            # The first of the nearest class is, in this order, the one that reaches the most.
+            near = np.where(group, bins[:, ranked], len(BINS_MS) + 1)
+            best = np.argmin(near, axis=1)
+            stays.update(dict.fromkeys(ranked[best[group.any(axis=1)]].tolist()))
     return list(stays)

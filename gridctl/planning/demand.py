@@ -114,16 +114,21 @@ def round_trips_ms(view: GridView, demand: Demand, sites: Sequence[Site]) -> NDA
     return np.array(rows).reshape(len(demand.members), len(sites)) / 1000.0
 
 
-def may_serve(wanted: DemandClass, zone: Zone, site: Site) -> bool:
-    """Whether the workload's jurisdiction rule lets a site serve requests from a zone; unknown law is refused."""
+def lawful_sites(wanted: DemandClass, zones: Sequence[Zone], sites: Sequence[Site]) -> NDArray[np.bool_]:
+    """Which sites the workload's jurisdiction rule lets serve requests from each zone, shape `(zones, sites)`; what is
+    unknown is refused."""
     rule = wanted.workload.spec.jurisdiction
+    countries = np.array([site.spec.country for site in sites])
+    jurisdictions = np.array([jurisdiction_at(site) for site in sites])
+    shape = len(zones), len(sites)
     if rule.rule == "any":
-        return True
-    if rule.rule == "same-country":
-        return bool(zone.country) and site.spec.country == zone.country
-    if rule.rule == "same-jurisdiction":
-        return bool(zone.jurisdiction) and jurisdiction_at(site) == zone.jurisdiction
-    return site.spec.country in rule.allow or jurisdiction_at(site) in rule.allow
+        return np.ones(shape, np.bool_)
+    if rule.rule == "listed":
+        allowed = np.isin(countries, rule.allow) | np.isin(jurisdictions, rule.allow)
+        return np.broadcast_to(allowed, shape).copy()
+    own = [zone.country if rule.rule == "same-country" else zone.jurisdiction for zone in zones]
+    theirs = countries if rule.rule == "same-country" else jurisdictions
+    return np.array([(theirs == code) & bool(code) for code in own], np.bool_).reshape(shape)
 
 
 def _classes(view: GridView, trace: Trace) -> tuple[tuple[DemandClass, ...], NDArray[np.int64]]:

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from gridctl.errors import InputError, UsageError, raise_all
+from gridctl.executors.pool import running
 from gridctl.grid.check import check_grid
 from gridctl.grid.view import GridView
 from gridctl.orchestrator.policies import choose_policy
@@ -148,38 +149,61 @@ def find_placement(
     request = prepared.request
     order = Order(name="plan", prices=request.prices, seed=request.seed, with_centralized=False)
     proof = Proof(prepared.demand, prepared.trace, prepared.policy, order, request.limits, request.rounds)
-    proved: dict[str, Proved] = {}
-    considered = 0
-    for name in (PLAN, ALL_CORE, ALL_EDGE):
-        case = _case(prepared, name, kinds)
-        if case is None:
+    names = [PLAN, ALL_CORE, ALL_EDGE, *([TODAY] if prepared.clusters else [])]
+    cases = {name: _case(prepared, name, kinds) for name in names[:3]}
+    for name in names[:3]:
+        if cases[name] is None:
             say(f"{name}: the grid has no such site")
-            continue
-        notes: list[str] = []
-
-        def check(plan: Plan, name: str = name, case: Case = case, notes: list[str] = notes) -> None:
-            errors = [] if plan.is_feasible else unmet(prepared, case, plan)
-            if name == PLAN and not request.best_effort:
-                raise_all(errors)
-            notes += [error.what for error in errors]
-
-        found = prove(proof, case, say, advanced, check)
-        arrangement = msgspec.structs.replace(found.arrangement, notes=(*found.arrangement.notes, *notes))
-        proved[name] = replace(found, arrangement=arrangement)
-        considered = max(considered, len(case.candidates.sites))
-    today = None
-    if prepared.clusters:
-        today = replay_today(proof, (*prepared.resources, *prepared.clusters), TODAY, advanced)
-    return _found(prepared, proved, today, considered)
+    stage = ProofStage(
+        proof, tuple(case for case in cases.values() if case), (*prepared.resources, *prepared.clusters), request.best_effort
+    )
+    numbered = [*range(len(stage.cases)), *([len(stage.cases)] if prepared.clusters else [])]
+    proved: dict[str, Proved] = {}
+    with running(executor, prove_case, stage, numbered, workers=jobs) as pool:
+        for _, (one, told) in pool.results(lambda number, requests: advanced(requests)):
+            for text in told:
+                say(text)
+            proved[one.arrangement.name] = one
+    considered = max(len(case.candidates.sites) for case in stage.cases)
+    return _found(prepared, {name: proved[name] for name in names if name in proved}, considered)
 
 
-def unmet(prepared: Prepared, case: Case, plan: Plan) -> list[InputError]:
+@dataclass(frozen=True, slots=True)
+class ProofStage:
+    """What the cases are proved on; `today` is the grid with its own clusters."""
+
+    proof: Proof
+    cases: tuple[Case, ...]
+    today: tuple[Resource, ...]
+    best_effort: bool
+
+
+def prove_case(stage: ProofStage, number: int, advanced: Callable[[int], None]) -> tuple[Proved, list[str]]:
+    """One case proved, or the grid as it is; and what there is to say about it."""
+    if number == len(stage.cases):
+        return Proved(replay_today(stage.proof, stage.today, TODAY, advanced), stage.today), []
+    case = stage.cases[number]
+    told: list[str] = []
+    reasons: list[str] = []
+
+    def check(plan: Plan) -> None:
+        errors = [] if plan.is_feasible else unmet(stage.proof, case, plan)
+        if case.name == PLAN and not stage.best_effort:
+            raise_all(errors)
+        reasons.extend(error.what for error in errors)
+
+    found = prove(stage.proof, case, told.append, advanced, check)
+    arrangement = msgspec.structs.replace(found.arrangement, notes=(*found.arrangement.notes, *reasons))
+    return replace(found, arrangement=arrangement), told
+
+
+def unmet(proof: Proof, case: Case, plan: Plan) -> list[InputError]:
     """Which demand the program could not meet, and why: law, distance, speed, or too few sites."""
-    demand = prepared.demand
+    demand = proof.demand
     late = plan.over > NOTHING
     found: dict[str, InputError] = {}
     for place, number in np.argwhere((demand.rate > 0) & ((plan.unserved > NOTHING) | late[None, :])).tolist():
-        error = _why_unmet(prepared, case, place, number, is_unserved=bool(plan.unserved[place, number] > NOTHING))
+        error = _why_unmet(proof, case, place, number, is_unserved=bool(plan.unserved[place, number] > NOTHING))
         if error is not None:
             found.setdefault(error.what, error)
     if not found:
@@ -187,9 +211,9 @@ def unmet(prepared: Prepared, case: Case, plan: Plan) -> list[InputError]:
     return list(found.values())[:TOLD]
 
 
-def _why_unmet(prepared: Prepared, case: Case, place: int, number: int, *, is_unserved: bool) -> InputError | None:
+def _why_unmet(proof: Proof, case: Case, place: int, number: int, *, is_unserved: bool) -> InputError | None:
     """Why a place's demand of a class is not met; None when it is not this place's fault."""
-    demand, candidates = prepared.demand, case.candidates
+    demand, candidates = proof.demand, case.candidates
     wanted, where = demand.classes[number], demand.names[place]
     farthest = _farthest(case.kinds, number)
     lawful = candidates.lawful[place, number]
@@ -206,7 +230,7 @@ def _why_unmet(prepared: Prepared, case: Case, place: int, number: int, *, is_un
         what = f"{wanted} from {where}: the nearest site that may serve it is {nearest:.0f} ms away"
         what += f", and no engine keeps its promises beyond {farthest:g} ms"
         return InputError(what, where="demand", fix="register a nearer site, loosen its objectives, or --best-effort")
-    most = prepared.request.limits.most_sites
+    most = proof.limits.most_sites
     if is_unserved or most is not None:
         what = f"{wanted} from {where} is not met" + (f" with at most {most} sites" if most is not None else "")
         return InputError(what, where="demand", fix="allow more: --max-sites" if most is not None else "--time-limit 60")
@@ -220,12 +244,12 @@ def _farthest(kinds: Sequence[Kind], number: int) -> float | None:
     return max(ends, default=None)
 
 
-def _found(prepared: Prepared, proved: dict[str, Proved], today: Arrangement | None, considered: int) -> Found:
+def _found(prepared: Prepared, proved: dict[str, Proved], considered: int) -> Found:
     """The table with its finding; raises InputError when the cheapest is over the budget."""
     arrangements = [one.arrangement for one in proved.values()]
     plan = proved[PLAN].arrangement
     bearable = missed_by(plan)
-    keeping = [one for one in arrangements if missed_by(one) <= bearable]
+    keeping = [one for one in arrangements if missed_by(one) <= bearable and one.name != TODAY]
     chosen = min(keeping, key=lambda one: (one.usd_per_hour, one.name != PLAN)).name
     if plan.usd_per_hour <= proved[chosen].arrangement.usd_per_hour:
         chosen = PLAN
@@ -249,8 +273,8 @@ def _found(prepared: Prepared, proved: dict[str, Proved], today: Arrangement | N
         considered_sites=considered,
         offers=tuple(str(offer) for offer in prepared.offers),
         chosen=chosen,
-        finding=finding([*arrangements, *([] if today is None else [today])], chosen),
-        arrangements=(*arrangements, *(() if today is None else (today,))),
+        finding=finding(arrangements, chosen),
+        arrangements=tuple(arrangements),
         notes=prepared.trace.notes,
     )
     return Found(placement, chosen, proved[chosen].resources)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from gridctl.planning.candidates import Candidates
 from gridctl.planning.capacity import BINS_MS, Capacity
 from gridctl.planning.demand import Demand
+from gridctl.planning.greedy import Choice, Group, begin
 from gridctl.planning.offers import Offer
 from gridctl.planning.solver import Program, Solution, solve
 from gridctl.resources import Serverless
@@ -35,6 +36,7 @@ LATE_USD = 1e4
 """Penalties, dollars an hour for a request a second."""
 MOST_COLUMNS = 60_000
 FEWEST_SITES = 5
+NEAR_SITES = 2
 LATE_SITES = 2
 TIE = 1e-6
 """Sites of equal price are told apart by their order, so that the same program has one answer."""
@@ -124,7 +126,8 @@ def place_engines(
     built = _Built(demand, candidates, kinds, factors, late, limits)
     if before is not None:
         built.keep(before)
-    solution = solve(built.program, seconds=limits.seconds, gap=limits.gap)
+    start = built.begun() if before is None and limits.most_sites is None else None
+    solution = solve(built.program, seconds=limits.seconds, gap=limits.gap, start=start)
     return None if solution is None else built.read(solution)
 
 
@@ -150,13 +153,22 @@ class _Built:
         self._late: dict[int, list[int]] = {}
         self._unserved: list[tuple[int, tuple[int, ...], int]] = []
         self._over: dict[int, int] = {}
+        self._demands: list[Group] = []
         self._usd: dict[int, float] = {}
+        # What no placement can serve, or in time, is known beforehand; it must not weigh on what can be chosen.
+        self._unreachable = np.zeros(demand.rate.shape[1])
+        self._unservable = np.zeros(demand.rate.shape)
+        self._late_share = late
         self._covers: set[tuple[int, ...]] = set()
+        self._stands = [
+            np.array([isinstance(kind.offer, Offer) or site.spec.serverless == kind.offer for site in candidates.sites])
+            for kind in kinds
+        ]
         self._add_engines()
         groups = self._groups()
         nearest = max(FEWEST_SITES, MOST_COLUMNS // max(1, len(groups) * len(kinds)))
         for number, places in groups:
-            self._add_demand(places, number, nearest, bool(late[number] > 0))
+            self._add_demand(places, number, nearest)
         for (site, kind), terms in sorted(self._loads.items()):
             engines = self._engines.get((site, kind))
             if engines is None:
@@ -165,8 +177,8 @@ class _Built:
                 self.program.row([*terms, (engines, -1.0)], high=0.0)
         for number, columns in sorted(self._late.items()):
             over = self._over[number] = self.program.column(LATE_USD)
-            allowed = float(late[number] * self._loads_of(number).sum())
-            self.program.row([*((column, 1.0) for column in columns), (over, -1.0)], high=allowed)
+            terms = [*((column, 1.0) for column in columns), (over, -1.0)]
+            self.program.row(terms, high=self._allowed_late(number))
         for cover in sorted(self._covers):
             self.program.row([(column, 1.0) for column in cover], low=1.0)
         if limits.most_sites is not None:
@@ -206,49 +218,48 @@ class _Built:
                 groups.setdefault(key, []).append(place)
         return [(number, tuple(places)) for (number, _), places in groups.items()]
 
-    def _add_demand(self, places: tuple[int, ...], number: int, nearest: int, may_be_late: bool) -> None:
+    def _add_demand(self, places: tuple[int, ...], number: int, nearest: int) -> None:
         """Who may serve the demand, in time and late; and the penalty for nobody."""
-        program, load = self.program, float(self._loads_of(number)[list(places)].sum())
+        program, load, place = self.program, float(self._loads_of(number)[list(places)].sum()), places[0]
+        bins = np.minimum(self._candidates.bins[place], len(BINS_MS))
+        lawful = self._candidates.lawful[place, number]
+        closest = np.argsort(self._candidates.rtt_ms[place], kind="stable")
         terms: list[tuple[int, float]] = []
         cover: set[int] = set()
-        has_function = False
+        choices: list[Choice] = []
+        any_in_time = False
         for index, kind in enumerate(self._kinds):
             capacity = kind.capacities[number]
             if capacity is None or capacity.rps[0] <= 0:
                 continue
-            in_time, too_far = self._reach(places[0], number, kind, capacity)
-            for site in in_time[:nearest]:
-                rps = capacity.rps[int(self._candidates.bins[places[0], site])]
-                terms.append((self._serving(number, site, index, rps), 1.0))
-                engines = self._engines.get((site, index))
-                if engines is None:
-                    has_function = True
-                else:
-                    cover.add(engines)
-            for site in too_far[:LATE_SITES]:
+            rps = np.array([*capacity.rps, 0.0])[bins]
+            able = lawful & self._stands[index]
+            in_time = able & (rps > 0)
+            # Those nearest, and those that reach the most: candidates are in that order.
+            chosen = [*closest[in_time[closest]][:NEAR_SITES].tolist(), *np.flatnonzero(in_time)[:nearest].tolist()]
+            any_in_time = any_in_time or bool(chosen)
+            for site in dict.fromkeys(chosen):
+                served = self._serving(number, site, index, float(rps[site]))
+                terms.append((served, 1.0))
+                choices.append(Choice((site, index), 1.0 / float(rps[site]), served, is_late=False))
+                cover.add(self._engines.get((site, index), -1))
+            for site in np.flatnonzero(able & ~in_time)[:LATE_SITES].tolist():
                 served = self._serving(number, site, index, capacity.rps[0])
                 self._late.setdefault(number, []).append(served)
                 terms.append((served, 1.0))
-        if cover and not has_function and not may_be_late:
+                choices.append(Choice((site, index), 1.0 / capacity.rps[0], served, is_late=True))
+                cover.add(self._engines.get((site, index), -1))
+        if cover and -1 not in cover:  # no function among them: somebody must stand there
             self._covers.add(tuple(sorted(cover)))
+        if not terms:
+            self._unservable[list(places), number] = self._loads_of(number)[list(places)]
+            return
+        if not any_in_time:
+            self._unreachable[number] += load
+        self._demands.append(Group(number, load, tuple(choices)))
         unserved = program.column(UNSERVED_USD)
         self._unserved.append((number, places, unserved))
         program.row([*terms, (unserved, 1.0)], low=load, high=load)
-
-    def _reach(self, place: int, number: int, kind: Kind, capacity: Capacity) -> tuple[list[int], list[int]]:
-        """Sites that may serve it in time, widest reach first but for the nearest; and those that would be late."""
-        candidates = self._candidates
-        bins = candidates.bins[place]
-        lawful = [
-            site
-            for site in np.flatnonzero(candidates.lawful[place, number]).tolist()
-            if isinstance(kind.offer, Offer) or candidates.sites[site].spec.serverless == kind.offer
-        ]
-        in_time = [site for site in lawful if bins[site] < len(BINS_MS) and capacity.rps[int(bins[site])] > 0]
-        too_far = [site for site in lawful if site not in set(in_time)]
-        by_nearness = sorted(in_time, key=lambda site: (float(candidates.rtt_ms[place, site]), site))
-        first = by_nearness[:2]
-        return [*first, *(site for site in in_time if site not in first)], too_far
 
     def _serving(self, number: int, site: int, index: int, rps: float) -> int:
         """A variable: requests a second, times their factors, of a class that an engine kind at a site serves."""
@@ -273,6 +284,24 @@ class _Built:
             self.program.row([*((column, 1.0) for column in columns), (is_open, -float(MOST_ENGINES))], high=0.0)
         self.program.row(opened, high=float(most))
 
+    def begun(self) -> NDArray[np.float64]:
+        """A solution made by adding and dropping engines, as the program's variables."""
+        usd = {key: self._usd[column] for key, column in self._engines.items()}
+        functions = frozenset(key for key in self._loads if key not in self._engines)
+        late = {number: self._allowed_late(number) for number in range(self._demand.rate.shape[1])}
+        made = begin(self._demands, usd, functions, late)
+        values = np.zeros(len(self.program.cost))
+        for key, count in made.engines.items():
+            values[self._engines[key]] = count
+        for column, amount in made.loads.items():
+            values[column] = amount
+        return values
+
+    def _allowed_late(self, number: int) -> float:
+        """Requests a second, times their factors, of a class that may be late: what its promises leave, or what no
+        placement can serve in time."""
+        return max(float(self._late_share[number] * self._loads_of(number).sum()), float(self._unreachable[number]))
+
     def keep(self, plan: Plan) -> None:
         """At least the engines of that plan."""
         for one in plan.placed:
@@ -291,8 +320,9 @@ class _Built:
         for number, columns in self._late.items():
             total = float(self._loads_of(number).sum())
             late[number] = float(values[columns].sum()) / total
-            over[number] = float(values[self._over[number]])
-        unserved = np.zeros(self._demand.rate.shape)
+            beyond = self._unreachable[number] - float(self._late_share[number]) * total
+            over[number] = max(0.0, beyond) + float(values[self._over[number]])
+        unserved = self._unservable.copy()
         for number, places, column in self._unserved:
             unserved[list(places), number] = float(values[column]) / len(places)
         usd = sum(

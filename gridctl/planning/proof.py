@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from gridctl.accounts.goodness import NETWORK, NO_CAUSE, judge
 from gridctl.accounts.rows import Run
+from gridctl.accounts.sla import sla
 from gridctl.accounts.tables import SlaRow, TokenomicsRow
 from gridctl.errors import InputError
-from gridctl.orchestrator.replaying import Order
+from gridctl.orchestrator.replaying import Listener, Order, replayed
 from gridctl.orchestrator.scenario import Job, Scenario, Stage, run_job
 from gridctl.planning.candidates import Candidates
 from gridctl.planning.demand import Demand
@@ -38,8 +39,8 @@ PUSHES = 6
 """How often factors are raised without a replay while the program answers with the very placement that missed."""
 RESERVE = 0.2
 """Of every error budget, what trimming leaves unspent: the same demand on another day is not the same trace."""
-TRIALS = 60
-"""Replays with engines taken away, at most."""
+TRIALS, FEWEST_TRIALS, TRIED_REQUESTS = 60, 10, 1_000_000
+"""Replays with engines taken away: at most so many, and so many requests in them, but at least so many."""
 NAME_LIMIT = 63
 
 
@@ -68,11 +69,10 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Proved:
-    """A case's result, the grid it makes, and the last plan."""
+    """A case's result, and the grid it makes."""
 
     arrangement: Arrangement
     resources: tuple[Resource, ...]
-    plan: Plan
 
 
 def replay_today(proof: Proof, resources: Sequence[Resource], name: str, advanced: Callable[[int], None]) -> Arrangement:
@@ -177,7 +177,7 @@ def prove(
             say(f"{case.name}: {taken} engines taken away again; {plan.usd_per_hour:.2f} $/h")
             promises, total, window_s, _ = _replayed(proof, resources, plan.late, advanced)
             arrangement = _arrangement(case, plan, promises, total, window_s, rounds, taken)
-    return Proved(arrangement, resources, plan)
+    return Proved(arrangement, resources)
 
 
 Allowed = dict[tuple[str, str], float]
@@ -205,6 +205,7 @@ def _trimmed(
     def price(one: Placed) -> float:
         return float(case.candidates.usd[one.site, case.kinds[one.kind].gpu]) * case.kinds[one.kind].gpus
 
+    most = min(TRIALS, max(FEWEST_TRIALS, TRIED_REQUESTS // len(proof.trace)))
     counts = {(one.site, one.kind): one.count for one in plan.placed}
     order = sorted(plan.placed, key=lambda one: (-price(one), case.candidates.sites[one.site].name, one.kind))
     trials = 0
@@ -216,7 +217,7 @@ def _trimmed(
 
     for one in order:
         step = max(1, one.count // 2)
-        while step and counts[one.site, one.kind] >= step and trials < TRIALS:
+        while step and counts[one.site, one.kind] >= step and trials < most:
             fewer = without(one, step)
             if not fewer.placed:
                 break
@@ -236,8 +237,8 @@ def _spares(rows: Sequence[SlaRow], allowed: Allowed) -> bool:
 
 def _rows(proof: Proof, resources: Sequence[Resource], advanced: Callable[[int], None]) -> Sequence[SlaRow]:
     """What became of every promise when the trace is replayed over that grid."""
-    scenario = Scenario(tuple(resources), proof.policy, proof.order)
-    return run_job(Stage(proof.trace, (scenario,)), Job(0, 0), advanced).main.sla["workload"]
+    run = replayed("plan", proof.trace, resources, proof.policy, proof.order, Listener(advanced=advanced), "")
+    return sla(run, ["workload"]).workloads
 
 
 def _solved(

@@ -73,9 +73,11 @@ def solver_version() -> str:
     return str(getattr(_highs(), "__version__", "")) or "HiGHS"
 
 
-def solve(program: Program, *, seconds: float, gap: float) -> Solution | None:
+def solve(
+    program: Program, *, seconds: float, gap: float, start: NDArray[np.float64] | None = None
+) -> Solution | None:
     """The cheapest solution found until it is proved within `gap` of the best, or time or nodes run out; None when
-    there is none, or none was found."""
+    there is none, or none was found. It costs no more than `start`, a solution to begin with."""
     highs = _highs()
     with _quiet():  # the constructor prints its name to stdout
         model = highs.Highs()
@@ -91,23 +93,27 @@ def solve(program: Program, *, seconds: float, gap: float) -> Solution | None:
         model.setOptionValue(name, value)
     model.HandleKeyboardInterrupt = True
     model.passModel(_linear_program(highs, program))
+    if start is not None:
+        given = highs.HighsSolution()
+        given.col_value = start.tolist()
+        model.setSolution(given)
     model.solve()
     status, info = model.getModelStatus(), model.getInfo()
-    kinds = highs.HighsModelStatus
-    has_solution = info.primal_solution_status == highs.SolutionStatus.kSolutionStatusFeasible
-    if not has_solution:
+    found = info.primal_solution_status == highs.SolutionStatus.kSolutionStatusFeasible
+    values = np.array(model.getSolution().col_value, np.float64) if found else start
+    if values is None:
         return None
-    cost = float(info.objective_function_value)
-    bound = float(info.mip_dual_bound) if any(program.integer) else cost
+    costs = np.array(program.cost, np.float64)
+    if start is not None and float(costs @ start) < float(costs @ values):
+        values = start
+    cost, bound = float(costs @ values), max(0.0, float(info.mip_dual_bound))
+    kinds = highs.HighsModelStatus
     stopped_by = {kinds.kOptimal: "gap", kinds.kTimeLimit: "time"}.get(status, "nodes")
-    return Solution(
-        values=np.array(model.getSolution().col_value, np.float64),
-        cost=cost,
-        bound=bound,
-        gap=max(0.0, (cost - bound) / abs(cost)) if cost else 0.0,
-        nodes=int(info.mip_node_count),
-        stopped_by=stopped_by,
-    )
+    return Solution(values, cost, bound, _gap(cost, bound), int(info.mip_node_count), stopped_by)
+
+
+def _gap(cost: float, bound: float) -> float:
+    return max(0.0, (cost - bound) / abs(cost)) if cost else 0.0
 
 
 def _linear_program(highs: Any, program: Program) -> Any:

@@ -3,6 +3,7 @@
     runs/NAME/run.json        the document, as given
     runs/NAME/columns.json    bytes, checksum, type and shape of every column
     runs/NAME/COLUMN.npy
+    runs/NAME/inputs.jsonl.gz what it was made from, where it was kept: compressed as it was given
     runs/.partial-NAME-…      a run being written; its writer holds a lock on the folder
     runs/.replaced-NAME       the old run, between the two renames that put a new one in its place
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT_S = 5.0
 DOCUMENT = "run.json"
 INDEX = "columns.json"
+INPUTS = "inputs.jsonl.gz"
 PARTIAL = ".partial-"
 REPLACED = ".replaced-"
 
@@ -117,6 +119,11 @@ class RunStore:
     def document(self, name: str) -> bytes:
         """The document alone. Raises NotFoundError, with the closest name there is."""
         return _read_bytes(self._existing(name) / DOCUMENT)
+
+    def inputs(self, name: str) -> bytes | None:
+        """What the run was made from, as it was given; None where it was not kept. Raises like `document`."""
+        path = self._existing(name) / INPUTS
+        return _read_bytes(path) if path.exists() else None
 
     def list(self) -> builtins.list[str]:
         """Names of all runs, in code-point order."""
@@ -253,8 +260,11 @@ class RunDraft:
         self.read = writer.read
         self._seal = writer.seal
 
-    def finish(self, document: bytes) -> None:
-        """Put the run in its place; when this returns it is complete and survives a power loss."""
+    def finish(self, document: bytes, inputs: bytes | None = None) -> None:
+        """Put the run in its place, with what it was made from; when this returns it is complete and survives a power
+        loss."""
+        if inputs is not None:
+            _write_bytes(self._folder / INPUTS, inputs)
         _write_bytes(self._folder / INDEX, msgspec.json.encode(self._seal()))
         _write_bytes(self._folder / DOCUMENT, document)
         _sync(self._folder)

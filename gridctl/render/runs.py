@@ -40,6 +40,21 @@ DRAWN_COLUMNS = (
 )
 
 
+INPUT_COLUMNS = (
+    Column("name", "NAME"),
+    Column("policy", "POLICY"),
+    Column("prices", "PRICES"),
+    Column("seed", "SEED", align="right"),
+    Column("trace", "TRACE"),
+    Column("path", "PATH"),
+    Column("shaped", "SHAPED", text=lambda value: ", ".join(f"{key} {one}" for key, one in value.items()) or "-"),
+    Column("requests", "REQUESTS", align="right", text=_thousands),
+    Column("trace_digest", "TRACE DIGEST"),
+    Column("resources", "RESOURCES", align="right", text=_thousands),
+    Column("gridctl_version", "GRIDCTL"),
+)
+
+
 def run_item(info: RunInfo) -> dict[str, object]:
     """The run's description with its counts and digest; names as the JSON contract has them.
 

@@ -23,6 +23,7 @@ from gridctl.grid.candidates import CandidateLists, find_candidates
 from gridctl.grid.image import GridImage
 from gridctl.grid.stepprofiles import context_notes
 from gridctl.grid.view import GridView, jurisdiction_at
+from gridctl.kernels import Records
 from gridctl.network.jitter import JITTER_PPM
 from gridctl.replay.classes import Classes, find_classes
 from gridctl.replay.loop import replay_part
@@ -99,6 +100,77 @@ def replay_into(
     In memory are the trace's prefix stretches and what is in flight, not the requests. Raises InputError for names the
     grid does not know and for a trace longer than 30 days.
     """
+    stage = set_stage(keep, image, traffic, policy, seed=seed, longest_jump=longest_jump)
+    for start in range(0, len(traffic), CHUNK_REQUESTS):
+        stop = min(len(traffic), start + CHUNK_REQUESTS)
+        stage.play(stop)
+        advanced(stop - start)
+    return stage.finish()
+
+
+@dataclass(slots=True)
+class Stage:
+    """A trace set up over a grid: all requests before number `done` are decided. `play` decides more of them."""
+
+    image: GridImage
+    traffic: Traffic
+    seed: int
+    workloads: dict[str, WorkloadSpec]
+    places: list[Place]
+    origins: tuple[Origin, ...]
+    classes: Classes
+    lists: CandidateLists
+    prefixes: Prefixes
+    fleet: Fleet
+    scene: Scene
+    rows: Records
+    templates: Records
+    policies: Records
+    window: Window
+    done: int = 0
+    longest: int = 0
+
+    def play(self, stop: int) -> None:
+        """Decide the requests before number `stop`; after the last of all, run every engine until it is empty."""
+        start, window = self.done, self.window
+        self.fleet = grow_sequences(window.make_room(stop - start), stop - start)
+        self.scene.idle[:] = -1.0  # it is kept by request number, and those count from the window's first
+        chunk = self.requests(start, stop)
+        first, is_last = start - window.first, stop == len(self.traffic)
+        replay_part(
+            self.fleet, self.scene, chunk, first, window.outcomes, self.rows, self.templates, self.policies, is_last
+        )
+        self.longest = max(self.longest, int((chunk.prompt_tokens + chunk.output_tokens).max()))
+        self.done = stop
+        window.played(self.fleet, stop)
+
+    def requests(self, start: int, stop: int) -> Requests:
+        """The requests `start … stop − 1` as the kernel takes them, with their noise."""
+        return _requests(self.traffic, self.lists, self.classes, self.prefixes, self.seed, start, stop)
+
+    def finish(self) -> Played:
+        """Let the last rows go; what is to be said of the whole."""
+        self.window.finish()
+        image, prefixes = self.image, self.prefixes
+        facts = tuple(
+            msgspec.structs.replace(engine.facts, busy_ns=int(self.fleet.engines[index].busy) // PS_PER_NS)
+            for index, engine in enumerate(image.engines)
+        )
+        beyond = context_notes((engine.spec.profile for engine in image.engines), self.longest)
+        notes = (*image.notes, *beyond, *((prefixes.note,) if prefixes.note else ()))
+        return Played(facts, self.origins, self.workloads, self.traffic.tenants, self.window.window_ns, notes)
+
+
+def set_stage(
+    keep: Callable[[RunRows], None],
+    image: GridImage,
+    traffic: Traffic,
+    policy: PolicySpec,
+    *,
+    seed: int,
+    longest_jump: int | None = None,
+) -> Stage:
+    """Everything a replay needs, nothing of it decided yet; the arguments are those of `replay_into`."""
     workloads = _workload_specs(image.view, traffic)
     places, origins = _resolve_origins(image.view, traffic)
     classes = find_classes(traffic)
@@ -115,31 +187,24 @@ def replay_into(
         scrape_period=round(policy.telemetry.period_ms * PS_PER_MS),
         **({} if longest_jump is None else {"longest_jump": longest_jump}),
     )
-    scene = _scene(image, lists, specs, policy, fleet)
     widest = int(np.diff(lists.offset).max(initial=1))
-    rows = np.zeros(widest, CANDIDATE).view(np.recarray)
-    templates = request_records(specs)
-    policies = policy_records([policy.for_workload(name) for name in workloads] or [policy])
-    window = Window(image, traffic, fleet, keep)
-    longest = 0
-    for start in range(0, len(traffic), CHUNK_REQUESTS):
-        stop = min(len(traffic), start + CHUNK_REQUESTS)
-        fleet = grow_sequences(window.make_room(stop - start), stop - start)
-        scene.idle[:] = -1.0  # it is kept by request number, and those count from the window's first
-        chunk = _requests(traffic, lists, classes, prefixes, seed, start, stop)
-        first, is_last = start - window.first, stop == len(traffic)
-        replay_part(fleet, scene, chunk, first, window.outcomes, rows, templates, policies, is_last)
-        longest = max(longest, int((chunk.prompt_tokens + chunk.output_tokens).max()))
-        advanced(stop - start)
-        window.played(fleet, stop)
-    window.finish()
-    facts = tuple(
-        msgspec.structs.replace(engine.facts, busy_ns=int(fleet.engines[index].busy) // PS_PER_NS)
-        for index, engine in enumerate(image.engines)
+    return Stage(
+        image=image,
+        traffic=traffic,
+        seed=seed,
+        workloads=workloads,
+        places=places,
+        origins=origins,
+        classes=classes,
+        lists=lists,
+        prefixes=prefixes,
+        fleet=fleet,
+        scene=_scene(image, lists, specs, policy, fleet),
+        rows=np.zeros(widest, CANDIDATE).view(np.recarray),
+        templates=request_records(specs),
+        policies=policy_records([policy.for_workload(name) for name in workloads] or [policy]),
+        window=Window(image, traffic, fleet, keep),
     )
-    beyond = context_notes((engine.spec.profile for engine in image.engines), longest)
-    notes = (*image.notes, *beyond, *((prefixes.note,) if prefixes.note else ()))
-    return Played(facts, origins, workloads, traffic.tenants, window.window_ns, notes)
 
 
 def check_trace(view: GridView, trace: Traffic) -> None:

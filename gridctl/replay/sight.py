@@ -8,6 +8,8 @@ within milliseconds and are taken to be current.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from gridctl.engine.blocks import lay_path, matching_stretches, nodes_cached
@@ -194,7 +196,7 @@ def fill_rows(
     list_index = requests.list_index[index]
     count, fitting, full = 0, 0, 0
     for place in range(scene.offset[list_index], scene.offset[list_index + 1]):
-        engine = np.int64(scene.candidate[place])  # one type of engine number, or every kernel compiles twice
+        engine: Any = np.int64(scene.candidate[place])  # one type of engine number, or every kernel compiles twice
         host = fleet.engines[engine]
         # The public API is not for these policies, so it saves no request of theirs from being too long.
         if host.kind == API or prompt + requests.output_tokens[index] > host.max_context:
@@ -246,7 +248,7 @@ def fill_priced_rows(
     cheapest, late = np.inf, np.inf
     floor_ratio, floor_usd, floor_rtt, floor_profile = 0.0, 0.0, -1.0, -1
     for place in range(scene.offset[list_index], scene.offset[list_index + 1]):
-        engine = np.int64(scene.candidate[place])  # one type of engine number, or every kernel compiles twice
+        engine: Any = np.int64(scene.candidate[place])  # one type of engine number, or every kernel compiles twice
         memo = scene.idle[scene.profile_of[engine]]
         if memo[CLOSED] == number:
             if closed == scene.profiles[list_index] and place >= scene.last_place[list_index]:

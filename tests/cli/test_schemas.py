@@ -130,6 +130,20 @@ def test_results_keep_their_schema(replayed: Callable) -> None:
     assert [json.loads(line) for line in lines] == requests["items"]
 
 
+def test_an_explained_request_keeps_its_schema(replayed: Callable) -> None:
+    """Served, refused, and with the engines of a site beside; every fate and state is among those promised."""
+    for request in ("0", "1", "worst"):
+        told = hold(
+            replayed("explain", "request", f"base/{request}", "--site", "no-oslo-01", "-o", "json").out, "Explanation"
+        )
+        assert told["run"] == "base"
+    assert told["timeline"]["outcome"] == "failed"
+    assert told["decision"]["chosen"] is None
+    assert {one["reason"] for one in told["decision"]["candidates"]} == {"too-long"}
+    kept = hold(replayed("run", "get", "base", "--inputs", "-o", "json").out, "RunInputs")
+    assert (kept["requests"], kept["resources"], kept["shaped"]) == (3, 5, {})
+
+
 def test_a_validation_keeps_its_schema(shell: Callable) -> None:
     """Three requests, an hour apart: the twin serves each alone."""
     rows = [

@@ -1,0 +1,183 @@
+"""Fate: what became of one candidate, in a word and a sentence: why it was chosen, passed over or refused.
+
+Reads the rows and the rule that decided by them; decides nothing. The words are API: scripts match on them.
+
+    chosen · runner-up          what the policy's order of preference gave
+    dearer · misses · later     weighed by `grid`: costs more; predicted to miss; misses by more than the least late
+    dearer-even-idle · later-even-idle    not looked at, because it could not win even without load
+    tie                         the same in all that counts
+    farther · busier · not-its-turn · not-drawn · shorter-prefix · other-session    passed over by another policy
+    not-gpu · not-core · not-allowed      what this policy never takes
+    too-long · queue-full       could not take this request at this moment
+    no-model · jurisdiction · quality · outage · beyond-list    was no candidate
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from gridctl.accounts.rows import INFEASIBLE, JURISDICTION, NO_MODEL, NO_REASON, OUTAGE, QUALITY, Origin
+from gridctl.engine.state import API, GPU, SERVERLESS
+from gridctl.grid.candidates import NEAREST_FUNCTIONS
+from gridctl.grid.image import Engine
+from gridctl.replay.witness import Sighting
+from gridctl.resources.policy import ALGORITHMS
+from gridctl.resources.workload import JurisdictionRule
+
+
+class Fate(NamedTuple):
+    """`status` is chosen, runner-up, weighed or refused."""
+
+    status: str
+    reason: str
+    because: str
+
+
+TIE = ("tie", "a tie: drawn for the request")
+
+
+def fate_of(sighting: Sighting, index: int, runner_up: int | None) -> Fate:
+    """What became of the engine looked at as number `index`."""
+    engine = int(sighting.engines[index])
+    if engine == sighting.engine:
+        return Fate("chosen", "chosen", _why_chosen(sighting, index))
+    refused = _refusal(sighting, index)
+    if refused is not None:
+        return Fate("refused", *refused)
+    algorithm = ALGORITHMS[int(sighting.policy.algorithm)]
+    reason, because = _grid(sighting, index) if algorithm == "grid" else _baseline(sighting, index, algorithm)
+    if engine == runner_up:
+        return Fate("runner-up", reason, because)
+    return Fate("refused" if reason in ("not-gpu", "not-core", "not-allowed") else "weighed", reason, because)
+
+
+def _why_chosen(sighting: Sighting, index: int) -> str:
+    algorithm = ALGORITHMS[int(sighting.policy.algorithm)]
+    if algorithm != "grid":
+        return f"what {algorithm} takes"
+    row = sighting.rows[index]
+    if row.worst_ratio <= 1.0:
+        return "the cheapest of those predicted to meet every objective"
+    if row.kind == API:
+        return "nobody is predicted to meet every objective: the workload falls back to the API"
+    return "nobody is predicted to meet every objective: the least late"
+
+
+def _refusal(sighting: Sighting, index: int) -> tuple[str, str] | None:
+    """Why the request could not go there at all, or None."""
+    engine = int(sighting.engines[index])
+    image = sighting.stage.image
+    if not sighting.is_listed[index]:
+        return _no_candidate(sighting, image.engines[engine], int(sighting.refused[engine]))
+    host = sighting.hosts[engine]
+    tokens = int(sighting.requests.prompt_tokens[0] + sighting.requests.output_tokens[0])
+    if tokens > host.max_context:
+        return "too-long", f"{tokens:,} tokens of prompt and answer, {int(host.max_context):,} fit"
+    if not sighting.has_row[index]:
+        return "queue-full", f"{int(host.max_num_seqs)} slots and {int(host.max_waiting)} places in the queue are taken"
+    return None
+
+
+def _no_candidate(sighting: Sighting, engine: Engine, reason: int) -> tuple[str, str]:
+    stage = sighting.stage
+    row = stage.traffic.rows(sighting.number, sighting.number + 1)
+    name = stage.traffic.workloads[int(row.workload[0])]
+    spec = stage.workloads[name]
+    origin = stage.origins[int(row.origin[0])]
+    if reason == NO_MODEL:
+        if engine.spec.kind == API and engine.model in spec.models and spec.when_infeasible != "fallback":
+            return "no-model", f"{name} does not fall back to the API: when_infeasible is {spec.when_infeasible}"
+        asked = int(row.model[0])
+        wanted = [stage.traffic.models[asked]] if asked >= 0 else spec.models
+        who = "the request asks for" if asked >= 0 else f"{name} takes"
+        return "no-model", f"it serves {engine.model or 'nothing'}; {who} {', '.join(wanted)}"
+    if reason == JURISDICTION:
+        return "jurisdiction", _jurisdiction(engine, origin, name, spec.jurisdiction)
+    if reason == QUALITY:
+        found = "not measured" if engine.quality is None else f"{engine.quality:g}"
+        variant = f"{engine.model}/{engine.facts.variant}"
+        return "quality", f"the quality of {variant} is {found}, {name} wants {spec.quality_floor:g}"
+    if reason == OUTAGE:
+        view = stage.image.view
+        site, cluster = view.sites.get(engine.facts.site), view.clusters.get(engine.facts.cluster)
+        states = [f"site {site.spec.state}"] if site and site.spec.state != "active" else []
+        states += [f"cluster {cluster.spec.state}"] if cluster and cluster.spec.state != "active" else []
+        return "outage", " and ".join(states) or "it takes no traffic"
+    assert reason == NO_REASON, "every reason of the hard constraints has its sentence"
+    if engine.spec.kind == SERVERLESS:
+        return "beyond-list", f"{NEAREST_FUNCTIONS} nearer function sites are on the list of {origin.name}"
+    listed = int(sighting.is_listed.sum())
+    return "beyond-list", f"{listed} nearer engines are on the list of {origin.name}: policy.candidates cuts it"
+
+
+def _jurisdiction(engine: Engine, origin: Origin, workload: str, rule: JurisdictionRule) -> str:
+    codes = [code for code in (engine.country, *engine.jurisdictions) if code]
+    there = engine.facts.site or "the API"
+    if rule.rule == "same-country":
+        return f"{workload} stays in its country: {origin.name} is in {origin.country or 'none known'}, {there} in " + (
+            engine.country or "none known"
+        )
+    if rule.rule == "listed":
+        return f"{workload} allows {', '.join(rule.allow)}; {there} is in {', '.join(codes) or 'none known'}"
+    held = ", ".join(code for code in engine.jurisdictions if code) or "none known"
+    here = origin.jurisdiction or "none known"
+    return f"{workload} stays in its jurisdiction: {origin.name} is in {here}, {there} in {held}"
+
+
+def _grid(sighting: Sighting, index: int) -> tuple[str, str]:
+    """Why `grid` did not take it."""
+    row, policy = sighting.rows[index], sighting.policy
+    if row.kind == SERVERLESS and policy.allow_serverless == 0:
+        return "not-allowed", "the policy allows no functions"
+    if row.kind == API and policy.allow_fallback == 0:
+        return "not-allowed", "the policy allows no fallback"
+    if sighting.engine is None:
+        assert sighting.reason == INFEASIBLE, "somebody has room and fits, so only a refusal is left"
+        return "misses", f"predicted at {row.worst_ratio:.2f} times its limit; the workload asked to refuse early"
+    chosen = sighting.rows[int(np.flatnonzero(sighting.engines == sighting.engine)[0])]
+    floor = sighting.floors[index] if sighting.has_floor[index] and not sighting.saw[index] else None
+    if chosen.worst_ratio <= 1.0:
+        if floor is not None and (floor.usd > chosen.usd or floor.worst_ratio > 1.0):
+            if floor.worst_ratio > 1.0:
+                return "misses", f"not looked at: at least {floor.worst_ratio:.2f} times its limit even when idle"
+            return "dearer-even-idle", f"not looked at: at least ${floor.usd:.3g} even when idle"
+        if row.worst_ratio > 1.0:
+            return "misses", f"predicted at {row.worst_ratio:.2f} times its limit"
+        if row.usd > chosen.usd:
+            return "dearer", f"${row.usd - chosen.usd:.3g} more"
+        if row.rtt_us > chosen.rtt_us:
+            return "farther", "costs the same, a longer round trip"
+        return TIE
+    if floor is not None and floor.worst_ratio > chosen.worst_ratio:
+        return "later-even-idle", f"not looked at: at least {floor.worst_ratio:.2f} times its limit even when idle"
+    return "later", f"predicted at {row.worst_ratio:.2f} times its limit"
+
+
+def _baseline(sighting: Sighting, index: int, algorithm: str) -> tuple[str, str]:
+    """Why a policy that compares load or distance did not take it."""
+    row = sighting.rows[index]
+    if row.kind != GPU:
+        return "not-gpu", f"{algorithm} considers GPU engines only"
+    if algorithm == "centralized" and row.is_core == 0:
+        return "not-core", "centralized considers core engines only"
+    if algorithm == "round-robin":
+        return "not-its-turn", "another engine's turn"
+    if algorithm == "session-sticky":
+        return "other-session", "the session belongs to another engine"
+    if algorithm == "power-of-two":
+        return "not-drawn", "not one of the two drawn, or the busier of them"
+    assert sighting.engine is not None, "a baseline takes any engine that has room"
+    chosen = sighting.rows[int(np.flatnonzero(sighting.engines == sighting.engine)[0])]
+    farther = f"{(row.rtt_us - chosen.rtt_us) / 1000:.1f} ms farther"
+    busier = f"{int(row.in_flight - chosen.in_flight):,} more in flight"
+    if algorithm == "nearest":
+        if row.rtt_us > chosen.rtt_us:
+            return "farther", farther
+        return ("busier", busier) if row.in_flight > chosen.in_flight else TIE
+    if algorithm == "prefix-affinity" and row.cached_tokens < chosen.cached_tokens:
+        return "shorter-prefix", f"{int(chosen.cached_tokens - row.cached_tokens):,} fewer prompt tokens cached"
+    if row.in_flight > chosen.in_flight:
+        return "busier", busier
+    return ("farther", farther) if row.rtt_us > chosen.rtt_us else TIE
