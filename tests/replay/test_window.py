@@ -73,7 +73,7 @@ def test_a_request_that_waits_for_ever_holds_back_the_rows_behind_it_only(monkey
     decided: list[int] = []
     kept: list[tuple[int, int]] = []
     replay_into(lambda rows: kept.append((sum(decided), len(rows))), image, told, PolicySpec(), advanced=decided.append)
-    assert {before for before, _ in kept} == {200}
+    assert {before for before, _ in kept} == {190}  # all with the last part of ten, which runs the engines empty
     assert sum(rows for _, rows in kept) == 200
 
 
