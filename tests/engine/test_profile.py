@@ -122,12 +122,15 @@ def test_ranks_that_share_experts_split_tokens_and_wait_for_the_fullest() -> Non
 
 
 def test_two_ranks_add_three_collectives_a_layer_and_halve_the_experts() -> None:
-    """Two decodes, one a rank: attention's 49,152 bytes stay on every GPU, of the experts' 786,432 · 7/16 bytes half;
-    at 0.95 of the bandwidth; each of two layers moves 2 · 1 · 64 · 2 bytes at 1 GB/s and starts three collectives of 8 µs."""
+    """Two decodes, one a rank: attention's 49,152 bytes stay on every GPU; of the experts' 786,432 · 7/16 bytes each
+    reads half, at 0.95 of the bandwidth; each of two layers moves 2 · 1 · 64 · 2 bytes at 1 GB/s and starts three
+    collectives of 8 µs."""
     two = msgspec.structs.replace(deployment(), data_parallel=2)
     profile = roofline(TINY_EXPERTS, BF16, ONE_GB_PER_SECOND, two)
     assert len(profile.dense_ps) == 2 * 2048 + 1
-    assert profile.dense_ps[2] == pytest.approx((49_152 + 172_032 / 0.95 + 2 * (128 * 2 + 24_000)) * PS_PER_NS, rel=1e-4)
+    assert profile.dense_ps[2] == pytest.approx(
+        (49_152 + 172_032 / 0.95 + 2 * (128 * 2 + 24_000)) * PS_PER_NS, rel=1e-4
+    )
 
 
 MEASURED = ProfileSpec(
