@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from gridctl.accounts.rows import EngineFacts, Origin, RunRows, empty_rows
+from gridctl.accounts.rows import FAILED, LOST, EngineFacts, FaultFacts, Origin, RunRows, empty_rows
 from gridctl.engine.fleet import build_fleet
-from gridctl.engine.state import GPU, LEARNED, Fleet, grow_sequences, records
+from gridctl.engine.state import GPU, LEARNED, NIL, Fleet, grow_sequences, records
 from gridctl.errors import InputError, NotFoundError, did_you_mean
 from gridctl.geography.place import Place, place_of, resolve_place
 from gridctl.geography.regions import jurisdiction_of, region_of
@@ -23,12 +24,15 @@ from gridctl.grid.candidates import CandidateLists, find_candidates
 from gridctl.grid.image import GridImage
 from gridctl.grid.stepprofiles import context_notes
 from gridctl.grid.view import GridView, jurisdiction_at
+from gridctl.kernels import Records
 from gridctl.network.jitter import JITTER_PPM
 from gridctl.replay.classes import Classes, find_classes
+from gridctl.replay.faults import Fault
 from gridctl.replay.loop import replay_part
 from gridctl.replay.noise import from_quantiles, small_draws
 from gridctl.replay.prefixes import Prefixes
 from gridctl.replay.scene import Requests, Scene, list_ends, profile_rows
+from gridctl.replay.script import Script, without
 from gridctl.replay.window import Window
 from gridctl.resources import PolicySpec, WorkloadSpec
 from gridctl.routing.rows import CANDIDATE, policy_record, request_records
@@ -50,6 +54,7 @@ class Played:
     tenants: tuple[str, ...]
     window_ns: int
     notes: tuple[str, ...]
+    faults: tuple[FaultFacts, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ def replay(
     seed: int = 1,
     advanced: Callable[[int], None] = lambda requests: None,
     longest_jump: int | None = None,
+    faults: Sequence[Fault] = (),
 ) -> Replayed:
     """`replay_into` with the rows kept in memory."""
     rows = empty_rows(len(traffic))
@@ -78,7 +84,9 @@ def replay(
             getattr(rows, field.name)[done : done + len(some)] = getattr(some, field.name)
         done += len(some)
 
-    played = replay_into(keep, image, traffic, policy, seed=seed, advanced=advanced, longest_jump=longest_jump)
+    played = replay_into(
+        keep, image, traffic, policy, seed=seed, advanced=advanced, longest_jump=longest_jump, faults=faults
+    )
     return Replayed(**{field.name: getattr(played, field.name) for field in dataclasses.fields(Played)}, rows=rows)
 
 
@@ -91,11 +99,13 @@ def replay_into(
     seed: int = 1,
     advanced: Callable[[int], None] = lambda requests: None,
     longest_jump: int | None = None,
+    faults: Sequence[Fault] = (),
 ) -> Played:
     """Replay `traffic` over `image` under `policy`; `keep` is given the rows in order, as soon as they are final.
 
     Every request must have an origin and a workload (see `traces.overlay`). `advanced` is told how many requests each
     chunk finished. `longest_jump` limits how many decode steps the twin takes at once; it changes nothing but speed.
+    `faults` happen at their moments (see `replay.faults`).
     In memory are the trace's prefix stretches and what is in flight, not the requests. Raises InputError for names the
     grid does not know and for a trace longer than 30 days.
     """
@@ -103,42 +113,142 @@ def replay_into(
     places, origins = _resolve_origins(image.view, traffic)
     classes = find_classes(traffic)
     specs = list(workloads.values())
-    lists = find_candidates(image, places, origins, classes.described(traffic, specs), policy.candidates)
+    described = classes.described(traffic, specs)
+    lists = find_candidates(image, places, origins, described, policy.candidates)
     batching = [engine.spec for engine in image.engines if engine.spec.kind == GPU]
     prefixes = Prefixes(traffic, {spec.block_size for spec in batching if spec.prefix_caching})
+    period = round(policy.telemetry.period_ms * PS_PER_MS)
+    script = Script(faults, image, period)
     fleet = build_fleet(
         [engine.spec for engine in image.engines],
         requests=min(len(traffic), 2 * CHUNK_REQUESTS),
         workloads=max(1, len(workloads)),
         stretches=prefixes.stretches,
         node_tokens=prefixes.tokens,
-        scrape_period=round(policy.telemetry.period_ms * PS_PER_MS),
+        scrape_period=period,
+        paces=script.paces,
         **({} if longest_jump is None else {"longest_jump": longest_jump}),
     )
-    scene = _scene(image, lists, specs, policy, fleet)
-    widest = int(np.diff(lists.offset).max(initial=1))
-    rows = np.zeros(widest, CANDIDATE).view(np.recarray)
-    templates, policies = request_records(specs), policy_record(policy)
-    window = Window(image, traffic, fleet, keep)
-    longest = 0
-    for start in range(0, len(traffic), CHUNK_REQUESTS):
+    play = _Play(image, traffic, policy, seed, fleet, keep, lists, classes, prefixes, specs)
+    seen: dict[frozenset[int], CandidateLists] = {frozenset(): lists}
+    start = 0
+    while start < len(traffic) or script.due_ns is not None:
         stop = min(len(traffic), start + CHUNK_REQUESTS)
-        fleet = grow_sequences(window.make_room(stop - start), stop - start)
-        scene.idle[:] = -1.0  # it is kept by request number, and those count from the window's first
-        chunk = _requests(traffic, lists, classes, prefixes, seed, start, stop)
-        first, is_last = start - window.first, stop == len(traffic)
-        replay_part(fleet, scene, chunk, first, window.outcomes, rows, templates, policies, is_last)
-        longest = max(longest, int((chunk.prompt_tokens + chunk.output_tokens).max()))
-        advanced(stop - start)
-        window.played(fleet, stop)
-    window.finish()
+        if script.due_ns is not None:
+            stop = start + int(np.searchsorted(traffic.rows(start, stop).arrival_ns, script.due_ns))
+        if stop > start:
+            play.requests(start, stop, advanced, is_last=stop == len(traffic) and not faults)
+            start = stop
+            continue
+        now_ns, down = script.due_ns or 0, script.known_down
+        lost, fault = script.act(play.fleet)
+        if script.known_down != down:
+            down = script.known_down
+            if down not in seen:
+                seen[down] = find_candidates(without(image, down), places, origins, described, policy.candidates)
+            play.see(seen[down])
+        if len(lost):
+            script.note(fault, len(lost), *play.lost(lost, now_ns, start))
+    if faults:
+        play.drain()
+    play.window.finish()
     facts = tuple(
-        msgspec.structs.replace(engine.facts, busy_ns=int(fleet.engines[index].busy) // PS_PER_NS)
+        msgspec.structs.replace(engine.facts, busy_ns=int(play.fleet.engines[index].busy) // PS_PER_NS)
         for index, engine in enumerate(image.engines)
     )
-    beyond = context_notes((engine.spec.profile for engine in image.engines), longest)
-    notes = (*image.notes, *beyond, *((prefixes.note,) if prefixes.note else ()))
-    return Played(facts, origins, workloads, traffic.tenants, window.window_ns, notes)
+    beyond = context_notes((engine.spec.profile for engine in image.engines), play.longest)
+    late = tuple(f"{one.text} begins after the last request" for one in faults if one.at_ns > traffic.duration_ns)
+    notes = (*image.notes, *beyond, *((prefixes.note,) if prefixes.note else ()), *late)
+    window_ns = play.window.window_ns
+    return Played(facts, origins, workloads, traffic.tenants, window_ns, notes, script.facts())
+
+
+class _Play:
+    """A replay under way: the fleet, what the router sees of it, and the requests that are not final yet."""
+
+    def __init__(
+        self,
+        image: GridImage,
+        traffic: Traffic,
+        policy: PolicySpec,
+        seed: int,
+        fleet: Fleet,
+        keep: Callable[[RunRows], None],
+        lists: CandidateLists,
+        classes: Classes,
+        prefixes: Prefixes,
+        specs: Sequence[WorkloadSpec],
+    ) -> None:
+        self.fleet = fleet
+        self.window = Window(image, traffic, fleet, keep)
+        self.longest = 0
+        self._traffic, self._policy, self._seed = traffic, policy, seed
+        self._lists, self._classes, self._prefixes = lists, classes, prefixes
+        self._scene = _scene(image, lists, specs, policy, fleet)
+        self._rows = _candidate_rows(lists)
+        self._templates, self._policies = request_records(list(specs)), policy_record(policy)
+        self._losses: dict[int, int] = {}
+
+    def requests(self, start: int, stop: int, advanced: Callable[[int], None], *, is_last: bool) -> None:
+        """The requests `start … stop − 1` of the trace arrive."""
+        self.fleet = grow_sequences(self.window.make_room(stop - start), stop - start)
+        chunk = self._chunk(start, stop)
+        self._decide(chunk, is_last=is_last)
+        self.longest = max(self.longest, int((chunk.prompt_tokens + chunk.output_tokens).max()))
+        advanced(stop - start)
+        self.window.played(self.fleet, stop)
+
+    def see(self, lists: CandidateLists) -> None:
+        """From now on the router chooses among these."""
+        self._lists = lists
+        self._scene = _with_lists(self._scene, lists, self.fleet)
+        self._rows = _candidate_rows(lists)
+
+    def lost(self, numbers: NDArray[np.int64], now_ns: int, stop: int) -> tuple[int, int]:
+        """Send lost requests elsewhere, as the policy says, from where their clients are: they start again. `numbers`
+        count from the window's first request. Returns how many were sent, and how many failed."""
+        absolute = numbers + self.window.first
+        again = np.zeros(len(numbers), np.bool_)
+        for place, number in enumerate(absolute.tolist()):
+            losses = self._losses.get(number, 0) + 1
+            self._losses[number] = losses
+            again[place] = self._policy.on_loss == "failover" and losses <= self._policy.retries
+        outcomes = self.window.outcomes
+        outcomes.outcome[numbers[~again]] = FAILED
+        outcomes.reason[numbers[~again]] = LOST
+        sent = absolute[again]
+        if len(sent):
+            self.fleet = grow_sequences(self.fleet, len(sent))
+            outcomes.engine[numbers[again]] = NIL
+            first = int(sent[0])
+            chunk = self._chunk(first, int(sent[-1]) + 1)
+            some = Requests(*(column[sent - first] for column in chunk))
+            self._decide(some._replace(arrival=np.full(len(sent), now_ns * PS_PER_NS, np.int64)), is_last=False)
+        self.window.played(self.fleet, stop)
+        return len(sent), len(numbers) - len(sent)
+
+    def drain(self) -> None:
+        """Nothing more arrives and nothing more goes wrong: let every engine finish."""
+        none = Requests(*(np.zeros(0, np.int64) for _ in Requests._fields))
+        self._decide(none, is_last=True)
+
+    def _chunk(self, start: int, stop: int) -> Requests:
+        return _requests(
+            self._traffic, self._lists, self._classes, self._prefixes, self._seed, start, stop, self.window.first
+        )
+
+    def _decide(self, chunk: Requests, *, is_last: bool) -> None:
+        self._scene.idle[:] = -1.0  # it is kept by request number, and those count from the window's first
+        replay_part(
+            self.fleet,
+            self._scene,
+            chunk,
+            self.window.outcomes,
+            self._rows,
+            self._templates,
+            self._policies,
+            is_last,
+        )
 
 
 def check_trace(view: GridView, trace: Traffic) -> None:
@@ -233,11 +343,34 @@ def _scene(
         next_lesson=np.zeros(1, np.int64),
         profile_of=profile_of,
         idle=np.full((profiles + 1, 4), -1.0),
-        places=np.zeros(int(np.diff(lists.offset).max(initial=1)), np.int64),
+        places=np.zeros(_widest(lists), np.int64),
         period=round(policy.telemetry.period_ms * PS_PER_MS),
         delay=round(policy.telemetry.delay_ms * PS_PER_MS),
         counts_in_flight=1 if policy.telemetry.in_flight == "local" else 0,
     )
+
+
+def _with_lists(scene: Scene, lists: CandidateLists, fleet: Fleet) -> Scene:
+    """The scene with other candidates; whose turn it is starts anew."""
+    last_place, profiles = list_ends(lists.offset, lists.engine, scene.profile_of, len(fleet.profiles.dense_ps))
+    return scene._replace(
+        offset=lists.offset,
+        candidate=lists.engine,
+        rtt_us=lists.rtt_us,
+        last_place=last_place,
+        profiles=profiles,
+        reason=lists.reason,
+        turns=np.zeros(len(lists.reason) + 1, np.int64),
+        places=np.zeros(_widest(lists), np.int64),
+    )
+
+
+def _candidate_rows(lists: CandidateLists) -> Records:
+    return np.zeros(_widest(lists), CANDIDATE).view(np.recarray)
+
+
+def _widest(lists: CandidateLists) -> int:
+    return int(np.diff(lists.offset).max(initial=1))
 
 
 def _requests(
@@ -248,8 +381,9 @@ def _requests(
     seed: int,
     start: int,
     stop: int,
+    first: int,
 ) -> Requests:
-    """The chunk `start … stop − 1` as the kernel takes it, with its noise."""
+    """The chunk `start … stop − 1` as the kernel takes it, with its noise; `first` is the window's first request."""
     some = traffic.rows(start, stop)
     numbers = np.arange(start, stop, dtype=np.int64)
     leaf, blocks_full = prefixes.of(traffic, some, start)
@@ -265,4 +399,5 @@ def _requests(
         jitter_ppm=from_quantiles(seed, "jitter", numbers, np.array(JITTER_PPM, np.int64)),
         draw=small_draws(seed, "ties", numbers),
         session=small_draws(seed, "sessions", sessions),
+        number=numbers - first,
     )

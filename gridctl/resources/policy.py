@@ -56,6 +56,8 @@ class PolicySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     allow_serverless: bool = True
     allow_fallback: bool = True
     allow_reject: bool = True
+    on_loss: Literal["failover", "fail"] = "failover"
+    retries: Annotated[int, Meta(ge=0, le=10)] = 2
     prefix_min_share: Annotated[float, Meta(ge=0, le=1)] = 0.3
     imbalance_requests: Annotated[int, Meta(ge=0, le=100_000)] = 64
     imbalance_ratio: Annotated[float, Meta(ge=1, le=1000)] = 1.5
