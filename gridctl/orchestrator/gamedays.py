@@ -15,12 +15,15 @@ from gridctl.accounts.phases import GameDayReport, game_day
 from gridctl.accounts.rows import Run
 from gridctl.errors import InputError, NotFoundError, UsageError
 from gridctl.executors.pool import running
+from gridctl.grid.candidates import CandidateLists
 from gridctl.grid.image import build_image
 from gridctl.manifest.gameday_file import GameDayFile
 from gridctl.orchestrator.context import GridHome
 from gridctl.orchestrator.policies import choose_policy
 from gridctl.orchestrator.replaying import Listener, Order, overlaid, replayed, resources_of
 from gridctl.orchestrator.runs import load_run
+from gridctl.replay.replay import candidates_of
+from gridctl.replay.warmup import warm_up_faults
 from gridctl.resources import Policy, Resource
 from gridctl.resources.gameday import DEFAULT_NOTICED_AFTER, DURATION_PATTERN, FaultSpec, GameDay, GameDaySpec, Where
 from gridctl.resources.resource import Metadata
@@ -50,6 +53,7 @@ class _Stage:
     order: Order
     plan: LossPlan
     calm: Run
+    lists: CandidateLists
 
 
 def report_of(name: str | None, home: GridHome, most_flows: int) -> GameDayReport:
@@ -105,7 +109,8 @@ def single_losses(
     resources = tuple(resources_of(home))
     policy = choose_policy(resources, order.policy)
     complete = overlaid(trace, resources, order.seed, listener.say)
-    calm = replayed("calm", complete, resources, policy, order, Listener(), "")
+    lists = candidates_of(build_image(resources, price_book=order.prices), complete, policy.spec)
+    calm = replayed("calm", complete, resources, policy, order, Listener(), "", lists=lists)
     sites = serving_sites(calm)
     busy = [site for site in sites if site.requests]
     losses = [
@@ -113,7 +118,8 @@ def single_losses(
         for site in sites
         if not site.requests
     ]
-    stage = _Stage(complete, resources, policy, order, plan, calm)
+    warm_up_faults()  # before there are workers, of which each would compile for itself
+    stage = _Stage(complete, resources, policy, order, plan, calm, lists)
     with running("local", _lose_one, stage, busy, workers=jobs) as pool:
         for _, loss in pool.results(lambda number, requests: None):
             losses.append(loss)
@@ -124,5 +130,7 @@ def single_losses(
 def _lose_one(stage: _Stage, site: Serving, advanced: Callable[[int], None]) -> Loss:
     """Replay the loss of one site. Saves nothing."""
     order = replace(stage.order, game_day=GameDayFile(loss_day(site.site, stage.plan), MADE))
-    run = replayed(f"lose-{site.site}", stage.trace, stage.resources, stage.policy, order, Listener(), "")
+    run = replayed(
+        f"lose-{site.site}", stage.trace, stage.resources, stage.policy, order, Listener(), "", lists=stage.lists
+    )
     return loss_of(site, game_day(run, stage.calm, 0))

@@ -17,6 +17,7 @@ import numpy as np
 from gridctl import __version__
 from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, ROW_TYPES, Run, RunInfo, RunRows
 from gridctl.errors import InputError, Interrupted
+from gridctl.grid.candidates import CandidateLists
 from gridctl.grid.centralized import centralize
 from gridctl.grid.image import GridImage, build_image
 from gridctl.manifest.gameday_file import GameDayFile
@@ -224,10 +225,12 @@ def replayed(
     listener: Listener,
     central: str,
     changed: Callable[[GridImage], GridImage] = lambda image: image,
+    lists: CandidateLists | None = None,
 ) -> Run:
-    """One replay of a complete trace, kept in memory; `changed` is what becomes of the grid before it."""
+    """One replay of a complete trace, kept in memory; `changed` is what becomes of the grid before it, `lists` the
+    candidates where they are known (`candidates_of`)."""
     held = _HeldRows()
-    info = _played(name, trace, resources, policy, order, listener, central, held, changed)
+    info = _played(name, trace, resources, policy, order, listener, central, held, changed, lists)
     return Run(info, held.rows())
 
 
@@ -241,6 +244,7 @@ def _played(
     central: str,
     sink: RowSink,
     changed: Callable[[GridImage], GridImage] = lambda image: image,
+    lists: CandidateLists | None = None,
 ) -> RunInfo:
     image = changed(build_image(resources, price_book=order.prices))
     done = 0
@@ -254,7 +258,9 @@ def _played(
     tally = _Tally(sink)
     started = time.perf_counter()
     try:
-        played = replay_into(tally.keep, image, trace, policy.spec, seed=order.seed, advanced=advanced, faults=faults)
+        played = replay_into(
+            tally.keep, image, trace, policy.spec, seed=order.seed, advanced=advanced, faults=faults, lists=lists
+        )
     except KeyboardInterrupt:
         raise Interrupted(
             f"stopped after {done} of {len(trace)} requests; no run was saved, the grid is unchanged",

@@ -20,7 +20,7 @@ from gridctl.engine.state import GPU, LEARNED, NIL, Fleet, grow_sequences, recor
 from gridctl.errors import InputError, NotFoundError, did_you_mean
 from gridctl.geography.place import Place, place_of, resolve_place
 from gridctl.geography.regions import jurisdiction_of, region_of
-from gridctl.grid.candidates import CandidateLists, find_candidates
+from gridctl.grid.candidates import CandidateLists, find_candidates, without_engines
 from gridctl.grid.image import GridImage
 from gridctl.grid.stepprofiles import context_notes
 from gridctl.grid.view import GridView, jurisdiction_at
@@ -100,12 +100,14 @@ def replay_into(
     advanced: Callable[[int], None] = lambda requests: None,
     longest_jump: int | None = None,
     faults: Sequence[Fault] = (),
+    lists: CandidateLists | None = None,
 ) -> Played:
     """Replay `traffic` over `image` under `policy`; `keep` is given the rows in order, as soon as they are final.
 
     Every request must have an origin and a workload (see `traces.overlay`). `advanced` is told how many requests each
     chunk finished. `longest_jump` limits how many decode steps the twin takes at once; it changes nothing but speed.
-    `faults` happen at their moments (see `replay.faults`).
+    `faults` happen at their moments (see `replay.faults`). `lists` are the candidates of `candidates_of`, where many
+    replays share them.
     In memory are the trace's prefix stretches and what is in flight, not the requests. Raises InputError for names the
     grid does not know and for a trace longer than 30 days.
     """
@@ -114,7 +116,8 @@ def replay_into(
     classes = find_classes(traffic)
     specs = list(workloads.values())
     described = classes.described(traffic, specs)
-    lists = find_candidates(image, places, origins, described, policy.candidates)
+    if lists is None:
+        lists = find_candidates(image, places, origins, described, policy.candidates)
     batching = [engine.spec for engine in image.engines if engine.spec.kind == GPU]
     prefixes = Prefixes(traffic, {spec.block_size for spec in batching if spec.prefix_caching})
     period = round(policy.telemetry.period_ms * PS_PER_MS)
@@ -145,7 +148,9 @@ def replay_into(
         if script.known_down != down:
             down = script.known_down
             if down not in seen:
-                seen[down] = find_candidates(without(image, down), places, origins, described, policy.candidates)
+                gone = np.array(sorted(down), np.int64)
+                image_now = without(image, down)
+                seen[down] = without_engines(lists, gone, image_now, places, origins, described, policy.candidates)
             play.see(seen[down])
         if len(lost):
             script.note(fault, len(lost), *play.lost(lost, now_ns, start))
@@ -161,6 +166,14 @@ def replay_into(
     notes = (*image.notes, *beyond, *((prefixes.note,) if prefixes.note else ()), *late)
     window_ns = play.window.window_ns
     return Played(facts, origins, workloads, traffic.tenants, window_ns, notes, script.facts())
+
+
+def candidates_of(image: GridImage, traffic: Traffic, policy: PolicySpec) -> CandidateLists:
+    """The candidates of every request of a trace, as `replay_into` finds them."""
+    specs = list(_workload_specs(image.view, traffic).values())
+    places, origins = _resolve_origins(image.view, traffic)
+    described = find_classes(traffic).described(traffic, specs)
+    return find_candidates(image, places, origins, described, policy.candidates)
 
 
 class _Play:

@@ -13,10 +13,13 @@ from smallgrids import cluster, deployment, gpu, make_grid, make_policy, make_tr
 from gridctl.accounts.rows import COMPLETED, FAILED, LOST, OUTAGE, REJECTED
 from gridctl.engine.state import GPU
 from gridctl.errors import InputError
+from gridctl.grid.candidates import without_engines
 from gridctl.grid.image import GridImage, build_image
+from gridctl.replay.classes import find_classes
 from gridctl.replay.digest import digest_rows
 from gridctl.replay.faults import resolve_faults
-from gridctl.replay.replay import Replayed, replay
+from gridctl.replay.replay import Replayed, _resolve_origins, candidates_of, replay
+from gridctl.replay.script import without
 from gridctl.resources import PolicySpec, Resource, Site
 from gridctl.resources.gameday import Brownout, FaultSpec, GameDaySpec, Slow, Where
 
@@ -227,3 +230,37 @@ def test_a_game_day_that_cannot_be_is_refused(faults: list[FaultSpec], what: str
 def test_a_fault_may_begin_the_moment_another_ends() -> None:
     one, other = lose("5s", "2s", site="paris"), FaultSpec(at="7s", lasts="2s", slow=Slow(site="paris", factor=2.0))
     assert (play(grid(), ONE_EVERY_50_MS, other, one).rows.outcome == COMPLETED).all()
+
+
+@pytest.mark.parametrize("case", range(20))
+def test_candidates_without_lost_engines_are_those_found_anew(case: int) -> None:
+    """Only lists that held a lost engine are found again; all must be what finding every one again gives."""
+    pick = random.Random(case).randint
+    resources = make_grid(pick)
+    image = build_image(resources)
+    told = make_trace(pick, resources, 40)
+    policy = PolicySpec(candidates=pick(1, 4))
+    lost = frozenset(number for number in range(len(image.engines)) if image.engines[number].spec.kind == GPU)
+    kept = {image.engines[number].facts.site for number in sorted(lost)[: pick(0, 2)]}
+    lost = frozenset(number for number in lost if image.engines[number].facts.site not in kept)
+    faults = [lose("1ms", "1s", site=name) for name in sorted({image.engines[number].facts.site for number in lost})]
+    if not faults:
+        pytest.skip("nobody is lost")
+    found = resolve_faults(GameDaySpec(faults=tuple(faults), noticed_after="0s"), image)
+    gone = frozenset(number for fault in found for number in fault.engines)
+    fresh = candidates_of(without(image, gone), told, policy)
+    lists = candidates_of(image, told, policy)
+    places, origins = _resolve_origins(image.view, told)
+    specs = [image.view.workloads[name].spec for name in told.workloads]
+    described = find_classes(told).described(told, specs)
+    again = without_engines(
+        lists, np.array(sorted(gone)), without(image, gone), places, origins, described, policy.candidates
+    )
+    for place in np.ndindex(fresh.of.shape):
+        one, other = fresh.of[place], again.of[place]
+        engines = [
+            some.engine[some.offset[number] : some.offset[number + 1]].tolist()
+            for some, number in ((fresh, one), (again, other))
+        ]
+        assert engines[0] == engines[1]
+        assert fresh.reason[one] == again.reason[other]
