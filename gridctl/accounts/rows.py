@@ -128,9 +128,9 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 class FaultFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One fault of a game day and what it cost. Times are on the trace's clock, as arrivals are.
 
-    `lost` requests were in flight at a lost engine or sent there before it was noticed: `restarted` ones were sent
-    elsewhere, `failed` ones were not. `begun` had streamed their first token. `tokens` of KV and `gpu_ns` of GPU or
-    function time were spent on lost requests in vain.
+    `lost` requests were in flight at a lost engine or sent there before it was noticed: `restarted` ones were taken up
+    elsewhere, `refused` ones by nobody, `failed` ones were given up. `begun` had streamed their first token. `tokens`
+    of KV and `gpu_ns` of GPU or function time were spent on lost requests in vain.
     """
 
     kind: str
@@ -142,6 +142,7 @@ class FaultFacts(msgspec.Struct, frozen=True, kw_only=True):
     sites: tuple[str, ...]
     lost: int = 0
     restarted: int = 0
+    refused: int = 0
     failed: int = 0
     begun: int = 0
     tokens: int = 0

@@ -71,8 +71,8 @@ def _fault(report: FaultReport, output: str) -> str:
     if fault.kind == "lose":
         lines.append(
             f"lost: {fault.lost:,} requests in flight or sent in vain, {fault.begun:,} of them amid their answer; "
-            f"{fault.restarted:,} restarted elsewhere, {fault.failed:,} failed; {fault.tokens:,} tokens of KV and "
-            f"{_seconds(fault.gpu_ns)} of GPU time gone\n"
+            f"{fault.restarted:,} restarted elsewhere, {fault.refused:,} refused, {fault.failed:,} failed; "
+            f"{fault.tokens:,} tokens of KV and {_seconds(fault.gpu_ns)} of GPU time gone\n"
         )
     if report.good_lost is not None:
         lines.append(f"good requests lost against calm, during and after: {report.good_lost:,}\n")

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from gridctl.accounts.rows import FAILED, LOST, EngineFacts, FaultFacts, Origin, RunRows, empty_rows
+from gridctl.accounts.rows import COMPLETED, FAILED, LOST, EngineFacts, FaultFacts, Origin, RunRows, empty_rows
 from gridctl.engine.fleet import build_fleet
 from gridctl.engine.state import GPU, LEARNED, NIL, Fleet, grow_sequences, records
 from gridctl.errors import InputError, NotFoundError, did_you_mean
@@ -219,7 +219,7 @@ class _Play:
 
     def lost(self, numbers: NDArray[np.int64], now_ns: int, stop: int) -> tuple[int, int]:
         """Send lost requests elsewhere, as the policy says, from where their clients are: they start again. `numbers`
-        count from the window's first request. Returns how many were sent, and how many failed."""
+        count from the window's first request. Returns how many were taken up, and how many failed."""
         absolute = numbers + self.window.first
         again = np.zeros(len(numbers), np.bool_)
         for place, number in enumerate(absolute.tolist()):
@@ -237,8 +237,9 @@ class _Play:
             chunk = self._chunk(first, int(sent[-1]) + 1)
             some = Requests(*(column[sent - first] for column in chunk))
             self._decide(some._replace(arrival=np.full(len(sent), now_ns * PS_PER_NS, np.int64)), is_last=False)
+        taken = int((outcomes.outcome[numbers[again]] == COMPLETED).sum())
         self.window.played(self.fleet, stop)
-        return len(sent), len(numbers) - len(sent)
+        return taken, len(numbers) - len(sent)
 
     def drain(self) -> None:
         """Nothing more arrives and nothing more goes wrong: let every engine finish."""

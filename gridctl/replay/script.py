@@ -93,6 +93,7 @@ class Script:
                 sites=fault.sites,
                 lost=counts[0],
                 restarted=counts[1],
+                refused=counts[0] - counts[1] - counts[2],
                 failed=counts[2],
                 begun=int(tally[BEGUN]),
                 tokens=int(tally[TOKENS]),

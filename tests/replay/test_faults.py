@@ -198,7 +198,7 @@ def test_whatever_fails_every_request_ends_once_and_gpu_time_is_conserved(case: 
     assert np.array_equal(rows.input_tokens, told.input_tokens)
     assert np.isin(rows.outcome, (COMPLETED, REJECTED, FAILED)).all()
     lost = sum(fault.lost for fault in result.faults)
-    assert lost == sum(fault.restarted + fault.failed for fault in result.faults)
+    assert lost == sum(fault.restarted + fault.refused + fault.failed for fault in result.faults)
     assert (rows.reason == LOST).sum() == sum(fault.failed for fault in result.faults)
     busy = sum(e.busy_ns * max(1, e.gpus) for e in result.engines)
     spent = int(rows.gpu_ns.sum() + rows.serverless_ns.sum()) + sum(fault.gpu_ns for fault in result.faults)
