@@ -35,8 +35,9 @@ REASONS = (
     "infeasible",  # the router predicted a miss everywhere and the workload asked to reject early
     "queue-full",  # the chosen engine had no room in its queue
     "too-long",  # the context exceeds what the engine can hold (failed)
+    "lost",  # the engine was lost, and the policy sent the request nowhere else (failed)
 )
-NO_REASON, NO_MODEL, JURISDICTION, QUALITY, OUTAGE, INFEASIBLE, QUEUE_FULL, TOO_LONG = range(8)
+NO_REASON, NO_MODEL, JURISDICTION, QUALITY, OUTAGE, INFEASIBLE, QUEUE_FULL, TOO_LONG, LOST = range(9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,30 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     jurisdiction: str
 
 
+class FaultFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """One fault of a game day and what it cost. Times are on the trace's clock, as arrivals are.
+
+    `lost` requests were in flight at a lost engine or sent there before it was noticed: `restarted` ones were taken up
+    elsewhere, `refused` ones by nobody, `failed` ones were given up. `begun` had streamed their first token. `tokens`
+    of KV and `gpu_ns` of GPU or function time were spent on lost requests in vain.
+    """
+
+    kind: str
+    text: str
+    at_ns: int
+    until_ns: int
+    noticed_ns: int
+    engines: int
+    sites: tuple[str, ...]
+    lost: int = 0
+    restarted: int = 0
+    refused: int = 0
+    failed: int = 0
+    begun: int = 0
+    tokens: int = 0
+    gpu_ns: int = 0
+
+
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about a run but its request columns: how it was made, under which declarations, on which engines.
 
@@ -153,6 +178,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     workload_names: tuple[str, ...]
     tenant_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    faults: tuple[FaultFacts, ...] = ()
+    calm: str = ""  # name of the run of the same requests without the faults
     centralized: str = ""  # name of the run of the same trace on the same GPUs, all in the core
 
 

@@ -76,6 +76,7 @@ WORDS: dict[str, Word] = {
         Word("replay", WORK, "send a trace through the router in virtual time"),
         Word("run", WORK, "results of replays"),
         Word("sweep", WORK, "many scenarios over one trace, and which no other beats", for_files="run"),
+        Word("gameday", WORK, "faults in replay: what was lost, how long recovery took, which loss hurts most"),
         Word("tokenomics", WORK, "what a run cost per million tokens, and how fast it was"),
         Word("sla", WORK, "which objectives a run met, and why it missed the others"),
         Word("report", WORK, "a run as a page to hand on: tables, map, charts; or on one screen"),

@@ -13,6 +13,7 @@ from gridctl.cli.policy import complete_policy
 from gridctl.cli.run_argument import RunArgument, read_run
 
 if TYPE_CHECKING:
+    from gridctl.manifest.gameday_file import GameDayFile
     from gridctl.orchestrator.inputs import TraceSource
     from gridctl.traces.trace import Traffic
 
@@ -73,6 +74,9 @@ def run(
     keep_draws: Annotated[
         bool, typer.Option("--keep-draws", help="Keep the requests of every replay, as runs NAME.draw-1, …")
     ] = False,
+    faults: Annotated[
+        str | None, typer.Option("--faults", metavar="FILE", help="What goes wrong meanwhile: gridctl help gamedays.")
+    ] = None,
     gates: GateOption = None,
     baseline: BaselineOption = None,
     junit: JunitOption = None,
@@ -84,7 +88,8 @@ def run(
 
     Requests that do not say where they come from, or for which workload, get an origin by population and a workload by
     traffic share, drawn with the seed. With --seeds the tables say how sure they are: `gridctl help uncertainty`. With
-    --gate the run is kept and the exit code says whether the gates hold: `gridctl help ci`.
+    --gate the run is kept and the exit code says whether the gates hold: `gridctl help ci`. With --faults things go
+    wrong meanwhile, and the run stands beside the same one in which they do not: `gridctl help gamedays`.
 
     Example:
       gridctl replay run trace.jsonl.gz --name base
@@ -104,14 +109,15 @@ def run(
     held = gates_of(gates, baseline, junit, summary, home, seeds)
     source = _source(trace, sort, block_tokens, start, until, limit, speed, repeat)
     requests = _read(source)
-    order = Order(name, policy, prices, seed, centralized, replace, source)
+    day = _game_day(faults, many=seeds > 1 or resume)
+    order = Order(name, policy, prices, seed, centralized, replace, day, source)
     spread = Spread(seeds, parse_sources(draw), jobs, executor, resume, keep_draws)
     if dry_run:
         checked = check_order(home, requests, order, note)
         note(f"dry run: {len(requests):,} requests over {checked} engines would be replayed; nothing was written")
         return
     ready_replay()
-    total = len(requests) * (2 if centralized else 1) * seeds
+    total = len(requests) * (2 if order.beside else 1) * seeds
     with progress("replaying" if seeds == 1 else f"replaying {seeds} times", total) as advance:
         info = replay_seeds(home, requests, order, spread, Listener(note, advance))
     item = drawn_item(info, load_ensemble(info, home))
@@ -119,7 +125,8 @@ def run(
         emit_gated(item, DRAWN_COLUMNS, output, held, read_run(info.name), home)
         return
     emit([item], DRAWN_COLUMNS, output, kind="Run", single=True)
-    note(f"next: gridctl tokenomics {info.name}; gridctl sla {info.name}")
+    first = f"gridctl gameday report {info.name}; " if info.calm else ""
+    note(f"next: {first}gridctl tokenomics {info.name}; gridctl sla {info.name}")
 
 
 @app.command()
@@ -157,6 +164,20 @@ def requests(
     emit(items(found, shown), REQUEST_COLUMNS, output, kind="RequestList", name_key="id")
     if len(shown) < len(rows):
         note(f"{len(shown)} of {len(rows):,} requests; -o csv prints all, --limit N more")
+
+
+def _game_day(faults: str | None, *, many: bool) -> GameDayFile | None:
+    """The game day of --faults. Raises UsageError beside draws, which have no faults."""
+    if faults is None:
+        return None
+    from gridctl.errors import UsageError
+    from gridctl.manifest.gameday_file import read_game_day
+
+    if many:
+        raise UsageError(
+            "draws are replayed without faults", where="--faults", fix="leave out --seeds and --resume, or --faults"
+        )
+    return read_game_day(faults)
 
 
 def _source(

@@ -445,6 +445,18 @@ def publish(fleet: Fleet, engine: int, slot: int, tokens: int) -> None:
 
 
 @inner
+def forget(fleet: Fleet, engine: int) -> None:
+    """Give back every block and forget every cached node. All sequences have been released (see `release`)."""
+    host = fleet.engines[engine]
+    while host.lru_oldest != NIL:
+        oldest = host.lru_oldest
+        _unlink(fleet, engine, oldest)
+        _discard(fleet, oldest)
+    host.cached_blocks = 0
+    host.free_blocks = host.blocks_total
+
+
+@inner
 def release(fleet: Fleet, engine: int, slot: int, tokens: int) -> None:
     """Give back what a sequence holding `tokens` has: private blocks at once, shared nodes when nobody pins them."""
     host = fleet.engines[engine]

@@ -93,7 +93,7 @@ def _jump(fleet: Fleet, engine: int, until: int, available: int) -> bool:
     """Run decodes from the engine's clock; False when the next step ends after `until`. The batch is decodes only
     and may take `available` blocks, enough for the next step."""
     host = fleet.engines[engine]
-    tables, profile, decodes = fleet.profiles, host.profile, host.decoding
+    tables, profile, decodes = fleet.profiles, host.pace, host.decoding
     first = host.kv_tokens + decodes
     segment = 0
     while tables.decode[profile, decodes, segment + 1].knot <= first:

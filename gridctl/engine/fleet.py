@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,10 +70,12 @@ def build_fleet(
     scrape_period: int = 10**12,
     in_flight: int = 1024,
     longest_jump: int = NO_LIMIT,
+    paces: Sequence[StepProfile] = (),
 ) -> Fleet:
     """Idle engines, empty caches, and room for the results of `requests` requests.
 
     `stretches` are those of the trace's prefix nodes, which hold `node_tokens` tokens each (0: no prefixes).
+    `paces` are profiles that engines may be switched to, the last of those in the tables.
     Scrapes are spread evenly over `scrape_period` (picoseconds), engine by engine, as scrapers do.
     """
     profiles: list[StepProfile] = []
@@ -119,7 +122,7 @@ def build_fleet(
         router_path=np.zeros(path, np.int64),
         engine_path=np.zeros(path, np.int64),
         node_tokens=max(1, node_tokens),
-        profiles=stack_profiles(profiles),
+        profiles=stack_profiles([*profiles, *paces]),
         results=results,
         learned=records(workloads, LEARNED),
     )
@@ -140,7 +143,7 @@ def _fill_engine(engine: np.record, spec: EngineSpec, profile: int) -> None:
     ):
         setattr(engine, field, NIL)
     engine.kind = spec.kind
-    engine.profile = profile
+    engine.profile = engine.pace = profile
     engine.max_num_seqs = spec.max_num_seqs
     engine.max_num_batched_tokens = spec.max_num_batched_tokens
     engine.block_size = spec.block_size
@@ -217,7 +220,9 @@ def dispatch(
     host.in_flight += 1
     host.pending_tokens += announced_tokens
     # Amid a step an arrival waits for its end; before a finish of functions or on an idle engine it may come first.
-    if host.kind == SERVERLESS or (host.running == 0 and host.waiting == 0):
-        host.quiet_until = min(host.quiet_until, arrival + 1)
-    host.calm_until = min(host.calm_until, arrival + 1)
+    # What is sent to a lost engine stays on the wire.
+    if host.is_lost == 0:
+        if host.kind == SERVERLESS or (host.running == 0 and host.waiting == 0):
+            host.quiet_until = min(host.quiet_until, arrival + 1)
+        host.calm_until = min(host.calm_until, arrival + 1)
     push_inbound(fleet, engine, slot)

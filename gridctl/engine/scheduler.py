@@ -46,7 +46,7 @@ def settle_shares(fleet: Fleet, engine: int) -> None:
 
 
 @inner
-def _length(fleet: Fleet, engine: int, slot: int) -> int:
+def length_of(fleet: Fleet, engine: int, slot: int) -> int:
     """KV tokens a running sequence holds, or is about to: a decode's from its finish step, a prefill's as computed."""
     sequence = fleet.sequences[slot]
     if sequence.finish_step > 0:
@@ -60,7 +60,7 @@ def _preempt(fleet: Fleet, engine: int, slot: int) -> None:
     """Take everything from a running sequence and put it back in the queue to be recomputed."""
     host = fleet.engines[engine]
     sequence = fleet.sequences[slot]
-    length = _length(fleet, engine, slot)
+    length = length_of(fleet, engine, slot)
     release(fleet, engine, slot, length)
     if sequence.finish_step > 0:
         remove_finishing(fleet, engine, host.decoding, slot)
@@ -208,7 +208,7 @@ def begin_step(fleet: Fleet, engine: int) -> None:
         samples += 1 if sequence.computed + chunk == sequence.target else 0
     if tokens == 0:
         return
-    tables, profile = fleet.profiles, host.profile
+    tables, profile = fleet.profiles, host.pace
     duration = tables.dense_ps[profile, tokens] + tables.sample_ps[profile, samples]
     if tokens > decodes:
         duration += chunk_ps(tables, profile, tokens - decodes, pairs)
@@ -263,7 +263,7 @@ def advance_decodes(fleet: Fleet, engine: int, steps: int) -> None:
     for place in range(host.decoding, host.decoding + finished):
         slot = fleet.finishing[engine, place]
         sequence = fleet.sequences[slot]
-        length = _length(fleet, engine, slot)
+        length = length_of(fleet, engine, slot)
         host.kv_tokens -= length
         fleet.phases[engine, sequence.phase] -= 1
         sequence.share += host.share_total - sequence.share_start

@@ -40,9 +40,9 @@ def _start(fleet: Fleet, engine: int, now: int) -> None:
         begin += host.cold_start
     sequence.scheduled = now
     width = host.max_num_batched_tokens
-    sequence.first_token = begin + prefill_ps(fleet.profiles, host.profile, width, sequence.prompt_tokens)
+    sequence.first_token = begin + prefill_ps(fleet.profiles, host.pace, width, sequence.prompt_tokens)
     steps = sequence.output_tokens - 1
-    finish = sequence.first_token + decode_ps(fleet.profiles, host.profile, sequence.prompt_tokens, steps)
+    finish = sequence.first_token + decode_ps(fleet.profiles, host.pace, sequence.prompt_tokens, steps)
     sequence.share = finish - now
     host.busy += finish - now
     sequence.target = finish

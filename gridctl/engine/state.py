@@ -56,6 +56,9 @@ ENGINE = _record(
     "async_scheduling",
     "gpus",
     "longest_jump",
+    # the profile its steps follow now (the router goes by `profile`, which a slow-down leaves), and whether it is lost
+    "pace",
+    "is_lost",
     # serverless and API
     "cold_start",
     "keep_warm",

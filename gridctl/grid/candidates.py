@@ -124,6 +124,36 @@ def refusals(image: GridImage, origin: Origin, request_class: RequestClass) -> N
     return reasons
 
 
+def without_engines(
+    lists: CandidateLists,
+    lost: NDArray[np.int64],
+    image: GridImage,
+    places: Sequence[Place],
+    origins: Sequence[Origin],
+    classes: Sequence[RequestClass],
+    limit: int,
+) -> CandidateLists:
+    """What `find_candidates` gives for `image`, which differs from the one that `lists` are of in that the engines
+    `lost` take no traffic. Only origins that had one of them in a list are looked at: who is not among the nearest
+    keeps nobody out."""
+    owner = np.repeat(np.arange(len(lists.reason)), np.diff(lists.offset))
+    is_hit = np.zeros(len(lists.reason), np.bool_)
+    is_hit[owner[np.isin(lists.engine, lost)]] = True
+    hit = np.flatnonzero(is_hit[lists.of].any(axis=1)).tolist()
+    if not hit:
+        return lists
+    found = find_candidates(image, [places[one] for one in hit], [origins[one] for one in hit], classes, limit)
+    of = lists.of.copy()
+    of[hit] = found.of + len(lists.reason)
+    return CandidateLists(
+        of=of,
+        offset=np.concatenate([lists.offset, found.offset[1:] + lists.offset[-1]]),
+        engine=np.concatenate([lists.engine, found.engine]),
+        rtt_us=np.concatenate([lists.rtt_us, found.rtt_us]),
+        reason=np.concatenate([lists.reason, found.reason]),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Deployments:
     """Engines grouped by deployment: replicas are adjacent, so a first engine and a count describe each.

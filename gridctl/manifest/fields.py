@@ -196,6 +196,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "reject_ratio": "Times its threshold a request must be predicted to take, even at best, to be rejected early.",
         "allow_serverless": "Whether serverless CPU may answer.",
         "allow_fallback": "Whether the price book's API fallback may answer.",
+        "on_loss": "What becomes of requests at a lost engine: failover starts them again elsewhere, fail does not.",
+        "retries": "How often one request may be sent elsewhere after a loss before it fails.",
         "allow_reject": "Whether hopeless requests may be rejected early, where their workload says so.",
         "prefix_min_share": "Share of the prompt that must already be cached before prefix-affinity prefers an engine.",
         "imbalance_requests": "Difference in queued requests beyond which prefix-affinity gives load the say.",

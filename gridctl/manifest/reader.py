@@ -22,6 +22,7 @@ from gridctl.manifest.document import Path as FieldPath
 from gridctl.manifest.short_gate import is_short_gate, short_gate
 from gridctl.manifest.source import SUFFIXES, sources, too_large
 from gridctl.resources import KINDS, Resource, ResourceKey, key_of, kind_named
+from gridctl.resources.gameday import GAME_DAY_KIND
 from gridctl.resources.sweep import SWEEP_KIND
 
 _Reader = Callable[[str, str, list[InputError]], Iterator[Item]]
@@ -57,7 +58,7 @@ def read_manifests(paths: Sequence[str | Path], *, stdin: BinaryIO | None = None
     for source in sources(paths, stdin, problems):
         found, wrong = _parse(source.data, source.name)
         if source.from_folder and len(wrong) == 1 and isinstance(wrong[0], _OtherFileError):
-            continue  # a folder stands for its manifests; traces and sweeps of the same grid may live beside them
+            continue  # a folder stands for its manifests; other files of the same grid may live beside them
         declared += found
         problems += wrong
     problems += _duplicates(declared)
@@ -83,7 +84,7 @@ def parse_items(data: bytes, name: str, problems: list[InputError]) -> list[Item
 
 
 class _OtherFileError(InputError):
-    """The file is a request trace or a sweep, not a manifest."""
+    """The file is a request trace, a sweep or a game day, not a manifest."""
 
 
 def _parse(data: bytes, name: str) -> tuple[list[Declared], list[InputError]]:
@@ -173,6 +174,8 @@ def _check_is_manifest(item: Item, name: str) -> None:
         raise _trace_error(name)
     if value.get("kind") == SWEEP_KIND:
         raise _OtherFileError("this is a sweep, not a manifest", where=name, fix=f"gridctl sweep run {name}")
+    if value.get("kind") == GAME_DAY_KIND:
+        raise _OtherFileError("this is a game day, not a manifest", where=name, fix=f"gridctl gameday run {name} TRACE")
 
 
 def _trace_error(name: str) -> InputError:

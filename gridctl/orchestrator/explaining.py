@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from gridctl.accounts.pointing import find_request
 from gridctl.accounts.rows import Run
 from gridctl.accounts.timeline import timeline
-from gridctl.errors import NotFoundError, UsageError, did_you_mean
+from gridctl.errors import InputError, NotFoundError, UsageError, did_you_mean
 from gridctl.grid.image import GridImage, build_image
 from gridctl.orchestrator.context import GridHome
 from gridctl.orchestrator.inputs import RunInputs, load_inputs, same_trace
@@ -57,6 +57,12 @@ def explain(
 
     Raises NotFoundError and InputError when the trace is gone or another, StoreError when a decision differs."""
     run, number, inputs = question.run, question.number, question.inputs
+    if run.info.faults:
+        raise InputError(
+            "decisions amid faults cannot be explained yet",
+            where=f"run {run.info.name}",
+            fix=f"explain the same request without them: gridctl explain request {run.info.calm}/{number}",
+        )
     header = inputs.header
     image = build_image(inputs.resources, price_book=header.prices)
     beside = _engines_at(image, site) if site is not None else ()

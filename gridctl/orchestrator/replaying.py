@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import msgspec
@@ -17,13 +17,16 @@ import numpy as np
 from gridctl import __version__
 from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, ROW_TYPES, Run, RunInfo, RunRows
 from gridctl.errors import InputError, Interrupted
+from gridctl.grid.candidates import CandidateLists
 from gridctl.grid.centralized import centralize
 from gridctl.grid.image import GridImage, build_image
+from gridctl.manifest.gameday_file import GameDayFile
 from gridctl.orchestrator.context import GridHome
 from gridctl.orchestrator.inputs import VERSION, InputsHeader, RunInputs, TraceSource, encode_inputs
 from gridctl.orchestrator.policies import centralized_policy, choose_policy
 from gridctl.orchestrator.runs import columns_of, load_info
 from gridctl.replay.digest import digest_columns
+from gridctl.replay.faults import Fault, resolve_faults
 from gridctl.replay.prefixes import parts
 from gridctl.replay.replay import check_trace, replay_into
 from gridctl.resources import Policy, Resource, Site, Workload
@@ -32,11 +35,15 @@ from gridctl.traces.overlay import overlay
 from gridctl.traces.trace import UNSAID, Traffic
 
 CENTRALIZED_SUFFIX = ".centralized"
+CALM_SUFFIX = ".calm"
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a person asked for. `policy` is a Policy's name, a manifest file or an algorithm; None is the default."""
+    """What a person asked for. `policy` is a Policy's name, a manifest file or an algorithm; None is the default.
+
+    A run with a `game_day` stands beside the same run without it, and not beside a centralised one, in which the game
+    day's places would not exist."""
 
     name: str | None = None
     policy: str | None = None
@@ -44,7 +51,15 @@ class Order:
     seed: int = 1
     with_centralized: bool = True
     replace: bool = False
+    game_day: GameDayFile | None = None
     source: TraceSource | None = None  # where the trace was read, kept with the run
+
+    @property
+    def beside(self) -> str:
+        """What is added to the run's name for the run made beside it; "" when there is none."""
+        if self.game_day is not None:
+            return CALM_SUFFIX
+        return CENTRALIZED_SUFFIX if self.with_centralized else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +71,7 @@ class Listener:
 
 
 def replay_trace(home: GridHome, trace: Traffic, order: Order, listener: Listener) -> RunInfo:
-    """Replay a trace over the grid at `home` and save the run; its centralised alternative is saved first.
+    """Replay a trace over the grid at `home` and save the run; its alternative, centralised or calm, is saved first.
 
     Raises InputError for a trace or grid that cannot be replayed, Interrupted when the user stops it; in both cases
     nothing is saved.
@@ -65,22 +80,29 @@ def replay_trace(home: GridHome, trace: Traffic, order: Order, listener: Listene
     name = run_name(home, order)
     policy = choose_policy(resources, order.policy)
     complete = overlaid(trace, resources, order.seed, listener.say)
-    central = f"{name}{CENTRALIZED_SUFFIX}" if order.with_centralized else ""
+    beside_name = f"{name}{order.beside}" if order.beside else ""
+    calm = replace(order, game_day=None)
+    central = "" if order.game_day is not None else beside_name
+    if order.game_day is not None:  # a game day that cannot be is refused before anything is replayed
+        _faults_of(build_image(resources, price_book=order.prices), order)
     store = home.open_runs()
     digest = trace_digest(trace)
     with contextlib.ExitStack() as drafts:
         draft = drafts.enter_context(store.writing(name, ROW_TYPES, len(complete), replace=order.replace))
         info = _played(name, complete, resources, policy, order, listener, central, draft)
-        if central:
-            beside = drafts.enter_context(store.writing(central, ROW_TYPES, len(complete), replace=True))
-            there, alike = centralize(resources), centralized_policy(policy)
-            made = _played(central, complete, there, alike, order, listener, central, beside)
-            beside.finish(msgspec.json.encode(made), _inputs(digest, trace, there, alike, order))
+        if order.game_day is not None:
+            info = msgspec.structs.replace(info, calm=beside_name)
+        if beside_name:
+            beside = drafts.enter_context(store.writing(beside_name, ROW_TYPES, len(complete), replace=True))
+            there, alike = (centralize(resources), centralized_policy(policy)) if central else (resources, policy)
+            quiet = Listener(advanced=listener.advanced)
+            made = _played(beside_name, complete, there, alike, calm, quiet, central, beside)
+            beside.finish(msgspec.json.encode(made), _inputs(digest, trace, there, alike, calm))
         try:
             draft.finish(msgspec.json.encode(info), _inputs(digest, trace, resources, policy, order))
         except BaseException:  # a full disk or an impatient user: a comparison without its run is of no use
-            if central:
-                store.delete(central)
+            if beside_name:
+                store.delete(beside_name)
             raise
     return info
 
@@ -109,6 +131,7 @@ def check_order(home: GridHome, trace: Traffic, order: Order, say: Callable[[str
     complete = overlaid(trace, resources, order.seed, say)
     image = build_image(resources, price_book=order.prices)
     check_trace(image.view, complete)
+    _faults_of(image, order)
     return len(image.engines)
 
 
@@ -122,14 +145,28 @@ def run_name(home: GridHome, order: Order) -> str:
     """The name to save under. Refuses one that is taken, or none, before any work is done."""
     store = home.open_runs()
     name = order.name or store.fresh_name()
-    wanted = [name, f"{name}{CENTRALIZED_SUFFIX}"] if order.with_centralized else [name]
+    wanted = [name, f"{name}{order.beside}"] if order.beside else [name]
     store.check_name(wanted[-1])
     taken = [] if order.replace else store.list()
     for one in (name for name in wanted if name in taken):
         # The alternative of an earlier run may be written again; a run that somebody gave that name may not.
-        if one == name or load_info(one, home).centralized != one:
+        if one == name or not _is_alternative(one, name, home):
             raise InputError(f"run {one} exists", where="--name", fix="choose another --name, or give --replace")
     return name
+
+
+def _is_alternative(one: str, name: str, home: GridHome) -> bool:
+    """Whether the run `one` was made beside run `name`."""
+    if load_info(one, home).centralized == one:
+        return True
+    return name in home.open_runs().list() and load_info(name, home).calm == one
+
+
+def _faults_of(image: GridImage, order: Order) -> tuple[Fault, ...]:
+    """The faults of an order's game day on this grid. Raises InputError."""
+    if order.game_day is None:
+        return ()
+    return resolve_faults(order.game_day.gameday.spec, image, order.game_day.fault_at)
 
 
 def overlaid(trace: Traffic, resources: Sequence[Resource], seed: int, say: Callable[[str], None]) -> Traffic:
@@ -207,10 +244,12 @@ def replayed(
     listener: Listener,
     central: str,
     changed: Callable[[GridImage], GridImage] = lambda image: image,
+    lists: CandidateLists | None = None,
 ) -> Run:
-    """One replay of a complete trace, kept in memory; `changed` is what becomes of the grid before it."""
+    """One replay of a complete trace, kept in memory; `changed` is what becomes of the grid before it, `lists` the
+    candidates where they are known (`candidates_of`)."""
     held = _HeldRows()
-    info = _played(name, trace, resources, policy, order, listener, central, held, changed)
+    info = _played(name, trace, resources, policy, order, listener, central, held, changed, lists)
     return Run(info, held.rows())
 
 
@@ -224,6 +263,7 @@ def _played(
     central: str,
     sink: RowSink,
     changed: Callable[[GridImage], GridImage] = lambda image: image,
+    lists: CandidateLists | None = None,
 ) -> RunInfo:
     image = changed(build_image(resources, price_book=order.prices))
     done = 0
@@ -233,10 +273,13 @@ def _played(
         done += requests
         listener.advanced(requests)
 
+    faults = _faults_of(image, order)
     tally = _Tally(sink)
     started = time.perf_counter()
     try:
-        played = replay_into(tally.keep, image, trace, policy.spec, seed=order.seed, advanced=advanced)
+        played = replay_into(
+            tally.keep, image, trace, policy.spec, seed=order.seed, advanced=advanced, faults=faults, lists=lists
+        )
     except KeyboardInterrupt:
         raise Interrupted(
             f"stopped after {done} of {len(trace)} requests; no run was saved, the grid is unchanged",
@@ -269,5 +312,6 @@ def _played(
         workload_names=trace.workloads,
         tenant_names=trace.tenants,
         notes=(*trace.notes, *played.notes),
+        faults=played.faults,
         centralized=central,
     )

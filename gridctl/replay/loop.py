@@ -73,18 +73,17 @@ def replay_chunk(
     fleet: Fleet,
     scene: Scene,
     requests: Requests,
-    offset: int,
     outcomes: Outcomes,
     rows: Records,
     templates: Records,
     policies: Records,
 ) -> None:
-    """Route and dispatch a chunk whose first request is number `offset` of the run.
+    """Route and dispatch a chunk of requests.
 
     `rows` has room for the longest candidate list; `templates` and `policies` hold one request and one policy
     record per workload. The fleet must have a free sequence slot for every request of the chunk."""
     for index in range(len(requests.arrival)):
-        number = offset + index
+        number = requests.number[index]
         which, workload = requests.list_index[index], requests.workload[index]
         count = scene.offset[which + 1] - scene.offset[which]
         if count == 0:
@@ -138,7 +137,6 @@ def replay_part(
     fleet: Fleet,
     scene: Scene,
     requests: Requests,
-    offset: int,
     outcomes: Outcomes,
     rows: Records,
     templates: Records,
@@ -147,6 +145,6 @@ def replay_part(
 ) -> None:
     """`replay_chunk`, and after the last chunk run every engine until nothing is left in it: one entry for the whole
     replay, because every entry compiles all the kernels it reaches."""
-    replay_chunk(fleet, scene, requests, offset, outcomes, rows, templates, policies)
+    replay_chunk(fleet, scene, requests, outcomes, rows, templates, policies)
     if is_last:
         drain(fleet)

@@ -23,7 +23,8 @@ further candidates were out."""
 
 class Requests(NamedTuple):
     """A chunk of requests, columns `(n,)`; times in picoseconds. `jitter_ppm` stretches the round trip;
-    `leaf` is the stretch of a prompt's last whole prefix node, of which it has `blocks_full`."""
+    `leaf` is the stretch of a prompt's last whole prefix node, of which it has `blocks_full`; `number` counts from the
+    window's first request."""
 
     arrival: NDArray[np.int64]
     list_index: NDArray[np.int64]
@@ -35,10 +36,11 @@ class Requests(NamedTuple):
     jitter_ppm: NDArray[np.int64]
     draw: NDArray[np.int64]
     session: NDArray[np.int64]
+    number: NDArray[np.int64]
 
 
 class Outcomes(NamedTuple):
-    """What the router did with each request, columns `(n,)` over the whole run."""
+    """What the router did with each request last, columns `(n,)` over the whole window."""
 
     engine: NDArray[np.int64]
     outcome: NDArray[np.int64]

@@ -11,6 +11,7 @@ import numpy as np
 from gridctl.grid.image import build_image
 from gridctl.kernels.cache import is_warm, mark_warm, sole_compiler
 from gridctl.kernels.linking import Watch
+from gridctl.replay.faults import resolve_faults
 from gridctl.replay.replay import replay
 from gridctl.resources import (
     Architecture,
@@ -28,10 +29,11 @@ from gridctl.resources import (
     Workload,
     WorkloadSpec,
 )
+from gridctl.resources.gameday import FaultSpec, GameDaySpec, Where
 from gridctl.resources.resource import Metadata
 from gridctl.traces.trace import Trace
 
-__all__ = ["is_warm", "warm_up"]
+__all__ = ["is_warm", "warm_up", "warm_up_faults"]
 
 KERNELS_OF_A_REPLAY = 140
 """A good third more than there are: so much work is left for LLVM when the last one has been lowered."""
@@ -97,7 +99,13 @@ def _attended(compiled: Callable[[int], None]) -> Iterator[None]:
     compiled(100 - told)
 
 
-def _replay_the_smallest() -> None:
+def warm_up_faults() -> None:
+    """Make the next replay with faults start at full speed, too, in this process and in those it makes."""
+    lose = FaultSpec(at="1s", lasts="1s", lose=Where(site="warmup"))
+    _replay_the_smallest(GameDaySpec(faults=(lose,)))
+
+
+def _replay_the_smallest(game_day: GameDaySpec | None = None) -> None:
     """Replay two requests whose prefix blocks need all that may happen to prefix blocks."""
     one, first = np.ones(2, np.int64), np.zeros(2, np.int32)
     trace = Trace(
@@ -117,4 +125,5 @@ def _replay_the_smallest() -> None:
         workloads=("warmup",),
         tenants=("default",),
     )
-    replay(build_image(_smallest_grid()), trace, PolicySpec())
+    image = build_image(_smallest_grid())
+    replay(image, trace, PolicySpec(), faults=resolve_faults(game_day, image) if game_day is not None else ())

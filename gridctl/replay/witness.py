@@ -167,7 +167,6 @@ class _Look:
     def __init__(self, stage: Stage, chunk: Requests, first: int) -> None:
         self._stage = stage
         self._chunk = chunk
-        self._first = first
         self._pricing = stage.policies.copy()
         self._pricing.algorithm = GRID
         self._pricing.allow_serverless = self._pricing.allow_fallback = 1
@@ -213,7 +212,7 @@ class _Look:
         templates: Records | None = None,
     ) -> None:
         own = self._stage.templates.copy() if templates is None else templates
-        replay_part(self._stage.fleet, scene, chunk, self._first, outcomes, rows, own, policies, False)
+        replay_part(self._stage.fleet, scene, chunk, outcomes, rows, own, policies, False)
 
     def _unlisted(self) -> Requests:
         return self._chunk._replace(list_index=np.zeros(1, np.int64))

@@ -77,6 +77,8 @@ class PolicySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     allow_serverless: bool = True
     allow_fallback: bool = True
     allow_reject: bool = True
+    on_loss: Literal["failover", "fail"] = "failover"
+    retries: Annotated[int, Meta(ge=0, le=10)] = 2
     prefix_min_share: PromptShare = 0.3
     imbalance_requests: Requests = 64
     imbalance_ratio: Ratio = 1.5

@@ -178,9 +178,9 @@ import os, signal
 import gridctl.replay.replay as room
 whole = room.replay_part
 room.CHUNK_REQUESTS = 20
-def interrupted(fleet, scene, requests, start, *others):
-    whole(fleet, scene, requests, start, *others)
-    if start == 20:
+def interrupted(fleet, scene, requests, *others):
+    whole(fleet, scene, requests, *others)
+    if requests.number[0] == 20:
         os.kill(os.getpid(), signal.SIGINT)
 room.replay_part = interrupted
 from gridctl.cli.main import main

@@ -144,6 +144,15 @@ def test_an_explained_request_keeps_its_schema(replayed: Callable) -> None:
     assert (kept["requests"], kept["resources"], kept["shaped"]) == (3, 5, {})
 
 
+def test_game_days_keep_their_schema(replayed: Callable) -> None:
+    faults = "[{at: 0s, for: 1s, lose: {site: no-oslo-01}}]"
+    day = f"kind: GameDay\nmetadata: {{name: day}}\nspec: {{noticed_after: 0s, faults: {faults}}}\n"
+    (replayed.folder / "day.yaml").write_text(day)
+    found = hold(replayed("gameday", "run", "day.yaml", "t.jsonl", "-o", "json").out, "GameDayReport")
+    assert [phase["phase"] for phase in found["faults"][0]["phases"]] == ["before", "during", "after"]
+    assert hold(replayed("gameday", "n-1", "t.jsonl", "-o", "json").out, "LossList")["items"]
+
+
 def test_a_validation_keeps_its_schema(shell: Callable) -> None:
     """Three requests, an hour apart: the twin serves each alone."""
     rows = [
