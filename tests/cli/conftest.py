@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+KERNELS = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+"""Compiled kernels are shared by all tests: a home of its own would have each compile them anew."""
 
 MANIFESTS = """\
 apiVersion: gridctl/v1
@@ -66,6 +68,7 @@ class Shell:
         self.environment = {
             **kept,
             "HOME": str(folder / "home"),
+            "XDG_CACHE_HOME": KERNELS,
             "PYTHONPATH": str(REPOSITORY),
             "COLUMNS": "120",
             "USER": "ada",
