@@ -253,7 +253,7 @@ def write_csv(path: Path, header: str, rows: Rows) -> None:
     writer.writerow(header.split(","))
     writer.writerows(rows)
     data = text.getvalue().encode()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
 
 def manifest(kind: str, name: str, lines: list[str]) -> str:

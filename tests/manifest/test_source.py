@@ -35,7 +35,7 @@ def folder(tmp_path, site, site_json):
     (tmp_path / ".hidden.yaml").write_text("not: read\n")
     (tmp_path / ".gridctl").mkdir()
     (tmp_path / ".gridctl" / "run.json").write_text("{}")
-    (tmp_path / "trace.csv.gz").write_bytes(gzip.compress(b"TIMESTAMP,ContextTokens,GeneratedTokens\n"))
+    (tmp_path / "trace.csv.gz").write_bytes(gzip.compress(b"TIMESTAMP,ContextTokens,GeneratedTokens\n", mtime=0))
     (tmp_path / "trace.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,374,44\n")
     (tmp_path / "trace.jsonl").write_text('{"timestamp": 0, "input_length": 1, "output_length": 2}\n')
     return tmp_path
@@ -101,7 +101,7 @@ def test_the_problems_of_all_files_come_together(folder, site):
         (b"a: 1\nb: \x00\n", ":2", "binary"),
         (b"a: 1\nb: caf\xe9\n", ":2:7", "0xe9 is not UTF-8"),
         ("a: 1\n".encode("utf-16"), "", "UTF-16"),
-        (gzip.compress(b"a: 1\n"), "", "compressed"),
+        (gzip.compress(b"a: 1\n", mtime=0), "", "compressed"),
     ],
 )
 def test_what_is_not_text_is_refused(tmp_path, data, where, words):

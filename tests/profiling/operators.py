@@ -87,7 +87,7 @@ def written(tables: OperatorTables, folder: Path, prefix: str = "op", *, packed:
     }
     for name, text in texts.items():
         if packed:
-            (folder / f"{prefix}_{name}.csv.gz").write_bytes(gzip.compress(text.encode()))
+            (folder / f"{prefix}_{name}.csv.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
         else:
             (folder / f"{prefix}_{name}.csv").write_text(text, encoding="utf-8")
     return folder / prefix

@@ -66,7 +66,7 @@ def test_packed_files_and_a_byte_order_mark_read_the_same(prefix: Path, tmp_path
     plain = read(prefix)
     for name in ("attention", "dense", "per_sequence"):
         data = Path(f"{prefix}_{name}.csv").read_bytes()
-        (tmp_path / f"op_{name}.csv.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + data))
+        (tmp_path / f"op_{name}.csv.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + data, mtime=0))
     packed = read(prefix, ".csv.gz")
     assert (packed.attention, packed.dense, packed.per_sequence) == (plain.attention, plain.dense, plain.per_sequence)
 
@@ -183,11 +183,11 @@ def test_a_wrong_header_is_named_with_what_it_has(prefix: Path, header: str, fou
 
 
 BROKEN = {
-    "a truncated .gz": ("csv.gz", gzip.compress(ATTENTION.encode() * 100)[:-20]),
+    "a truncated .gz": ("csv.gz", gzip.compress(ATTENTION.encode() * 100, mtime=0)[:-20]),
     "a .gz that is none": ("csv.gz", ATTENTION.encode()),
-    "a .gz with damaged contents": ("csv.gz", gzip.compress(b"x")[:10] + b"\x07" * 40),
+    "a .gz with damaged contents": ("csv.gz", gzip.compress(b"x", mtime=0)[:10] + b"\x07" * 40),
     "bytes": ("csv", bytes(range(256)) * 20),
-    "a packed file under a plain name": ("csv", gzip.compress(ATTENTION.encode())),
+    "a packed file under a plain name": ("csv", gzip.compress(ATTENTION.encode(), mtime=0)),
     "one endless cell": ("csv", f"{ATTENTION}\n{'7' * 200_000}".encode()),
     "zero bytes": ("csv", f"{ATTENTION}\n".encode() + b"\0" * 1000),
     "an open quote": ("csv", f'{ATTENTION}\n"0,0,1,16,1\n'.encode() + b"0,0,1,16,1\n" * 20_000),
@@ -216,7 +216,7 @@ def test_a_missing_file_and_a_folder_are_told_apart(prefix: Path, tmp_path: Path
 def test_a_packed_bomb_stops_at_the_limit(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gridctl.profiling.csvfile.LARGEST_FILE", 10_000)
     path = prefix.parent / "bomb.csv.gz"
-    path.write_bytes(gzip.compress(b"0" * 10_001))
+    path.write_bytes(gzip.compress(b"0" * 10_001, mtime=0))
     with pytest.raises(GridctlError, match="larger than"):
         list(csv_rows(path, ("a",)))
 

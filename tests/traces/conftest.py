@@ -21,7 +21,7 @@ def write(tmp_path: Path) -> Write:
     def write_file(content: str | bytes, name: str = "trace", *, compress: bool = False) -> Path:
         data = content.encode() if isinstance(content, str) else content
         path = tmp_path / name
-        path.write_bytes(gzip.compress(data) if compress else data)
+        path.write_bytes(gzip.compress(data, mtime=0) if compress else data)
         return path
 
     return write_file

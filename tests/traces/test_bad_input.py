@@ -43,11 +43,11 @@ def test_a_header_without_rows(write: Write) -> None:
 
 @pytest.mark.parametrize("kept", [15, 40, 60])
 def test_a_gzip_cut_short(write: Write, kept: int) -> None:
-    refused(write(gzip.compress((GOOD * 500).encode())[:kept]), "cut short")
+    refused(write(gzip.compress((GOOD * 500).encode(), mtime=0)[:kept]), "cut short")
 
 
 def test_a_gzip_with_a_flipped_byte(write: Write) -> None:
-    packed = bytearray(gzip.compress((GOOD * 500).encode()))
+    packed = bytearray(gzip.compress((GOOD * 500).encode(), mtime=0))
     packed[-6] ^= 0xFF
     refused(write(bytes(packed)), "damaged")
 

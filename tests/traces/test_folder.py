@@ -89,7 +89,7 @@ def test_converting_line_by_line_gives_what_reading_all_gives(
 ) -> None:
     monkeypatch.setattr("gridctl.traces.lines.BLOCK_BYTES", 100)  # a line or two at a time
     if packed:
-        (tmp_path / "four.jsonl.gz").write_bytes(gzip.compress(text.read_bytes()))
+        (tmp_path / "four.jsonl.gz").write_bytes(gzip.compress(text.read_bytes(), mtime=0))
         text = tmp_path / "four.jsonl.gz"
     folder = convert_to_columns(text, tmp_path / "out.columns")
     same(folder.whole(), read_trace(text))
