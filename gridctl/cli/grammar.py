@@ -80,6 +80,7 @@ WORDS: dict[str, Word] = {
         Word("tokenomics", WORK, "what a run cost per million tokens, and how fast it was"),
         Word("sla", WORK, "which objectives a run met, and why it missed the others"),
         Word("report", WORK, "a run as a page to hand on: tables, map, charts; or on one screen"),
+        Word("plan", WORK, "does the edge pay here; the cheapest placement for a trace"),
         Word("network", WORK, "round-trip times: estimate and validate"),
         Word("context", SETTINGS, "which grid commands work on"),
         Word("config", SETTINGS, "settings and where they come from"),

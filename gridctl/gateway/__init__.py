@@ -1,0 +1,1 @@
+"""Gateway: HTTP in, engines out, in real time. Streams, cancels, retries, limits; the broker decides."""

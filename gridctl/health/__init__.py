@@ -1,0 +1,1 @@
+"""Health: probes, states with hysteresis, burn rates. Tells how things are; routes nothing."""
