@@ -36,8 +36,12 @@ REASONS = (
     "queue-full",  # the chosen engine had no room in its queue
     "too-long",  # the context exceeds what the engine can hold (failed)
     "lost",  # the engine was lost, and the policy sent the request nowhere else (failed)
+    "refused",  # live: the endpoint refused it for a reason of its own
+    "broken",  # live: the answer broke off, or was none (failed)
+    "timeout",  # live: no complete answer in time (failed)
 )
 NO_REASON, NO_MODEL, JURISDICTION, QUALITY, OUTAGE, INFEASIBLE, QUEUE_FULL, TOO_LONG, LOST = range(9)
+REFUSED, BROKEN, TIMEOUT = range(9, 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +185,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[FaultFacts, ...] = ()
     calm: str = ""  # name of the run of the same requests without the faults
     centralized: str = ""  # name of the run of the same trace on the same GPUs, all in the core
+    live: str = ""  # the endpoint the trace was sent to, of a run that was no replay
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,8 +249,8 @@ def set_stage(
     lists: CandidateLists | None = None,
 ) -> Stage:
     """Everything a replay needs, nothing of it decided yet; the arguments are those of `replay_into`."""
-    workloads = _workload_specs(image.view, traffic)
-    places, origins = _resolve_origins(image.view, traffic)
+    workloads = workload_specs(image.view, traffic)
+    places, origins = resolve_origins(image.view, traffic)
     classes = find_classes(traffic)
     specs = list(workloads.values())
     described = classes.described(traffic, specs)
@@ -293,20 +293,20 @@ def set_stage(
 
 def candidates_of(image: GridImage, traffic: Traffic, policy: PolicySpec) -> CandidateLists:
     """The candidates of every request of a trace, as `replay_into` finds them."""
-    specs = list(_workload_specs(image.view, traffic).values())
-    places, origins = _resolve_origins(image.view, traffic)
+    specs = list(workload_specs(image.view, traffic).values())
+    places, origins = resolve_origins(image.view, traffic)
     described = find_classes(traffic).described(traffic, specs)
     return find_candidates(image, places, origins, described, policy.candidates)
 
 
 def check_trace(view: GridView, trace: Traffic) -> None:
     """Raise what `replay` would: InputError for names the grid does not know and for a trace that is too long."""
-    _workload_specs(view, trace)
-    _resolve_origins(view, trace)
+    workload_specs(view, trace)
+    resolve_origins(view, trace)
     find_classes(trace)
 
 
-def _workload_specs(view: GridView, trace: Traffic) -> dict[str, WorkloadSpec]:
+def workload_specs(view: GridView, trace: Traffic) -> dict[str, WorkloadSpec]:
     """The declared workload of every name the trace uses, in the trace's order."""
     specs: dict[str, WorkloadSpec] = {}
     for name in trace.workloads:
@@ -333,7 +333,7 @@ def _workload_specs(view: GridView, trace: Traffic) -> dict[str, WorkloadSpec]:
     return specs
 
 
-def _resolve_origins(view: GridView, trace: Traffic) -> tuple[list[Place], tuple[Origin, ...]]:
+def resolve_origins(view: GridView, trace: Traffic) -> tuple[list[Place], tuple[Origin, ...]]:
     """Where each origin name of the trace is."""
     places: list[Place] = []
     origins: list[Origin] = []

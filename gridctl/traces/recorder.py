@@ -2,7 +2,8 @@
 
 A recording is a folder: `recording.json`, and per worker segments of native rows in order of their end
 (`worker-0-0001.jsonl`) with what the router saw beside them (`worker-0-0001.decisions`: length and bytes per row, in
-the same order; the bytes are the router's own). Decides when a segment is full and what happens when the disk is: the
+the same order; the bytes are the router's own), and which engines its numbers mean (`engines-3.json` for generation 3
+of the plan). Decides when a segment is full and what happens when the disk is: the
 recording stops, is cut back to its last whole row and says why, and no request is harmed. Holds no prompt text unless
 it is given some. Times count from the recording's start, which the header says.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +25,7 @@ SUFFIX = ".recording"
 HEADER = "recording.json"
 ROWS = ".jsonl"
 DECISIONS = ".decisions"
+ENGINES = "engines-{}.json"
 LENGTH = struct.Struct("<I")
 
 BUFFER_BYTES = 64 << 10
@@ -69,6 +72,16 @@ class Recorded(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     usd: float | None = None
     attempts: int = 1
     is_estimated: bool = False
+    generation: int = 0
+
+
+class RecordedEngine(msgspec.Struct, frozen=True, kw_only=True):
+    """An engine of one generation of the plan; its place in the list is its number in the decisions."""
+
+    site: str
+    cluster: str
+    variant: str
+    replica: int
 
 
 def start_recording(
@@ -119,6 +132,13 @@ class Recorder:
     def timestamp(self, unix_ns: int) -> float:
         """Milliseconds from the recording's start; what arrived before it counts as its first moment."""
         return max(0, unix_ns - self.header.started_unix_ns) / NS_PER_MS
+
+    def keep_engines(self, generation: int, engines: Sequence[RecordedEngine]) -> None:
+        """Say which engines the numbers in decisions of this generation mean; the first worker to say so is enough."""
+        try:
+            write_engines(self.folder, generation, engines)
+        except OSError as error:
+            self._stop(f"the recording cannot be written: {error.strerror}")
 
     def add(self, row: Recorded, seen: bytes = b"") -> None:
         """Keep a request and what the router saw when it decided; written with the next full buffer or `flush`."""
@@ -188,6 +208,16 @@ class Recorder:
         self._lines.clear()
         self._seen.clear()
         self._close()
+
+
+def write_engines(folder: Path, generation: int, engines: Sequence[RecordedEngine]) -> None:
+    """Write the engines of a generation, whole or not at all."""
+    path = folder / ENGINES.format(generation)
+    if path.exists():
+        return
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.part")
+    scratch.write_bytes(msgspec.json.encode(engines) + b"\n")
+    os.replace(scratch, path)
 
 
 def fitting_blocks(ids: list[int], tokens: int, block_tokens: int) -> list[int]:

@@ -16,7 +16,16 @@ from gridctl.traces.blocksize import BlockSize
 from gridctl.traces.columns import Columns
 from gridctl.traces.jsonrows import read_jsonl
 from gridctl.traces.lines import Block, read_blocks
-from gridctl.traces.recorder import DECISIONS, HEADER, LENGTH, ROWS, Recorded, RecordingHeader
+from gridctl.traces.recorder import (
+    DECISIONS,
+    ENGINES,
+    HEADER,
+    LENGTH,
+    ROWS,
+    Recorded,
+    RecordedEngine,
+    RecordingHeader,
+)
 from gridctl.traces.trace import Trace
 
 
@@ -87,6 +96,19 @@ def read_decisions(folder: str | Path) -> Iterator[tuple[Recorded, bytes]]:
                         f"not a recorded request: {error}", where=f"{segment}:{number}", fix="remove the line"
                     ) from None
                 at = end + length
+
+
+def read_engines(folder: str | Path, generation: int) -> tuple[RecordedEngine, ...]:
+    """The engines that decisions of a generation number. Raises InputError when nobody wrote them down."""
+    path = Path(folder) / ENGINES.format(generation)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=tuple[RecordedEngine, ...])
+    except (OSError, msgspec.MsgspecError) as error:
+        raise InputError(
+            f"which engines generation {generation} had cannot be read: {error}",
+            where=str(path),
+            fix="copy the whole folder of the recording",
+        ) from None
 
 
 def _segments(folder: str | Path) -> list[Path]:

@@ -18,7 +18,7 @@ from gridctl.grid.image import GridImage, build_image
 from gridctl.replay.classes import find_classes
 from gridctl.replay.digest import digest_rows
 from gridctl.replay.faults import resolve_faults
-from gridctl.replay.replay import Replayed, _resolve_origins, candidates_of, replay
+from gridctl.replay.replay import Replayed, resolve_origins, candidates_of, replay
 from gridctl.replay.script import without
 from gridctl.resources import PolicySpec, Resource, Site
 from gridctl.resources.gameday import Brownout, FaultSpec, GameDaySpec, Slow, Where
@@ -250,7 +250,7 @@ def test_candidates_without_lost_engines_are_those_found_anew(case: int) -> None
     gone = frozenset(number for fault in found for number in fault.engines)
     fresh = candidates_of(without(image, gone), told, policy)
     lists = candidates_of(image, told, policy)
-    places, origins = _resolve_origins(image.view, told)
+    places, origins = resolve_origins(image.view, told)
     specs = [image.view.workloads[name].spec for name in told.workloads]
     described = find_classes(told).described(told, specs)
     again = without_engines(
