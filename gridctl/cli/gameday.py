@@ -52,11 +52,21 @@ def run(
     from gridctl.manifest.gameday_file import read_game_day
     from gridctl.orchestrator.context import current_grid
     from gridctl.orchestrator.gamedays import report_of
+    from gridctl.orchestrator.inputs import TraceSource, absolute
     from gridctl.orchestrator.replaying import Listener, Order, check_order, replay_trace
     from gridctl.traces.reader import open_traffic
 
     home = current_grid()
-    order = Order(name, policy, prices, seed, with_centralized=False, replace=replace, game_day=read_game_day(file))
+    order = Order(
+        name,
+        policy,
+        prices,
+        seed,
+        with_centralized=False,
+        replace=replace,
+        game_day=read_game_day(file),
+        source=TraceSource(path=absolute(trace)),
+    )
     requests = open_traffic(trace)
     if dry_run:
         checked = check_order(home, requests, order, note)

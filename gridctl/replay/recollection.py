@@ -18,7 +18,7 @@ from gridctl.routing.decision import Bound, Candidate, Decision, Forecast, Objec
 from gridctl.routing.price import miss_probability
 from gridctl.routing.route import route
 from gridctl.routing.rows import NO_OBJECTIVE
-from gridctl.units import NS_PER_MS, PS_PER_MS
+from gridctl.units import NS_PER_MS, PS_PER_MS, PS_PER_NS
 
 US_PER_MS = 1000.0
 METRICS = ("network", "ttft", "tpot", "e2e")
@@ -35,7 +35,7 @@ def recollect(sighting: Sighting, policy: str) -> Decision:
     runner_up = _runner_up(sighting)
     return Decision(
         request=number,
-        at_ms=int(row.arrival_ns[0]) / NS_PER_MS,
+        at_ms=sighting.now_ps // PS_PER_NS / NS_PER_MS,
         policy=policy,
         origin=stage.origins[int(row.origin[0])].name,
         workload=workload,

@@ -11,8 +11,8 @@ import numpy as np
 from gridctl.grid.image import build_image
 from gridctl.kernels.cache import is_warm, mark_warm, sole_compiler
 from gridctl.kernels.linking import Watch
-from gridctl.replay.faults import resolve_faults
 from gridctl.replay.replay import replay
+from gridctl.replay.resolving import resolve_faults
 from gridctl.resources import (
     Architecture,
     Cluster,

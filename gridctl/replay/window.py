@@ -22,6 +22,9 @@ from gridctl.replay.scene import Outcomes
 from gridctl.traces.trace import Trace, Traffic
 from gridctl.units import PS_PER_NS
 
+NOBODYS = 1
+"""Results at the end of the table that are nobody's: what an engine writes of an answer that nobody waits for."""
+
 
 class Window:
     """What the replay loop and the twin write of the requests from number `first` on."""
@@ -40,11 +43,11 @@ class Window:
 
     def make_room(self, requests: int) -> Fleet:
         """The fleet with results for so many more requests."""
-        used, room = self._stop - self.first, len(self._fleet.results)
+        used, room = self._stop - self.first, len(self._fleet.results) - NOBODYS
         if used + requests <= room:
             return self._fleet
         larger = max(2 * room, used + requests)
-        results, outcomes = _results(larger), _outcomes(larger)
+        results, outcomes = _results(larger + NOBODYS), _outcomes(larger)
         results[:used] = self._fleet.results[:used]
         for new, old in zip(outcomes, self.outcomes, strict=True):
             new[:used] = old[:used]
@@ -69,7 +72,8 @@ class Window:
         self.outcomes.engine[left:used] = NIL
         fleet.results[:left] = fleet.results[final:used]
         _clear(fleet.results[left:used])
-        fleet.sequences.request -= final
+        requests = fleet.sequences.request
+        np.subtract(requests, final, out=requests, where=requests != NIL)
         self.first += final
 
     def finish(self) -> None:
