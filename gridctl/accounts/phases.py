@@ -93,7 +93,7 @@ class GameDayReport(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[FaultReport, ...]
 
 
-class _Judged:
+class Judged:
     """A run with what the phases are made from. `own` are the requests that no crowd added."""
 
     def __init__(self, run: Run) -> None:
@@ -124,13 +124,15 @@ def without_crowds(run: Run) -> Run:
     return Run(run.info, RunRows(**columns))
 
 
-def game_day(run: Run, calm: Run | None, most_flows: int = 10) -> GameDayReport:
-    """What the faults of a run did to it, beside the same requests without them. O(n log n) per fault."""
+def game_day(run: Run, calm: Run | Judged | None, most_flows: int = 10) -> GameDayReport:
+    """What the faults of a run did to it, beside the same requests without them, judged once for many. O(n log n) per
+    fault."""
     own = without_crowds(run)
-    if calm is not None and unpaired(calm, own):
-        calm = None
-    judged = _Judged(run)
-    beside = _Judged(calm) if calm is not None else None
+    beside = calm if isinstance(calm, Judged) or calm is None else Judged(calm)
+    if beside is not None and unpaired(beside.run, own):
+        beside = None
+    calm = beside.run if beside is not None else None
+    judged = Judged(run)
     info = run.info
     return GameDayReport(
         run=info.name,
@@ -151,7 +153,7 @@ def game_day(run: Run, calm: Run | None, most_flows: int = 10) -> GameDayReport:
     )
 
 
-def _fault(judged: _Judged, own: Run, calm: _Judged | None, fault: FaultFacts, most_flows: int) -> FaultReport:
+def _fault(judged: Judged, own: Run, calm: Judged | None, fault: FaultFacts, most_flows: int) -> FaultReport:
     run = judged.run
     begin, end = _span(run)
     others = [one for one in run.info.faults if one is not fault]
@@ -167,7 +169,7 @@ def _fault(judged: _Judged, own: Run, calm: _Judged | None, fault: FaultFacts, m
     if calm is not None:
         late = slice(own_parts[1].start, own_parts[2].stop)
         good_lost = int(calm.good[late].sum()) - int(judged.own_good[late].sum())
-        if own_parts[1].stop > own_parts[1].start:
+        if most_flows and own_parts[1].stop > own_parts[1].start:
             moved = movement(calm.run.part(own_parts[1]), own.part(own_parts[1]), "site", 0)
             flows = [flow for flow in moved.flows if flow.before != flow.after][:most_flows]
     return FaultReport(
@@ -195,7 +197,7 @@ def _span(run: Run) -> tuple[int, int]:
     return begin, begin + run.info.window_ns
 
 
-def _phase(name: str, judged: _Judged, calm: _Judged | None, part: slice, own: slice, span: tuple[int, int]) -> Phase:
+def _phase(name: str, judged: Judged, calm: Judged | None, part: slice, own: slice, span: tuple[int, int]) -> Phase:
     """Requests `part` of the run arrived in the phase, and `own` of those that are in the calm run, too."""
     rows = judged.run.rows
     good = judged.good[part]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
@@ -144,12 +145,14 @@ def single_losses(
         return
     ready_replay()
     order = Order(None, policy, prices, seed, with_centralized=False)
+    started = time.perf_counter()
     with progress("losing one site at a time") as advance:
         losses = single_losses(home, requests, order, plan, Listener(note, advance), jobs=jobs)
     quiet = sum(not loss.replayed for loss in losses)
     shown = losses[:limit]
     emit(loss_items(shown), LOSS_COLUMNS, output, kind="LossList", documents=shown)
-    note(f"each lost at {plan.at} for {plan.lasts}, noticed after {plan.noticed_after}; {len(losses) - quiet} replays")
+    took = f"{len(losses) - quiet} replays in {time.perf_counter() - started:.1f} s"
+    note(f"each lost at {plan.at} for {plan.lasts}, noticed after {plan.noticed_after}; {took}")
     if quiet:
         note(f"{quiet} of {len(losses)} sites served nobody: no replay, no harm")
 

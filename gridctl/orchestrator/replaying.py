@@ -218,11 +218,15 @@ class RowSink(Protocol):
     def read(self, name: str) -> Iterable[np.ndarray[Any, Any]]: ...
 
 
-class _HeldRows:
-    """Rows kept in memory."""
+class HeldRows:
+    """Rows kept in memory, behind those that are there already."""
 
-    def __init__(self) -> None:
-        self._parts: list[dict[str, np.ndarray[Any, Any]]] = []
+    def __init__(self, before: HeldRows | None = None) -> None:
+        self._parts: list[dict[str, np.ndarray[Any, Any]]] = [] if before is None else list(before._parts)
+
+    def keep(self, rows: RunRows) -> None:
+        """Take the next rows."""
+        self.append(columns_of(rows))
 
     def append(self, columns: Mapping[str, np.ndarray[Any, Any]]) -> None:
         self._parts.append({name: column.astype(ROW_TYPES[name]) for name, column in columns.items()})
@@ -264,7 +268,7 @@ def replayed(
 ) -> Run:
     """One replay of a complete trace, kept in memory; `changed` is what becomes of the grid before it, `lists` the
     candidates where they are known (`candidates_of`)."""
-    held = _HeldRows()
+    held = HeldRows()
     image = changed(build_image(resources, price_book=order.prices))
     told, faults = scripted(trace, image, order.game_day)
     info = _played(name, told, image, policy, order, listener, central, held, faults, lists)

@@ -18,7 +18,7 @@ from gridctl.replay.classes import find_classes
 from gridctl.replay.declared import workload_specs
 from gridctl.replay.faults import Fault
 from gridctl.replay.origins import resolve_origins
-from gridctl.replay.stage import Played, set_stage
+from gridctl.replay.stage import Played, Stage, set_stage
 from gridctl.resources import PolicySpec
 from gridctl.traces.trace import Traffic
 
@@ -78,7 +78,12 @@ def replay_into(
     grid does not know and for a trace longer than 30 days.
     """
     stage = set_stage(keep, image, traffic, policy, seed=seed, longest_jump=longest_jump, faults=faults, lists=lists)
-    stage.play_until(len(traffic), advanced)
+    return played_out(stage, advanced)
+
+
+def played_out(stage: Stage, advanced: Callable[[int], None] = lambda requests: None) -> Played:
+    """Play what is left of a stage, to its end and that of every fault."""
+    stage.play_until(len(stage.traffic), advanced)
     while stage.script.due_ns is not None:
         stage.strike()
     return stage.finish()

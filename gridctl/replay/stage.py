@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gridctl.accounts.rows import COMPLETED, FAILED, LOST, EngineFacts, FaultFacts, Origin, RunRows
 from gridctl.engine.fleet import build_fleet
-from gridctl.engine.state import GPU, LEARNED, NIL, Fleet, grow_sequences, records
+from gridctl.engine.state import GPU, LEARNED, NIL, Fleet, copied, grow_sequences, records
 from gridctl.geography.place import Place
 from gridctl.grid.candidates import CandidateLists, RequestClass, find_candidates, revised
 from gridctl.grid.image import GridImage
@@ -56,6 +56,15 @@ class Played:
     faults: tuple[FaultFacts, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class WholeLists:
+    """The candidates when nothing is known to have failed, and the scene's ends of their lists."""
+
+    lists: CandidateLists
+    last_place: NDArray[np.int32]
+    profiles: NDArray[np.int32]
+
+
 @dataclass(slots=True)
 class Stage:
     """A trace set up over a grid: all requests before number `done` are decided. `play` decides more of them."""
@@ -78,6 +87,7 @@ class Stage:
     policies: Records
     window: Window
     links: Links
+    whole: WholeLists
     described: list[RequestClass]
     noise: NDArray[np.int64] | None = None
     done: int = 0
@@ -110,6 +120,32 @@ class Stage:
         self.longest = max(self.longest, int((chunk.prompt_tokens + chunk.output_tokens).max()))
         self.done = stop
         self.window.played(self.fleet, stop)
+
+    def forked(self, keep: Callable[[RunRows], None], faults: Sequence[Fault]) -> Stage:
+        """The stage in the same state, from which on these faults happen; further rows go to `keep`. None of the faults
+        may have begun, or change an engine's pace, for which the fleet's tables have no rows."""
+        assert not self.script.has_faults, "a stage is forked before anything happens"
+        assert not any(fault.kind in ("slow", "crowd") for fault in faults), "pace and requests are set up at first"
+        fleet, scene = copied(self.fleet), self.scene
+        return dataclasses.replace(
+            self,
+            script=Script(faults, self.image, round(self.policy.telemetry.period_ms * PS_PER_MS)),
+            links=Links(faults, len(self.origins), len(self.image.engines)),
+            fleet=fleet,
+            scene=scene._replace(
+                turns=scene.turns.copy(),
+                sent=scene.sent.copy(),
+                lessons=scene.lessons.copy(),
+                next_lesson=scene.next_lesson.copy(),
+                idle=scene.idle.copy(),
+                places=scene.places.copy(),
+            ),
+            rows=self.rows.copy(),
+            templates=self.templates.copy(),
+            window=self.window.forked(fleet, keep),
+            losses={},
+            _seen={},
+        )
 
     def strike(self) -> None:
         """Let the fault that is due happen: from now on the router chooses among who is left, and what was lost is
@@ -159,10 +195,11 @@ class Stage:
 
     def _candidates(self, down: frozenset[int], paths: frozenset[int]) -> CandidateLists:
         """The candidates when these engines are known to be lost, and these faults to have changed paths."""
-        whole = self._seen.setdefault((frozenset(), frozenset()), self.lists)
+        if not down and not paths:
+            return self.whole.lists
         if (down, paths) not in self._seen:
             self._seen[down, paths] = revised(
-                whole,
+                self.whole.lists,
                 np.array(sorted(down), np.int64),
                 without(self.image, down),
                 self.places,
@@ -176,7 +213,7 @@ class Stage:
     def _see(self, lists: CandidateLists) -> None:
         if lists is not self.lists:
             self.lists = lists
-            self.scene = _with_lists(self.scene, lists, self.fleet)
+            self.scene = _with_lists(self.scene, lists, self.whole, self.fleet)
             self.rows = _candidate_rows(lists)
         self.scene = self.scene._replace(wire_us=self.links.wire_us(lists))
 
@@ -294,6 +331,7 @@ def set_stage(
         policies=policy_records([policy.for_workload(name) for name in workloads] or [policy]),
         window=Window(image, traffic, fleet, keep),
         links=Links(faults, len(origins), len(image.engines)),
+        whole=WholeLists(lists, *_ends(lists, fleet)),
         described=described,
         noise=None if is_added is None else _noise_numbers(is_added),
     )
@@ -353,9 +391,21 @@ def _scene(
     )
 
 
-def _with_lists(scene: Scene, lists: CandidateLists, fleet: Fleet) -> Scene:
-    """The scene with other candidates; whose turn it is starts anew."""
-    last_place, profiles = list_ends(lists.offset, lists.engine, scene.profile_of, len(fleet.profiles.dense_ps))
+def _ends(lists: CandidateLists, fleet: Fleet, start: int = 0) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """`Scene.last_place` and `Scene.profiles` of the lists from number `start` on."""
+    first = lists.offset[start]
+    offset, engines = lists.offset[start:] - first, lists.engine[first:]
+    last, profiles = list_ends(offset, engines, profile_rows(fleet), len(fleet.profiles.dense_ps))
+    return np.where(last >= 0, last + np.int32(first), last), profiles
+
+
+def _with_lists(scene: Scene, lists: CandidateLists, whole: WholeLists, fleet: Fleet) -> Scene:
+    """The scene with other candidates, the whole grid's or those with further ones behind them; whose turn it is starts
+    anew."""
+    last_place, profiles = whole.last_place, whole.profiles
+    if lists is not whole.lists:
+        further = _ends(lists, fleet, len(whole.lists.reason))
+        last_place, profiles = np.concatenate([last_place, further[0]]), np.concatenate([profiles, further[1]])
     return scene._replace(
         offset=lists.offset,
         candidate=lists.engine,

@@ -70,6 +70,7 @@ def warm_up(waiting: Callable[[], None] = lambda: None, compiled: Callable[[int]
     with sole_compiler(waiting):
         with _attended(compiled) if not is_warm() else nullcontext():
             _replay_the_smallest()
+            warm_up_faults()
         mark_warm()
 
 

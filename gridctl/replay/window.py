@@ -8,6 +8,7 @@ on, so do the numbers they hold. Invariant: every request leaves exactly once, i
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,14 @@ class Window:
         self._keep = keep
         self._kinds = np.array([engine.spec.kind for engine in image.engines], np.int64)
         self._gpus = np.array([engine.spec.gpus for engine in image.engines], np.int64)
+
+    def forked(self, fleet: Fleet, keep: Callable[[RunRows], None]) -> Window:
+        """The window in the same state over a copy of its fleet; further rows go to `keep`."""
+        fork = copy(self)
+        fork._fleet = fleet
+        fork._keep = keep
+        fork.outcomes = Outcomes(*(column.copy() for column in self.outcomes))
+        return fork
 
     def make_room(self, requests: int) -> Fleet:
         """The fleet with results for so many more requests."""
