@@ -36,12 +36,17 @@ REASONS = (
     "queue-full",  # the chosen engine had no room in its queue
     "too-long",  # the context exceeds what the engine can hold (failed)
     "lost",  # the engine was lost, and the policy sent the request nowhere else (failed)
+    "tier",  # deployments that meet the quality floor exist, none of a tier the policy allows
+    "too-far",  # engines exist that could serve it, none within the policy's longest round trip
     "refused",  # live: the endpoint refused it for a reason of its own
     "broken",  # live: the answer broke off, or was none (failed)
     "timeout",  # live: no complete answer in time (failed)
 )
-NO_REASON, NO_MODEL, JURISDICTION, QUALITY, OUTAGE, INFEASIBLE, QUEUE_FULL, TOO_LONG, LOST = range(9)
-REFUSED, BROKEN, TIMEOUT = range(9, 12)
+NO_REASON, NO_MODEL, JURISDICTION, QUALITY, OUTAGE, INFEASIBLE, QUEUE_FULL, TOO_LONG, LOST, TIER, TOO_FAR = range(11)
+REFUSED, BROKEN, TIMEOUT = range(11, 14)
+
+FOREVER_NS = 10 * 365 * 86_400 * 1_000_000_000
+"""When what lasts for good is over: ten years, longer than any run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +135,15 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FaultFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """One fault of a game day and what it cost. Times are on the trace's clock, as arrivals are.
+    """One fault of a game day and what it cost. Times are on the trace's clock, as arrivals are; what lasts for good is
+    over after FOREVER_NS.
 
-    `lost` requests were in flight at a lost engine or sent there before it was noticed: `restarted` ones were taken up
-    elsewhere, `refused` ones by nobody, `failed` ones were given up. `begun` had streamed their first token. `tokens`
-    of KV and `gpu_ns` of GPU or function time were spent on lost requests in vain.
+    `lost` requests were in flight at a lost engine or on a lost path, or sent there before it was noticed: `restarted`
+    ones were taken up elsewhere, `refused` ones by nobody, `failed` ones were given up. `begun` had streamed their
+    first token. `tokens` of KV and `gpu_ns` of GPU or function time were spent on requests lost with their engine, in
+    vain. `amount` is a factor or a share, `what` which price or what became of telemetry; `priced` are the numbers of
+    the engines whose price changed; `origins` is how many of the trace's origins it touched, `added` how many requests
+    a crowd brought.
     """
 
     kind: str
@@ -151,6 +160,11 @@ class FaultFacts(msgspec.Struct, frozen=True, kw_only=True):
     begun: int = 0
     tokens: int = 0
     gpu_ns: int = 0
+    amount: float = 1.0
+    what: str = ""
+    priced: tuple[int, ...] = ()
+    origins: int = 0
+    added: int = 0
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,17 +198,26 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     faults: tuple[FaultFacts, ...] = ()
     calm: str = ""  # name of the run of the same requests without the faults
+    crowds: tuple[int, ...] = ()  # those of `origins` whose requests a crowd of the faults added
     centralized: str = ""  # name of the run of the same trace on the same GPUs, all in the core
     live: str = ""  # the endpoint the trace was sent to, of a run that was no replay
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A replay's (or a live session's) complete result."""
+    """A replay's (or a live session's) complete result, or the part of it that arrived in `parts_ns`: from and until
+    when, on the trace's clock; `info.window_ns` is then how long they last together."""
 
     info: RunInfo
     rows: RunRows
+    parts_ns: tuple[tuple[int, int], ...] = ()
 
     def part(self, some: slice) -> Run:
         """The run with some of its rows only; `info` still describes all of it."""
-        return Run(self.info, self.rows.part(some))
+        return Run(self.info, self.rows.part(some), self.parts_ns)
+
+    @property
+    def spans_ns(self) -> tuple[tuple[int, int], ...]:
+        """When owned GPUs are paid for: the window, or the parts of it."""
+        begin = int(self.rows.arrival_ns[0]) if len(self.rows) else 0
+        return self.parts_ns or ((begin, begin + self.info.window_ns),)

@@ -1,6 +1,6 @@
 """Series: a run's load, its goodness and its dollars over time, in bins of one width.
 
-Requests, and what only they cost, count in the bin they arrived in. Owned GPUs are paid evenly over the window; the
+Requests, and what only they cost, count in the bin they arrived in. Owned GPUs are paid as time goes by; the
 part of it that was busy is spread evenly over each request's time on its engine, so a bin may show slightly more busy
 dollars than its GPUs cost, never the whole run. Invariant: requests and dollars summed over the bins are the run's.
 """
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.accounts.goodness import judge
+from gridctl.accounts.price_changes import gpu_hour_surplus_usd
 from gridctl.accounts.rows import COMPLETED, Run
 from gridctl.accounts.usd import Ledger, is_owned, ledger
 from gridctl.units import NS_PER_HOUR, NS_PER_S
@@ -69,7 +70,12 @@ def series(run: Run, most_bins: int = MOST_BINS) -> Series:
     lengths_ns[-1] = window_ns - (n - 1) * width_ns
     spent, completed = ledger(run), rows.outcome == COMPLETED
     paid_usd = sum(engine.gpus * engine.usd_per_gpu_hour for engine in run.info.engines if is_owned(engine))
-    gpu_usd = lengths_ns * (paid_usd / NS_PER_HOUR)
+    starts_ns = start_ns + np.arange(n) * width_ns
+    dearer = [
+        gpu_hour_surplus_usd(run.info, (begin, begin + length))
+        for begin, length in zip(starts_ns.tolist(), lengths_ns.tolist(), strict=True)
+    ]
+    gpu_usd = lengths_ns * (paid_usd / NS_PER_HOUR) + dearer
     return Series(
         bin_s=width_ns / NS_PER_S,
         length_s=tuple((lengths_ns / NS_PER_S).tolist()),

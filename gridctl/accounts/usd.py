@@ -9,6 +9,8 @@
     energy        busy time at busy watts, idle time at idle watts, × price per kWh; shared out like GPU time. State
                   an electricity price only where the GPU-hour does not hold it, or power is paid twice
 
+Prices are those of the engine's facts, times what changed them meanwhile (`price_changes`).
+
 Egress and fallback are for completed requests alone. Invariant: the requests' dollars plus the `stranded` ones (tiers
 whose GPUs served nothing) are exactly what the grid costs over the window.
 
@@ -24,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.accounts.blocks import blank, blocks
+from gridctl.accounts.price_changes import changes_of, price_factors, surplus_ns
 from gridctl.accounts.rows import COMPLETED, EngineFacts, Run
 from gridctl.units import BYTES_PER_GB, NS_PER_HOUR, NS_PER_MS, TOKENS_PER_MTOK
 
@@ -71,12 +74,14 @@ def ledger(run: Run) -> Ledger:
     n = len(run.rows)
     idle_ns = idle_gpu_ns(run)
     busy_ns = _busy_by_tier(run)
+    dearer_ns, lit_ns = _idle_surplus_ns(run, "gpu-hour"), _idle_surplus_ns(run, "energy")
     idle: list[Stranded] = []
     for tier in sorted({engine.tier for engine in run.info.engines if is_owned(engine)}):
         engines = [index for index, engine in enumerate(run.info.engines) if engine.tier == tier and is_owned(engine)]
-        usd = sum(idle_ns[index] * _usd_per_gpu_ns(run.info.engines[index]) for index in engines)
-        kwh = [idle_ns[index] * _kwh_per_gpu_ns(run.info.engines[index].idle_watts) for index in engines]
-        energy = sum(part * run.info.engines[index].usd_per_kwh for part, index in zip(kwh, engines, strict=True))
+        usd = sum((idle_ns[index] + dearer_ns[index]) * _usd_per_gpu_ns(run.info.engines[index]) for index in engines)
+        watts = {index: _kwh_per_gpu_ns(run.info.engines[index].idle_watts) for index in engines}
+        kwh = [idle_ns[index] * watts[index] for index in engines]
+        energy = sum((idle_ns[i] + lit_ns[i]) * watts[i] * run.info.engines[i].usd_per_kwh for i in engines)
         idle.append(Stranded(tier, usd, sum(kwh), energy))
     spent = Ledger(
         gpu_busy_usd=blank(n, np.float64),
@@ -111,7 +116,8 @@ def _fill(spent: Ledger, some: slice, run: Run, shared: Sequence[tuple[Stranded,
     spent.egress_usd[some] = egress_usd(run)
     spent.fallback_usd[some] = fallback_usd(run)
     spent.energy_kwh[some] = busy_kwh + idle_kwh
-    spent.energy_usd[some] = busy_kwh * _per_request(run, lambda engine: engine.usd_per_kwh) + idle_energy_usd
+    kwh_usd = _per_request(run, lambda engine: engine.usd_per_kwh) * price_factors(run, "energy")
+    spent.energy_usd[some] = busy_kwh * kwh_usd + idle_energy_usd
 
 
 def _busy_by_tier(run: Run) -> dict[str, int]:
@@ -124,34 +130,49 @@ def _busy_by_tier(run: Run) -> dict[str, int]:
 
 def gpu_busy_usd(run: Run) -> Floats:
     """Attributed GPU time at its engine's price, shape `(n,)`."""
-    return run.rows.gpu_ns * _per_request(run, _usd_per_gpu_ns)
+    return run.rows.gpu_ns * _per_request(run, _usd_per_gpu_ns) * price_factors(run, "gpu-hour")
 
 
 def serverless_usd(run: Run) -> Floats:
     """Billed function time at its site's price, shape `(n,)`."""
-    return run.rows.serverless_ns / NS_PER_MS * _per_request(run, lambda engine: engine.usd_per_serverless_ms)
+    price = _per_request(run, lambda engine: engine.usd_per_serverless_ms)
+    return run.rows.serverless_ns / NS_PER_MS * price * price_factors(run, "serverless")
 
 
 def egress_usd(run: Run) -> Floats:
     """Answers leaving the site, shape `(n,)`."""
     gigabytes = _completed(run, run.rows.output_tokens) * (EGRESS_BYTES_PER_TOKEN / BYTES_PER_GB)
-    return gigabytes * _per_request(run, lambda engine: engine.egress_usd_per_gb)
+    return gigabytes * _per_request(run, lambda engine: engine.egress_usd_per_gb) * price_factors(run, "egress")
 
 
 def fallback_usd(run: Run) -> Floats:
     """Tokens bought from the fallback API, shape `(n,)`."""
     bought_in = _completed(run, run.rows.input_tokens) * _per_request(run, lambda engine: engine.usd_per_mtok_input)
     bought_out = _completed(run, run.rows.output_tokens) * _per_request(run, lambda engine: engine.usd_per_mtok_output)
-    return (bought_in + bought_out) / TOKENS_PER_MTOK
+    return (bought_in + bought_out) / TOKENS_PER_MTOK * price_factors(run, "api")
 
 
 def idle_gpu_ns(run: Run) -> list[int]:
-    """Per engine, owned GPU time less the GPU time attributed to its requests; 0 for what is not owned."""
+    """Per engine, owned GPU time less the GPU time attributed to its requests; 0 for what is not owned, and where the
+    requests of a part of a run ran on beyond it."""
     busy = _busy_gpu_ns(run)
     return [
-        engine.gpus * run.info.window_ns - int(busy[index]) if is_owned(engine) else 0
+        max(0, engine.gpus * run.info.window_ns - int(busy[index])) if is_owned(engine) else 0
         for index, engine in enumerate(run.info.engines)
     ]
+
+
+def _idle_surplus_ns(run: Run, price: str) -> list[float]:
+    """Per engine, what changes of a price made its idle GPUs cost more, as time at the price before."""
+    more = surplus_ns(run, price)
+    if not changes_of(run.info, price):
+        return [float(one) for one in more]
+    for some in blocks(len(run.rows)):
+        part = run.part(some)
+        paid = part.rows.gpu_ns * (price_factors(part, price) - 1.0)
+        served = part.rows.engine >= 0
+        np.subtract.at(more, part.rows.engine[served], paid[served])
+    return [float(one) for one in more]
 
 
 def _busy_gpu_ns(run: Run) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
@@ -52,11 +53,21 @@ def run(
     from gridctl.manifest.gameday_file import read_game_day
     from gridctl.orchestrator.context import current_grid
     from gridctl.orchestrator.gamedays import report_of
+    from gridctl.orchestrator.inputs import TraceSource, absolute
     from gridctl.orchestrator.replaying import Listener, Order, check_order, replay_trace
     from gridctl.traces.reader import open_traffic
 
     home = current_grid()
-    order = Order(name, policy, prices, seed, with_centralized=False, replace=replace, game_day=read_game_day(file))
+    order = Order(
+        name,
+        policy,
+        prices,
+        seed,
+        with_centralized=False,
+        replace=replace,
+        game_day=read_game_day(file),
+        source=TraceSource(path=absolute(trace)),
+    )
     requests = open_traffic(trace)
     if dry_run:
         checked = check_order(home, requests, order, note)
@@ -134,12 +145,14 @@ def single_losses(
         return
     ready_replay()
     order = Order(None, policy, prices, seed, with_centralized=False)
+    started = time.perf_counter()
     with progress("losing one site at a time") as advance:
         losses = single_losses(home, requests, order, plan, Listener(note, advance), jobs=jobs)
     quiet = sum(not loss.replayed for loss in losses)
     shown = losses[:limit]
     emit(loss_items(shown), LOSS_COLUMNS, output, kind="LossList", documents=shown)
-    note(f"each lost at {plan.at} for {plan.lasts}, noticed after {plan.noticed_after}; {len(losses) - quiet} replays")
+    took = f"{len(losses) - quiet} replays in {time.perf_counter() - started:.1f} s"
+    note(f"each lost at {plan.at} for {plan.lasts}, noticed after {plan.noticed_after}; {took}")
     if quiet:
         note(f"{quiet} of {len(losses)} sites served nobody: no replay, no harm")
 

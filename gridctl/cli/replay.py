@@ -141,15 +141,16 @@ def run(
         alone = Order(name, None, prices, seed, False, replace, None, source)
         run_live(home, requests, alone, given, held, output, dry_run=dry_run)
         return
-    day = _game_day(faults, many=seeds > 1 or resume)
-    order = Order(name, policy, prices, seed, centralized, replace, day, source)
+    day = _game_day(faults)
+    # A run with faults stands beside its calm one, and so do not its draws.
+    order = Order(name, policy, prices, seed, centralized and day is None, replace, day, source)
     spread = Spread(seeds, parse_sources(draw), jobs, executor, resume, keep_draws)
     if dry_run:
         checked = check_order(home, requests, order, note)
         note(f"dry run: {len(requests):,} requests over {checked} engines would be replayed; nothing was written")
         return
     ready_replay()
-    total = len(requests) * (2 if order.beside else 1) * seeds
+    total = len(requests) * (2 if order.with_centralized else 1) * seeds + (len(requests) if day else 0)
     with progress("replaying" if seeds == 1 else f"replaying {seeds} times", total) as advance:
         info = replay_seeds(home, requests, order, spread, Listener(note, advance))
     item = drawn_item(info, load_ensemble(info, home))
@@ -198,17 +199,12 @@ def requests(
         note(f"{len(shown)} of {len(rows):,} requests; -o csv prints all, --limit N more")
 
 
-def _game_day(faults: str | None, *, many: bool) -> GameDayFile | None:
-    """The game day of --faults. Raises UsageError beside draws, which have no faults."""
+def _game_day(faults: str | None) -> GameDayFile | None:
+    """The game day of --faults."""
     if faults is None:
         return None
-    from gridctl.errors import UsageError
     from gridctl.manifest.gameday_file import read_game_day
 
-    if many:
-        raise UsageError(
-            "draws are replayed without faults", where="--faults", fix="leave out --seeds and --resume, or --faults"
-        )
     return read_game_day(faults)
 
 

@@ -70,3 +70,27 @@ def comma_list(text: str) -> list[str]:
     ['workload', 'tier']
     """
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+PhaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--phase",
+        metavar="PHASE",
+        help="Only what arrived before, during or after the run's faults.",
+        autocompletion=lambda: ["before", "during", "after"],
+    ),
+]
+
+
+def phase_of(run: Run, phase: str | None, faults_of: Run | None = None) -> Run:
+    """The requests of a phase of the run's faults, or of those of another run; the run itself without a phase."""
+    if phase is None:
+        return run
+    from gridctl.accounts.phased import phased
+    from gridctl.cli.output import note
+
+    part = phased(run, phase, faults_of)
+    lasted = part.info.window_ns / 1e9
+    note(f"{phase} the faults: {len(part.rows):,} of {len(run.rows):,} requests of {run.info.name}, {lasted:,.0f} s")
+    return part

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gridctl.cli.output import OutputOption, emit, note, write
-from gridctl.cli.run_argument import RunArgument, comma_list, ensemble_of, read_run
+from gridctl.cli.run_argument import PhaseOption, RunArgument, comma_list, ensemble_of, phase_of, read_run
 from gridctl.errors import NotFoundError, did_you_mean
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def command(
     worst: Annotated[
         int, typer.Option("--worst", metavar="N", min=0, help="Print the N sites with most bad requests.")
     ] = 5,
+    phase: PhaseOption = None,
     output: OutputOption = "table",
 ) -> None:
     """Which objectives a run met, what is left of each error budget, and why requests missed.
@@ -36,19 +37,20 @@ def command(
       gridctl sla base
       gridctl sla base --by workload --worst 10
       gridctl sla base --workload voice-agent -o json
+      gridctl sla paris-gone --phase during
     """
     from gridctl.accounts.intervals import promise_ranges, sla_total_ranges
     from gridctl.accounts.site_misses import worst_sites
     from gridctl.accounts.sla import sla
     from gridctl.render.sla import Drawn, document, row_columns, row_items, text
 
-    found = read_run(run)
+    found = phase_of(read_run(run), phase)
     chosen = comma_list(by)
     table = sla(found, chosen)
     pooled, finer = _chosen_rows(table, workload)
     rows = [*pooled, *finer]
     sites = worst_sites(found, worst)
-    ensemble, drawn = ensemble_of(found), None
+    ensemble, drawn = ensemble_of(found) if phase is None else None, None
     if ensemble is not None:
         pools, others = promise_ranges(pooled, ["workload"], ensemble), promise_ranges(finer, chosen, ensemble)
         drawn = Drawn(ensemble, sla_total_ranges(ensemble), pools, others)
@@ -61,7 +63,7 @@ def command(
             output,
             kind="Sla",
             single=True,
-            documents=[document(table, pooled, finer, sites, drawn)],
+            documents=[{**document(table, pooled, finer, sites, drawn), **({"phase": phase} if phase else {})}],
         )
     else:
         promises = [*drawn.pooled, *drawn.finer] if drawn else []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gridctl.cli.output import OutputOption, emit, note, write
-from gridctl.cli.run_argument import RunArgument, comma_list, ensemble_of, read_run
+from gridctl.cli.run_argument import PhaseOption, RunArgument, comma_list, ensemble_of, phase_of, read_run
 from gridctl.errors import NotFoundError, did_you_mean
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def command(
         str | None,
         typer.Option("--against", metavar="RUN", help="Compare with this run instead of the centralised one."),
     ] = None,
+    phase: PhaseOption = None,
     output: OutputOption = "table",
 ) -> None:
     """What a run cost per million tokens, how fast it was and how much of it was good.
@@ -39,6 +40,7 @@ def command(
       gridctl tokenomics base
       gridctl tokenomics base --by workload -o markdown
       gridctl tokenomics new --against base -o json
+      gridctl tokenomics paris-gone --phase during --against paris-gone.calm
     """
     from gridctl.accounts.comparison import compare
     from gridctl.accounts.tokenomics import tokenomics
@@ -47,15 +49,19 @@ def command(
     chosen = comma_list(by)
     if workload is not None and "workload" not in chosen:
         chosen.append("workload")
-    found = read_run(run)
+    whole = read_run(run)
+    found = phase_of(whole, phase)
     table = tokenomics(found, chosen)
     beside = _other(found, against)
+    if beside is not None:
+        beside = phase_of(beside, phase, whole)
     other = None if beside is None else tokenomics(beside, chosen)
     comparisons = () if other is None else compare(table, other)
     if workload is not None:
         table = _only(table, workload)
         comparisons = tuple(part for part in comparisons if part.workload == workload)
-    drawn = _drawn(found, table, chosen, beside, [part.workload for part in comparisons])
+    ranged = [part.workload for part in comparisons]
+    drawn = _drawn(found, table, chosen, beside, ranged) if phase is None else None
     if output in ("table", "wide", "markdown"):
         write(text(table, comparisons, output, drawn))
     elif output in ("json", "yaml"):
@@ -65,7 +71,7 @@ def command(
             output,
             kind="Tokenomics",
             single=True,
-            documents=[document(table, other, comparisons, drawn)],
+            documents=[{**document(table, other, comparisons, drawn), **({"phase": phase} if phase else {})}],
         )
     else:
         items = row_items(table.rows, drawn.ranges.items if drawn else None)

@@ -19,8 +19,9 @@ from gridctl.engine.state import GPU, NEVER, NIL, SERVERLESS, Fleet
 from gridctl.engine.steptime import decode_ps
 from gridctl.kernels import compiled, fused
 
-LOSE, COLLECT, RESTORE, PACE, SEATS = range(5)
-"""What can be done to engines. COLLECT takes from lost ones what they held; the last two set a value."""
+LOSE, COLLECT, RESTORE, PACE, SEATS, STALE, MISSING, SCRAPED, CAUGHT_UP = range(9)
+"""What can be done to engines. COLLECT takes from lost ones what they held; PACE and SEATS set a value; STALE ends
+scrapes, MISSING forgets what they said, too, and SCRAPED begins them again; CAUGHT_UP does nothing else."""
 
 BEGUN, TOKENS, TIME = range(3)
 """`tally`: lost requests whose first token was out, KV tokens they held, and engine time they had had, times GPUs."""
@@ -102,20 +103,34 @@ def _collect(fleet: Fleet, engine: int, requests: NDArray[np.int64], count: int)
 
 
 @fused
+def _forget_scrapes(fleet: Fleet, engine: int, when: int) -> None:
+    """What the engine said last is that it is empty, at `when`; NIL: it never said anything."""
+    host = fleet.engines[engine]
+    host.scrape_time = host.older_time = when
+    host.scrape_running = host.older_running = 0
+    host.scrape_waiting = host.older_waiting = 0
+    host.scrape_pending_tokens = host.older_pending_tokens = 0
+    host.scrape_kv_blocks = host.older_kv_blocks = 0
+
+
+@fused
+def _scrape_on(fleet: Fleet, engine: int, now: int, period: int) -> None:
+    """The next scrape is when it would have been, had there never been a pause."""
+    host = fleet.engines[engine]
+    host.next_scrape = now - now % period + period * engine // len(fleet.engines)
+    if host.next_scrape <= now:
+        host.next_scrape += period
+
+
+@fused
 def _restore(fleet: Fleet, engine: int, now: int, period: int) -> None:
     """The engine is back, idle and cold, and said so when it reported back; scrapes fall as they did before."""
     host = fleet.engines[engine]
     host.is_lost = 0
     host.clock = host.horizon = now
     host.quiet_until = host.calm_until = NEVER
-    host.scrape_time = host.older_time = now
-    host.scrape_running = host.older_running = 0
-    host.scrape_waiting = host.older_waiting = 0
-    host.scrape_pending_tokens = host.older_pending_tokens = 0
-    host.scrape_kv_blocks = host.older_kv_blocks = 0
-    host.next_scrape = now - now % period + period * engine // len(fleet.engines)
-    if host.next_scrape <= now:
-        host.next_scrape += period
+    _forget_scrapes(fleet, engine, now)
+    _scrape_on(fleet, engine, now, period)
 
 
 @compiled
@@ -145,6 +160,13 @@ def change_engines(
         catch_up(fleet, engine, now, period)
         if change == LOSE:
             _lose(fleet, engine, now, tally)
+        elif change in (STALE, MISSING):
+            host.next_scrape = NEVER
+            if change == MISSING:
+                _forget_scrapes(fleet, engine, NIL)
+        elif change == SCRAPED:
+            _scrape_on(fleet, engine, now, period)
+        if change != PACE and change != SEATS:
             continue
         _planned(fleet, engine, now)
         if change == PACE:

@@ -207,3 +207,31 @@ def hash_tables(entries: int) -> NDArray[np.int64]:
     while size < 2 * entries:
         size *= 2
     return np.zeros((2 * size, 2), np.int64)
+
+
+def copied(fleet: Fleet) -> Fleet:
+    """A fleet in the same state that goes its own way. What was never written is not copied, so that it costs nothing
+    in the copy, either; stretches and profiles never change and are shared."""
+    table, size = np.zeros(fleet.table.shape, np.int64), int(fleet.books[TABLE_SIZE])
+    table[size : 2 * size] = fleet.table[size : 2 * size]
+    pieces, fresh = records(len(fleet.pieces), PIECE), int(fleet.books[FRESH])
+    pieces[:fresh] = fleet.pieces[:fresh]
+    spare_pieces, spare = np.zeros(len(fleet.spare_pieces), np.int64), int(fleet.books[SPARE])
+    spare_pieces[:spare] = fleet.spare_pieces[:spare]
+    return fleet._replace(
+        engines=fleet.engines.copy(),
+        sequences=fleet.sequences.copy(),
+        free_sequences=fleet.free_sequences.copy(),
+        finishing=fleet.finishing.copy(),
+        phases=fleet.phases.copy(),
+        idle_since=fleet.idle_since.copy(),
+        pieces=pieces,
+        spare_pieces=spare_pieces,
+        table=table,
+        books=fleet.books.copy(),
+        holders=fleet.holders.copy(),
+        router_path=fleet.router_path.copy(),
+        engine_path=fleet.engine_path.copy(),
+        results=fleet.results.copy(),
+        learned=fleet.learned.copy(),
+    )

@@ -160,3 +160,5 @@ class Attempt:
             exchange.attempt_failed(self, "truncated")
         elif events or is_last:
             exchange.relay(self, events, is_last)
+            if scanner.is_done and not exchange.is_over:
+                exchange.look_again()  # the response has a moment to end, too

@@ -129,8 +129,7 @@ class Exchange:
         if serving.settings.hedge and ask.stream:
             self._hedge_at_ns = self.decided_ns + max(50_000_000, int(attempt.choice.predicted_ttft_us * 2000))
         attempt.start()
-        if not self.is_over:
-            self.client.look_at(self.next_look_ns())
+        self.look_again()
 
     def _decide(self, ask: Ask) -> Attempt:
         """A try at the engine that the broker chooses among those not tried yet. Raises Refusal when there is none."""
@@ -223,8 +222,7 @@ class Exchange:
         self._close(attempt, "failed", 0, time.monotonic_ns())
         self.attempt = following
         following.start()
-        if not self.is_over:
-            self.client.look_at(self.next_look_ns())
+        self.look_again()
         return True
 
     def _hedge(self) -> None:
@@ -260,7 +258,8 @@ class Exchange:
     def relay(self, attempt: Attempt, data: bytes, is_last: bool) -> None:
         """Pass on a piece of an answer that does not come in one."""
         client = self.client
-        if self.relaying is not attempt:
+        is_first = self.relaying is not attempt
+        if is_first:
             self._adopt(attempt)
             data = self._begin(attempt) + (self._framed(data) if data else b"")
         elif data:
@@ -271,6 +270,8 @@ class Exchange:
             self._completed(attempt, scanner.usage if scanner else usage_at_end(attempt.relayed_tail), 0)
             return
         client.write(data)
+        if is_first:
+            self.look_again()
         if client.is_paused and attempt.connection is not None:
             attempt.connection.pause()
 
@@ -354,6 +355,11 @@ class Exchange:
         if self._hedge_at_ns >= 0:
             look = min(look, self._hedge_at_ns)
         return look
+
+    def look_again(self) -> None:
+        """What is waited for has changed, and with it when that is late."""
+        if not self.is_over:
+            self.client.look_at(self.next_look_ns())
 
     def on_look(self, now_ns: int) -> None:
         """The time of `next_look_ns` has come."""

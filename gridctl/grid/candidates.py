@@ -2,8 +2,9 @@
 
 A class is a workload and, where the trace says one, a model. Fail-closed, in this order, each with its reason: a
 deployment of an accepted model exists; it stands where the jurisdiction rule allows; its quality is measured and
-reaches the floor; its site and cluster take traffic. What is left is cut to the nearest engines, with room kept for
-the nearest core ones, so that a decision costs the same in a grid of 44 sites and of 44,000.
+reaches the floor; it is of a tier the policy allows; its site and cluster take traffic, and there is a way to it; its
+round trip is within the policy's. What is left is cut to the nearest engines, with room kept for the nearest core
+ones, so that a decision costs the same in a grid of 44 sites and of 44,000.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gridctl.accounts.rows import JURISDICTION, NO_MODEL, NO_REASON, OUTAGE, QUALITY, Origin
+from gridctl.accounts.rows import JURISDICTION, NO_MODEL, NO_REASON, OUTAGE, QUALITY, TIER, TOO_FAR, Origin
 from gridctl.engine.state import API, UNUSED
 from gridctl.geography.place import Place
 from gridctl.grid.image import Engine, GridImage
+from gridctl.grid.paths import PathChange
 from gridctl.grid.pick import pick_nearest
 from gridctl.network.estimate import RttMatrix
 from gridctl.resources import WorkloadSpec
@@ -31,12 +33,21 @@ NEAREST_FUNCTIONS = 2
 """Function sites offered to a request; they are billed by use, so more of them add nothing but distance."""
 
 
+ANY_RTT_US = 1 << 40
+"""No bound on a round trip: longer than any."""
+
+
 @dataclass(frozen=True, slots=True)
 class RequestClass:
-    """A workload, and the one model the trace asks for (None: any the workload accepts)."""
+    """A workload, the one model the trace asks for (None: any the workload accepts), and what its policy allows: the
+    `tiers` (none named: every one), the longest round trip over the network, and how many batching engines (None: as
+    many as `find_candidates` is told)."""
 
     workload: WorkloadSpec
     model: str | None = None
+    tiers: tuple[str, ...] = ()
+    max_rtt_us: int = ANY_RTT_US
+    candidates: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,50 +64,58 @@ class CandidateLists:
 
 
 def find_candidates(
-    image: GridImage, places: Sequence[Place], origins: Sequence[Origin], classes: Sequence[RequestClass], limit: int
+    image: GridImage,
+    places: Sequence[Place],
+    origins: Sequence[Origin],
+    classes: Sequence[RequestClass],
+    limit: int,
+    paths: Sequence[PathChange] = (),
+    numbers: Sequence[int] | None = None,
 ) -> CandidateLists:
-    """Candidate lists of at most `limit` batching engines, plus functions and the API, nearest first.
+    """Candidate lists of at most `limit` batching engines, or as many as a class says, plus functions and the API,
+    nearest first. `paths` are what became of round trips; `numbers` are those of the origins where they are some of
+    many, so that replicas are shared out the same.
 
     Cost: O(origins · deployments) for the round trips and the walk, however many sites have no engine; memory for
     `ORIGINS_AT_ONCE` of them and the lists."""
     deployments = _group(image.engines)
-    zones: dict[tuple[str, str], int] = {}
-    zone_of = np.array([zones.setdefault((o.country, o.jurisdiction), len(zones)) for o in origins], np.int64)
-    masks: dict[bytes, int] = {}
-    distinct: list[NDArray[np.bool_]] = []
-    reasons: list[int] = []
+    cuts = [deployments.touched(path) for path in paths]
+    zone_of, zones = _zones(origins, paths)
+    kinds = _Kinds()
     mask_of = np.zeros((len(zones), len(classes)), np.int64)
     for column, request_class in enumerate(classes):
         standing = _Standing(deployments, request_class)
-        for (country, jurisdiction), zone in zones.items():
-            mask, reason = standing.allowed(country, jurisdiction)
-            key = mask.tobytes() + bytes([reason])
-            if key not in masks:
-                masks[key] = len(distinct)
-                distinct.append(mask)
-                reasons.append(reason)
-            mask_of[zone, column] = masks[key]
-    pairs = np.arange(len(origins))[:, None] * max(1, len(distinct)) + mask_of[zone_of]
+        most = limit if request_class.candidates is None else request_class.candidates
+        for zone, (country, jurisdiction, lost) in enumerate(zones):
+            mask, reason = standing.allowed(country, jurisdiction, _union([cuts[number] for number in lost]))
+            mask_of[zone, column] = kinds.number(mask, reason, most, request_class.max_rtt_us)
+    count = max(1, len(kinds.masks))
+    pairs = np.arange(len(origins))[:, None] * count + mask_of[zone_of]
     wanted, of = np.unique(pairs, return_inverse=True)
-    origin_of, mask_number = np.divmod(wanted, max(1, len(distinct)))
-    width = limit + NEAREST_FUNCTIONS + int((deployments.kind == API).sum())
+    origin_of, mask_number = np.divmod(wanted, count)
+    width = max(kinds.most, default=limit) + NEAREST_FUNCTIONS + int((deployments.kind == API).sum())
     engine = np.zeros((len(wanted), width), np.int32)  # half the memory: every request reads its list anew
     times = np.zeros((len(wanted), width), np.int32)
     sizes = np.zeros(len(wanted), np.int64)
     round_trips = RttMatrix([place or NOWHERE for place in deployments.places], image.view.links)
-    for start in range(0, len(places) if distinct else 0, ORIGINS_AT_ONCE):
-        rtt = round_trips.from_places(places[start : start + ORIGINS_AT_ONCE])
+    own = np.arange(len(origins)) if numbers is None else np.asarray(numbers, np.int64)
+    for start in range(0, len(places) if kinds.masks else 0, ORIGINS_AT_ONCE):
+        part = slice(start, start + ORIGINS_AT_ONCE)
+        rtt = round_trips.from_places(places[part])
         rtt[:, deployments.kind == API] = 0  # its own latency holds its round trip
+        for path, touched in zip(paths, cuts, strict=True):
+            rtt[np.ix_(path.origins[part], touched)] += path.added_us
         some = slice(*np.searchsorted(origin_of, (start, start + ORIGINS_AT_ONCE)))
         pick_nearest(
-            start,
-            origin_of[some],
+            origin_of[some] - start,
+            own[part],
             mask_number[some],
-            np.array(distinct, np.bool_).reshape(len(distinct), -1),
+            np.array(kinds.masks, np.bool_).reshape(len(kinds.masks), -1),
+            np.array(kinds.most, np.int64),
+            np.array(kinds.reach_us, np.int64),
             _nearest_first(rtt),
             rtt,
             deployments.table,
-            limit,
             NEAREST_FUNCTIONS,
             np.zeros(len(deployments.table), np.int64),
             engine[some],
@@ -104,27 +123,85 @@ def find_candidates(
             sizes[some],
         )
     kept = np.arange(width)[None, :] < sizes[:, None]
+    why = np.array(kinds.reasons or [NO_REASON], np.int64)[mask_number]
     return CandidateLists(
         of=of.reshape(pairs.shape).astype(np.int64),
         offset=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         engine=engine[kept],
         rtt_us=times[kept],
-        reason=np.array(reasons or [NO_REASON], np.int64)[mask_number],
+        # Somebody is allowed, and yet nobody is on the list: all of them are beyond the longest round trip.
+        reason=np.where((sizes == 0) & (why == NO_REASON), TOO_FAR, why),
     )
 
 
-def refusals(image: GridImage, origin: Origin, request_class: RequestClass) -> NDArray[np.int64]:
-    """Per engine of the image why it may not serve such a request: a code of accounts.rows.REASONS, NO_REASON where it
-    may. GPUs that no deployment uses have no model. O(engines)."""
+def _zones(
+    origins: Sequence[Origin], paths: Sequence[PathChange]
+) -> tuple[NDArray[np.int64], list[tuple[str, str, tuple[int, ...]]]]:
+    """Origins that are under the same law and cut off from the same engines: which zone each is in, and the zones."""
+    lost = [number for number, path in enumerate(paths) if path.is_lost]
+    found: dict[tuple[str, str, tuple[int, ...]], int] = {}
+    of = [
+        found.setdefault(
+            (origin.country, origin.jurisdiction, tuple(one for one in lost if paths[one].origins[number])), len(found)
+        )
+        for number, origin in enumerate(origins)
+    ]
+    return np.array(of, np.int64), list(found)
+
+
+def _union(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_] | None:
+    return np.logical_or.reduce(masks) if masks else None
+
+
+class _Kinds:
+    """The distinct kinds of list: who may be on it, why nobody may, how many, and how far away."""
+
+    def __init__(self) -> None:
+        self.masks: list[NDArray[np.bool_]] = []
+        self.reasons: list[int] = []
+        self.most: list[int] = []
+        self.reach_us: list[int] = []
+        self._known: dict[tuple[bytes, int, int, int], int] = {}
+
+    def number(self, mask: NDArray[np.bool_], reason: int, most: int, reach_us: int) -> int:
+        """The number of such a kind, a new one if there was none."""
+        key = (mask.tobytes(), reason, most, reach_us)
+        if key not in self._known:
+            self._known[key] = len(self.masks)
+            self.masks.append(mask)
+            self.reasons.append(reason)
+            self.most.append(most)
+            self.reach_us.append(reach_us)
+        return self._known[key]
+
+
+def refusals(
+    image: GridImage,
+    origin: Origin,
+    request_class: RequestClass,
+    place: Place | None = None,
+    paths: Sequence[PathChange] = (),
+) -> NDArray[np.int64]:
+    """Per engine of the image why it may not serve such a request from `place`: a code of accounts.rows.REASONS,
+    NO_REASON where it may. GPUs that no deployment uses have no model. `paths` are of this one origin. O(engines)."""
     deployments = _group(image.engines)
     reasons = np.full(len(image.engines), NO_MODEL, np.int64)
-    found = _Standing(deployments, request_class).reasons(origin.country, origin.jurisdiction)
+    cuts = [deployments.touched(path) for path in paths if path.origins[0]]
+    lost = [cut for path, cut in zip(paths, cuts, strict=True) if path.is_lost]
+    found = _Standing(deployments, request_class).reasons(origin.country, origin.jurisdiction, _union(lost))
+    if place is not None and request_class.max_rtt_us < ANY_RTT_US:
+        stands = RttMatrix([one or NOWHERE for one in deployments.places], image.view.links)
+        rtt = stands.from_places([place])[0]
+        rtt[deployments.kind == API] = 0
+        for path, cut in zip(paths, cuts, strict=True):
+            rtt[cut] += path.added_us
+        found[(found == NO_REASON) & (rtt > request_class.max_rtt_us)] = TOO_FAR
     for (first, replicas, _, _), reason in zip(deployments.table.tolist(), found.tolist(), strict=True):
         reasons[first : first + replicas] = reason
     return reasons
 
 
-def without_engines(
+def revised(
     lists: CandidateLists,
     lost: NDArray[np.int64],
     image: GridImage,
@@ -132,17 +209,24 @@ def without_engines(
     origins: Sequence[Origin],
     classes: Sequence[RequestClass],
     limit: int,
+    paths: Sequence[PathChange] = (),
 ) -> CandidateLists:
-    """What `find_candidates` gives for `image`, which differs from the one that `lists` are of in that the engines
-    `lost` take no traffic. Only origins that had one of them in a list are looked at: who is not among the nearest
-    keeps nobody out."""
+    """What `find_candidates` gives for `image` and `paths`, where `lists` are of an image in which the engines `lost`
+    still took traffic and of no changed paths. Only origins that had one of them in a list, or whose paths changed,
+    are looked at: who is not among the nearest keeps nobody out."""
     owner = np.repeat(np.arange(len(lists.reason)), np.diff(lists.offset))
     is_hit = np.zeros(len(lists.reason), np.bool_)
     is_hit[owner[np.isin(lists.engine, lost)]] = True
-    hit = np.flatnonzero(is_hit[lists.of].any(axis=1)).tolist()
-    if not hit:
+    is_touched = is_hit[lists.of].any(axis=1)
+    for path in paths:
+        is_touched |= path.origins
+    hit = np.flatnonzero(is_touched)
+    if not len(hit):
         return lists
-    found = find_candidates(image, [places[one] for one in hit], [origins[one] for one in hit], classes, limit)
+    there, whence = [places[one] for one in hit.tolist()], [origins[one] for one in hit.tolist()]
+    found = find_candidates(
+        image, there, whence, classes, limit, [path.of_origins(hit) for path in paths], hit.tolist()
+    )
     of = lists.of.copy()
     of[hit] = found.of + len(lists.reason)
     return CandidateLists(
@@ -165,6 +249,10 @@ class _Deployments:
     places: tuple[Place | None, ...]
     kind: NDArray[np.int64]
     engines: tuple[Engine, ...]
+
+    def touched(self, path: PathChange) -> NDArray[np.bool_]:
+        """Which deployments a path leads to; replicas stand together."""
+        return path.engines[self.table[:, 0]]
 
 
 def _group(engines: tuple[Engine, ...]) -> _Deployments:
@@ -208,31 +296,39 @@ class _Standing:
         self._is_good = np.array(
             [floor == 0 or (engine.quality is not None and engine.quality >= floor) for engine in engines], np.bool_
         )
+        tiers = request_class.tiers
+        self._is_of_tier = np.array([not tiers or engine.facts.tier in tiers for engine in engines], np.bool_)
         self._is_up = np.array([engine.takes_traffic for engine in engines], np.bool_)
 
-    def allowed(self, country: str, jurisdiction: str) -> tuple[NDArray[np.bool_], int]:
-        """The deployments that may serve requests from there, and the reason when there are none."""
+    def allowed(
+        self, country: str, jurisdiction: str, cut: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.bool_], int]:
+        """The deployments that may serve requests from there, and the reason when there are none. There is no way to
+        those that are `cut` off."""
         left = np.ones(len(self._engines), np.bool_)
         reason = NO_REASON
-        for stage, passes in self._stages(country, jurisdiction):
+        for stage, passes in self._stages(country, jurisdiction, cut):
             left = left & passes
             if reason == NO_REASON and not left.any():
                 reason = stage
         return left, reason
 
-    def reasons(self, country: str, jurisdiction: str) -> NDArray[np.int64]:
+    def reasons(self, country: str, jurisdiction: str, cut: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
         """Why each deployment may not serve requests from there: the first stage it fails; NO_REASON where it may."""
         reasons = np.full(len(self._engines), NO_REASON, np.int64)
-        for stage, passes in self._stages(country, jurisdiction):
+        for stage, passes in self._stages(country, jurisdiction, cut):
             reasons[(reasons == NO_REASON) & ~passes] = stage
         return reasons
 
-    def _stages(self, country: str, jurisdiction: str) -> tuple[tuple[int, NDArray[np.bool_]], ...]:
+    def _stages(
+        self, country: str, jurisdiction: str, cut: NDArray[np.bool_] | None
+    ) -> tuple[tuple[int, NDArray[np.bool_]], ...]:
         return (
             (NO_MODEL, self._has_model),
             (JURISDICTION, self._legal(country, jurisdiction)),
             (QUALITY, self._is_good),
-            (OUTAGE, self._is_up),
+            (TIER, self._is_of_tier),
+            (OUTAGE, self._is_up if cut is None else self._is_up & ~cut),
         )
 
     def _legal(self, country: str, jurisdiction: str) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from gridctl.health.burn import Budget, budget, span_text
+from gridctl.health.burn import Budget, Counting, budget, span_text
 from gridctl.health.condition import Condition
 from gridctl.health.facts import Engine, Facts
 from gridctl.health.panic import AVAILABLE, OPERATORS
@@ -48,9 +48,13 @@ def problems_of(facts: Facts, budgets: Sequence[Budget]) -> tuple[Problem, ...]:
 def budgets_of(facts: Facts) -> tuple[Budget, ...]:
     """The error budget of every workload over 30 days, with its alarms; thresholds no outage could reach are capped."""
     return tuple(
-        budget(name, workload.spec.attainment, lambda window_s, key=Key(name): facts.count(key, window_s), cap=True)  # type: ignore[misc]
+        budget(name, workload.spec.attainment, _counting(facts, name), cap=True)
         for name, workload in sorted(facts.workloads().items())
     )
+
+
+def _counting(facts: Facts, workload: str) -> Counting:
+    return lambda window_s: facts.count(Key(workload), window_s)
 
 
 def next_text(condition: Condition, now_ns: int) -> str:

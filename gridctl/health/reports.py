@@ -1,7 +1,7 @@
 """What health tells: one screen of what is wrong, one of a site, one of the load. Plain structs, served as JSON.
 
-Must not compute. Times are Unix nanoseconds where a name ends in `_unix_ns`; shares are 0 to 1; None is not known, which
-is never the same as nought. Fields only grow.
+Must not compute. Times are Unix nanoseconds where a name ends in `_unix_ns`; shares are 0 to 1; None is not known,
+which is never the same as nought. Fields only grow.
 """
 
 from __future__ import annotations

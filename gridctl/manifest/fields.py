@@ -193,6 +193,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "algorithm": "How a place is chosen; `grid` weighs dollars against objectives, the others are for comparison.",
         "telemetry": "What the router knows of an engine, and how late.",
         "candidates": "Places weighed for each request; more find cheaper ones and take longer to decide.",
+        "max_rtt_ms": "Longest round trip over the network to where a request may be served; absent means any.",
+        "tiers": "Tiers at which a request may be served, api being the fallback API; none named means every one.",
         "gpu_weight": "Multiplies the cost of GPU time in the grid policy; 0 treats owned GPUs as free.",
         "cash_weight": "Multiplies what is paid to others: serverless, egress and fallback.",
         "miss_weight": "Multiplies each workload's miss_usd; higher buys attainment with dollars.",
@@ -210,6 +212,9 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
     },
     "PolicyOverride": {
         "algorithm": "How a place is chosen for this workload; absent means the policy's way.",
+        "candidates": "Places weighed for each request of this workload.",
+        "max_rtt_ms": "Longest round trip over the network to where this workload may be served.",
+        "tiers": "Tiers at which this workload may be served, api being the fallback API.",
         "gpu_weight": "Multiplies the cost of GPU time for this workload.",
         "cash_weight": "Multiplies what is paid to others for this workload.",
         "miss_weight": "Multiplies this workload's miss_usd.",

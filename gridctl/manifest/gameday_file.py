@@ -28,6 +28,10 @@ class GameDayFile:
     name: str
     item: Item | None = None
 
+    def made(self) -> GameDayFile:
+        """The same without its fields' places, which do not travel between processes."""
+        return GameDayFile(self.gameday, self.name)
+
     def fault_at(self, number: int, field: str) -> str:
         """`file:line:col` of a field of fault `number`."""
         path: Path = ("spec", "faults", number, *([field] if field else []))

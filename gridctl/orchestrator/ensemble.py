@@ -89,7 +89,9 @@ def replay_seeds(home: GridHome, trace: Traffic, order: Order, spread: Spread, l
         kept = [] if saved is None else _readable(home, name, order)
         write_plan(home, name, plan, saved)
         jobs = [Job(0, draw, spread.drawn, spread.keeps_rows) for draw in range(1, spread.seeds) if draw not in kept]
-        stage = Stage(trace, (Scenario(tuple(resources), policy, order),))
+        day = order.game_day
+        drawn = order if day is None else replace(order, game_day=day.made())
+        stage = Stage(trace, (Scenario(tuple(resources), policy, drawn),))
         size = len(trace) * (2 if order.with_centralized else 1)
         listener.advanced(size * len(kept))
         try:

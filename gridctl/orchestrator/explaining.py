@@ -14,9 +14,10 @@ from gridctl.accounts.rows import Run
 from gridctl.accounts.timeline import timeline
 from gridctl.errors import InputError, NotFoundError, UsageError, did_you_mean
 from gridctl.grid.image import GridImage, build_image
+from gridctl.manifest.gameday_file import GameDayFile
 from gridctl.orchestrator.context import GridHome
 from gridctl.orchestrator.inputs import RunInputs, load_inputs, same_trace
-from gridctl.orchestrator.replaying import overlaid
+from gridctl.orchestrator.replaying import overlaid, scripted
 from gridctl.orchestrator.runs import load_run
 from gridctl.replay.explanation import Explanation
 from gridctl.replay.recollection import recollect
@@ -57,18 +58,29 @@ def explain(
 
     Raises NotFoundError and InputError when the trace is gone or another, StoreError when a decision differs."""
     run, number, inputs = question.run, question.number, question.inputs
-    if run.info.faults:
-        raise InputError(
-            "decisions amid faults cannot be explained yet",
-            where=f"run {run.info.name}",
-            fix=f"explain the same request without them: gridctl explain request {run.info.calm}/{number}",
-        )
     header = inputs.header
     image = build_image(inputs.resources, price_book=header.prices)
     beside = _engines_at(image, site) if site is not None else ()
     complete = overlaid(same_trace(inputs, trace), inputs.resources, header.seed, lambda text: None)
+    day = None if header.game_day is None else GameDayFile(header.game_day, f"run {run.info.name}")
+    if run.info.faults and day is None:
+        raise InputError(
+            "the run did not keep its game day",
+            where=f"run {run.info.name}",
+            fix="an earlier gridctl made it: replay its trace again",
+        )
+    told, faults = scripted(complete, image, day)
     sighting = witness(
-        image, complete, header.policy.spec, number, run.rows, seed=header.seed, beside=beside, advanced=advanced
+        image,
+        told,
+        header.policy.spec,
+        number,
+        run.rows,
+        seed=header.seed,
+        beside=beside,
+        advanced=advanced,
+        faults=faults,
+        may_have_moved=any(fault.lost for fault in run.info.faults),
     )
     return Explanation(
         name=f"{run.info.name}/{number}",

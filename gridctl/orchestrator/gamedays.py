@@ -8,30 +8,39 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
 
 from gridctl.accounts.losses import Loss, Serving, loss_of, ranked, serving_sites
-from gridctl.accounts.phases import GameDayReport, game_day
-from gridctl.accounts.rows import Run
+from gridctl.accounts.phases import GameDayReport, Judged, game_day
+from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, Run
 from gridctl.errors import InputError, NotFoundError, UsageError
 from gridctl.executors.pool import running
 from gridctl.grid.candidates import CandidateLists
 from gridctl.grid.image import build_image
-from gridctl.manifest.gameday_file import GameDayFile
 from gridctl.orchestrator.context import GridHome
 from gridctl.orchestrator.policies import choose_policy
-from gridctl.orchestrator.replaying import Listener, Order, overlaid, replayed, resources_of
+from gridctl.orchestrator.replaying import HeldRows, Listener, Order, overlaid, replayed, resources_of
 from gridctl.orchestrator.runs import load_run
-from gridctl.replay.replay import candidates_of
+from gridctl.replay.replay import candidates_of, played_out
+from gridctl.replay.resolving import resolve_faults
+from gridctl.replay.stage import Stage, set_stage
 from gridctl.replay.warmup import warm_up_faults
 from gridctl.resources import Policy, Resource
-from gridctl.resources.gameday import DEFAULT_NOTICED_AFTER, DURATION_PATTERN, FaultSpec, GameDay, GameDaySpec, Where
+from gridctl.resources.gameday import (
+    DEFAULT_NOTICED_AFTER,
+    DURATION_PATTERN,
+    FaultSpec,
+    GameDay,
+    GameDaySpec,
+    Where,
+    nanoseconds_of,
+)
 from gridctl.resources.resource import Metadata
 from gridctl.traces.trace import Traffic
 from gridctl.units import NS_PER_S
-
-MADE = "gameday"
-"""Where a fault stands that no file declares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +53,27 @@ class LossPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stage:
-    """What every loss is replayed on."""
+class _Calm:
+    """What every loss is held against: the grid's image, the calm run, and when sites are lost. `prepared` is what a
+    process has made of it, once for all losses it replays."""
 
     trace: Traffic
     resources: tuple[Resource, ...]
     policy: Policy
     order: Order
     plan: LossPlan
-    calm: Run
+    run: Run
     lists: CandidateLists
+    prepared: list[_Prepared] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """The replay up to the moment of the loss, which all losses share, its final rows, and the calm run judged."""
+
+    stage: Stage
+    rows: HeldRows
+    calm: Judged
 
 
 def report_of(name: str | None, home: GridHome, most_flows: int) -> GameDayReport:
@@ -119,18 +139,47 @@ def single_losses(
         if not site.requests
     ]
     warm_up_faults()  # before there are workers, of which each would compile for itself
-    stage = _Stage(complete, resources, policy, order, plan, calm, lists)
-    with running("local", _lose_one, stage, busy, workers=jobs) as pool:
+    shared = _Calm(complete, resources, policy, order, plan, calm, lists)
+    with running("local", _lose_one, shared, busy, workers=jobs) as pool:
         for _, loss in pool.results(lambda number, requests: None):
             losses.append(loss)
             listener.advanced(1)
     return ranked(losses)
 
 
-def _lose_one(stage: _Stage, site: Serving, advanced: Callable[[int], None]) -> Loss:
-    """Replay the loss of one site. Saves nothing."""
-    order = replace(stage.order, game_day=GameDayFile(loss_day(site.site, stage.plan), MADE))
-    run = replayed(
-        f"lose-{site.site}", stage.trace, stage.resources, stage.policy, order, Listener(), "", lists=stage.lists
+def _lose_one(calm: _Calm, site: Serving, advanced: Callable[[int], None]) -> Loss:
+    """Replay the loss of one site, from the moment it happens. Saves nothing."""
+    if not calm.prepared:
+        calm.prepared.append(_prepare(calm))
+    (prepared,) = calm.prepared
+    stage, info = prepared.stage, calm.run.info
+    rows = HeldRows(prepared.rows)
+    faults = resolve_faults(loss_day(site.site, calm.plan).spec, stage.image)
+    played = played_out(stage.forked(rows.keep, faults))
+    lost = rows.rows()
+    counts = np.bincount(lost.outcome, minlength=3)
+    run = Run(
+        msgspec.structs.replace(
+            info,
+            name=f"lose-{site.site}",
+            completed=int(counts[COMPLETED]),
+            rejected=int(counts[REJECTED]),
+            failed=int(counts[FAILED]),
+            window_ns=played.window_ns,
+            engines=played.engines,
+            faults=played.faults,
+        ),
+        lost,
     )
-    return loss_of(site, game_day(run, stage.calm, 0))
+    return loss_of(site, game_day(run, prepared.calm, 0))
+
+
+def _prepare(calm: _Calm) -> _Prepared:
+    """Replay what comes before the loss. A request of its very moment comes after it."""
+    image, rows, seed = build_image(calm.resources, price_book=calm.order.prices), HeldRows(), calm.order.seed
+    stage = set_stage(rows.keep, image, calm.trace, calm.policy.spec, seed=seed, lists=calm.lists)
+    at_ns = nanoseconds_of(calm.plan.at)
+    before = int(np.searchsorted(calm.run.rows.arrival_ns, at_ns))
+    # After the last request of all the engines would run dry; the loss still finds what is in them.
+    stage.play_until(min(before, len(calm.trace) - 1), lambda requests: None)
+    return _Prepared(stage, rows, Judged(calm.run))

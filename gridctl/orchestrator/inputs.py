@@ -17,6 +17,7 @@ import msgspec
 
 from gridctl.errors import InputError, NotFoundError, StoreError
 from gridctl.resources import Policy, Resource
+from gridctl.resources.gameday import GameDay
 
 if TYPE_CHECKING:  # commands that only print inputs need no columns
     from gridctl.orchestrator.context import GridHome
@@ -51,6 +52,7 @@ class InputsHeader(msgspec.Struct, frozen=True, kw_only=True):
     trace_digest: str
     requests: int
     source: TraceSource | None = None
+    game_day: GameDay | None = None
 
 
 @dataclass(frozen=True, slots=True)

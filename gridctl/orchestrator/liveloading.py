@@ -28,8 +28,10 @@ from gridctl.network.overrides import Overrides
 from gridctl.orchestrator.context import GridHome
 from gridctl.orchestrator.replaying import Order, overlaid, resources_of, run_name
 from gridctl.orchestrator.runs import columns_of
+from gridctl.replay.declared import workload_specs
 from gridctl.replay.digest import digest_columns, pieces
-from gridctl.replay.replay import Played, resolve_origins, workload_specs
+from gridctl.replay.origins import resolve_origins
+from gridctl.replay.stage import Played
 from gridctl.resources import WorkloadSpec
 from gridctl.traces.slicing import take
 from gridctl.traces.trace import Trace, Traffic

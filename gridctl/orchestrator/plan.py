@@ -95,7 +95,8 @@ def inputs_of(trace: Traffic | None, resources: Sequence[msgspec.Struct], policy
     from gridctl.kernels.cache import cache_folder
     from gridctl.traces.identity import trace_digest
 
-    options = msgspec.json.encode((order.prices, order.seed, order.with_centralized))
+    day = () if order.game_day is None else (order.game_day.gameday,)
+    options = msgspec.json.encode((order.prices, order.seed, order.with_centralized, *day))
     return Inputs(
         trace=trace_digest(trace) if trace is not None else "",
         grid=_digest(msgspec.json.encode(resources)),

@@ -26,10 +26,13 @@ from gridctl.orchestrator.inputs import VERSION, InputsHeader, RunInputs, TraceS
 from gridctl.orchestrator.policies import centralized_policy, choose_policy
 from gridctl.orchestrator.runs import columns_of, load_info
 from gridctl.replay.digest import digest_columns
-from gridctl.replay.faults import Fault, resolve_faults
+from gridctl.replay.faults import Fault
+from gridctl.replay.origins import origins_of
 from gridctl.replay.prefixes import parts
 from gridctl.replay.replay import check_trace, replay_into
+from gridctl.replay.resolving import resolve_faults
 from gridctl.resources import Policy, Resource, Site, Workload
+from gridctl.traces.crowd import crowded, is_crowd
 from gridctl.traces.identity import trace_digest
 from gridctl.traces.overlay import overlay
 from gridctl.traces.trace import UNSAID, Traffic
@@ -83,20 +86,22 @@ def replay_trace(home: GridHome, trace: Traffic, order: Order, listener: Listene
     beside_name = f"{name}{order.beside}" if order.beside else ""
     calm = replace(order, game_day=None)
     central = "" if order.game_day is not None else beside_name
-    if order.game_day is not None:  # a game day that cannot be is refused before anything is replayed
-        _faults_of(build_image(resources, price_book=order.prices), order)
+    image = build_image(resources, price_book=order.prices)
+    # A game day that cannot be is refused before anything is replayed.
+    told, faults = scripted(complete, image, order.game_day)
     store = home.open_runs()
     digest = trace_digest(trace)
     with contextlib.ExitStack() as drafts:
-        draft = drafts.enter_context(store.writing(name, ROW_TYPES, len(complete), replace=order.replace))
-        info = _played(name, complete, resources, policy, order, listener, central, draft)
+        draft = drafts.enter_context(store.writing(name, ROW_TYPES, len(told), replace=order.replace))
+        info = _played(name, told, image, policy, order, listener, central, draft, faults)
         if order.game_day is not None:
             info = msgspec.structs.replace(info, calm=beside_name)
         if beside_name:
             beside = drafts.enter_context(store.writing(beside_name, ROW_TYPES, len(complete), replace=True))
             there, alike = (centralize(resources), centralized_policy(policy)) if central else (resources, policy)
             quiet = Listener(advanced=listener.advanced)
-            made = _played(beside_name, complete, there, alike, calm, quiet, central, beside)
+            grid = build_image(there, price_book=order.prices)
+            made = _played(beside_name, complete, grid, alike, calm, quiet, central, beside)
             beside.finish(msgspec.json.encode(made), _inputs(digest, trace, there, alike, calm))
         try:
             draft.finish(msgspec.json.encode(info), _inputs(digest, trace, resources, policy, order))
@@ -119,6 +124,7 @@ def _inputs(digest: str, trace: Traffic, resources: Sequence[Resource], policy: 
         trace_digest=digest,
         requests=len(trace),
         source=order.source,
+        game_day=order.game_day.gameday if order.game_day is not None else None,
     )
     return encode_inputs(RunInputs(header, tuple(resources)))
 
@@ -131,7 +137,7 @@ def check_order(home: GridHome, trace: Traffic, order: Order, say: Callable[[str
     complete = overlaid(trace, resources, order.seed, say)
     image = build_image(resources, price_book=order.prices)
     check_trace(image.view, complete)
-    _faults_of(image, order)
+    scripted(complete, image, order.game_day)
     return len(image.engines)
 
 
@@ -162,11 +168,21 @@ def _is_alternative(one: str, name: str, home: GridHome) -> bool:
     return name in home.open_runs().list() and load_info(name, home).calm == one
 
 
-def _faults_of(image: GridImage, order: Order) -> tuple[Fault, ...]:
-    """The faults of an order's game day on this grid. Raises InputError."""
-    if order.game_day is None:
-        return ()
-    return resolve_faults(order.game_day.gameday.spec, image, order.game_day.fault_at)
+def scripted(trace: Traffic, image: GridImage, game_day: GameDayFile | None) -> tuple[Traffic, tuple[Fault, ...]]:
+    """What a game day makes of a complete trace, which has its crowds then, and its faults on this grid.
+
+    Raises InputError."""
+    if game_day is None:
+        return trace, ()
+    spec, place = game_day.gameday.spec, game_day.fault_at
+    faults = resolve_faults(spec, image, place, origins_of(image.view, trace))
+    crowds = [fault for fault in faults if fault.kind == "crowd"]
+    if not crowds:
+        return trace, faults
+    told = trace.whole()
+    for fault in crowds:  # crowds of one origin do not overlap, and none is a crowd of a crowd
+        told = crowded(told, fault.origins, fault.at_ns, fault.until_ns, fault.amount)
+    return told, resolve_faults(spec, image, place, origins_of(image.view, told))
 
 
 def overlaid(trace: Traffic, resources: Sequence[Resource], seed: int, say: Callable[[str], None]) -> Traffic:
@@ -202,11 +218,15 @@ class RowSink(Protocol):
     def read(self, name: str) -> Iterable[np.ndarray[Any, Any]]: ...
 
 
-class _HeldRows:
-    """Rows kept in memory."""
+class HeldRows:
+    """Rows kept in memory, behind those that are there already."""
 
-    def __init__(self) -> None:
-        self._parts: list[dict[str, np.ndarray[Any, Any]]] = []
+    def __init__(self, before: HeldRows | None = None) -> None:
+        self._parts: list[dict[str, np.ndarray[Any, Any]]] = [] if before is None else list(before._parts)
+
+    def keep(self, rows: RunRows) -> None:
+        """Take the next rows."""
+        self.append(columns_of(rows))
 
     def append(self, columns: Mapping[str, np.ndarray[Any, Any]]) -> None:
         self._parts.append({name: column.astype(ROW_TYPES[name]) for name, column in columns.items()})
@@ -248,24 +268,25 @@ def replayed(
 ) -> Run:
     """One replay of a complete trace, kept in memory; `changed` is what becomes of the grid before it, `lists` the
     candidates where they are known (`candidates_of`)."""
-    held = _HeldRows()
-    info = _played(name, trace, resources, policy, order, listener, central, held, changed, lists)
+    held = HeldRows()
+    image = changed(build_image(resources, price_book=order.prices))
+    told, faults = scripted(trace, image, order.game_day)
+    info = _played(name, told, image, policy, order, listener, central, held, faults, lists)
     return Run(info, held.rows())
 
 
 def _played(
     name: str,
     trace: Traffic,
-    resources: Sequence[Resource],
+    image: GridImage,
     policy: Policy,
     order: Order,
     listener: Listener,
     central: str,
     sink: RowSink,
-    changed: Callable[[GridImage], GridImage] = lambda image: image,
+    faults: tuple[Fault, ...] = (),
     lists: CandidateLists | None = None,
 ) -> RunInfo:
-    image = changed(build_image(resources, price_book=order.prices))
     done = 0
 
     def advanced(requests: int) -> None:
@@ -273,7 +294,6 @@ def _played(
         done += requests
         listener.advanced(requests)
 
-    faults = _faults_of(image, order)
     tally = _Tally(sink)
     started = time.perf_counter()
     try:
@@ -313,5 +333,6 @@ def _played(
         tenant_names=trace.tenants,
         notes=(*trace.notes, *played.notes),
         faults=played.faults,
+        crowds=tuple(number for number, origin in enumerate(played.origins) if is_crowd(origin.name)),
         centralized=central,
     )

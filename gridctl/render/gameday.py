@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from gridctl.accounts.losses import Loss
 from gridctl.accounts.phases import FaultReport, GameDayReport
+from gridctl.accounts.rows import FOREVER_NS
 from gridctl.render.account import count_text, ms_text, share_text, usd_text
 from gridctl.render.cell import visible
 from gridctl.render.rows import Column, Item, render_rows
@@ -51,9 +52,12 @@ def text(report: GameDayReport, output: str) -> str:
     beside = f", beside {report.calm}" if report.calm else ", alone: the run without the faults is not there"
     calm_good = f" ({report.calm_good:,} in calm)" if report.calm_good is not None else ""
     calm_usd = f" ({usd_text(report.calm_usd)} in calm)" if report.calm_usd is not None else ""
+    added = f", {report.added:,} of them brought by crowds" if report.added else ""
+    if report.added:
+        calm_good += f", {report.added_good:,} of them of crowds"
     lines = [
         f"{visible(report.run)}: {visible(report.trace)} under {visible(report.policy)}{beside}\n"
-        f"{report.requests:,} requests: {report.completed:,} completed, {report.rejected:,} rejected, "
+        f"{report.requests:,} requests{added}: {report.completed:,} completed, {report.rejected:,} rejected, "
         f"{report.failed:,} failed; {report.good:,} good{calm_good}; {usd_text(report.usd)} USD{calm_usd}\n"
     ]
     return "\n".join([*lines, *(_fault(fault, output) for fault in report.faults)])
@@ -61,18 +65,23 @@ def text(report: GameDayReport, output: str) -> str:
 
 def _fault(report: FaultReport, output: str) -> str:
     fault = report.fault
-    noticed = f", noticed after {_seconds(fault.noticed_ns - fault.at_ns)}" if fault.kind == "lose" else ""
-    lines = [
-        f"{visible(fault.text)}: {_seconds(fault.at_ns)} to {_seconds(fault.until_ns)}{noticed}; "
-        f"engines: {fault.engines}, sites: {len(fault.sites)}\n"
-    ]
+    is_noticed = fault.kind in ("lose", "link")
+    noticed = f", noticed after {_seconds(fault.noticed_ns - fault.at_ns)}" if is_noticed else ""
+    until = f"from {_seconds(fault.at_ns)} on"
+    if fault.until_ns < FOREVER_NS:
+        until = f"{_seconds(fault.at_ns)} to {_seconds(fault.until_ns)}"
+    what = f"engines: {fault.engines}, sites: {len(fault.sites)}"
+    if fault.kind in ("link", "crowd"):
+        what = f"origins: {fault.origins}" + (f", {what}" if fault.kind == "link" else f", requests: {fault.added:,}")
+    lines = [f"{visible(fault.text)}: {until}{noticed}; {what}\n"]
     items: list[Item] = [{name: getattr(one, name) for name in one.__struct_fields__} for one in report.phases]
     lines.append(render_rows(items, _PHASES, output, kind="PhaseList"))
-    if fault.kind == "lose":
+    if fault.kind == "lose" or fault.lost:
+        gone = f"; {fault.tokens:,} tokens of KV and {_seconds(fault.gpu_ns)} of GPU time gone"
         lines.append(
             f"lost: {fault.lost:,} requests in flight or sent in vain, {fault.begun:,} of them amid their answer; "
-            f"{fault.restarted:,} restarted elsewhere, {fault.refused:,} refused, {fault.failed:,} failed; "
-            f"{fault.tokens:,} tokens of KV and {_seconds(fault.gpu_ns)} of GPU time gone\n"
+            f"{fault.restarted:,} restarted elsewhere, {fault.refused:,} refused, {fault.failed:,} failed"
+            f"{gone if fault.kind == 'lose' else ''}\n"
         )
     if report.good_lost is not None:
         lines.append(f"good requests lost against calm, during and after: {report.good_lost:,}\n")

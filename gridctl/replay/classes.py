@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.errors import InputError
-from gridctl.grid.candidates import RequestClass
+from gridctl.grid.candidates import ANY_RTT_US, RequestClass
 from gridctl.replay.prefixes import parts
-from gridctl.resources import WorkloadSpec
+from gridctl.resources import PolicySpec, WorkloadSpec
 from gridctl.traces.trace import UNSAID, Trace, Traffic
+
+US_PER_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +28,26 @@ class Classes:
         """The class of each request."""
         return np.searchsorted(self.pairs, _pairs(rows, self.width)).astype(np.int64)
 
-    def described(self, traffic: Traffic, workloads: Sequence[WorkloadSpec]) -> list[RequestClass]:
+    def described(self, traffic: Traffic, workloads: Sequence[WorkloadSpec], policy: PolicySpec) -> list[RequestClass]:
         """The classes in words; `workloads` in the trace's order."""
         return [
-            RequestClass(
-                workloads[pair // self.width], traffic.models[pair % self.width - 1] if pair % self.width else None
+            request_class(
+                traffic.workloads[pair // self.width],
+                workloads[pair // self.width],
+                traffic.models[pair % self.width - 1] if pair % self.width else None,
+                policy,
             )
             for pair in self.pairs.tolist()
         ]
+
+
+def request_class(name: str, workload: WorkloadSpec, model: str | None, policy: PolicySpec) -> RequestClass:
+    """Requests of the workload called `name` under a policy, whose overrides for it hold; `model` is the one asked for.
+
+    The bound on round trips is kept to the microsecond, as round trips are."""
+    own = policy.for_workload(name)
+    reach_us = ANY_RTT_US if own.max_rtt_ms is None else int(own.max_rtt_ms * US_PER_MS)
+    return RequestClass(workload, model, tuple(own.tiers), reach_us, own.candidates)
 
 
 def find_classes(traffic: Traffic) -> Classes:

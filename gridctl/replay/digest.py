@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.accounts.rows import RunRows
-from gridctl.replay.replay import Played, Replayed
+from gridctl.replay.replay import Replayed
+from gridctl.replay.stage import Played
 
 PIECE_ROWS = 1 << 16
 

@@ -9,7 +9,7 @@ Reads the rows and the rule that decided by them; decides nothing. The words are
     farther · busier · not-its-turn · not-drawn · shorter-prefix · other-session    passed over by another policy
     not-gpu · not-core · not-allowed      what this policy never takes
     too-long · queue-full       could not take this request at this moment
-    no-model · jurisdiction · quality · outage · beyond-list    was no candidate
+    no-model · jurisdiction · quality · tier · outage · too-far · beyond-list    was no candidate
 """
 
 from __future__ import annotations
@@ -18,7 +18,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gridctl.accounts.rows import INFEASIBLE, JURISDICTION, NO_MODEL, NO_REASON, OUTAGE, QUALITY, Origin
+from gridctl.accounts.rows import (
+    INFEASIBLE,
+    JURISDICTION,
+    NO_MODEL,
+    NO_REASON,
+    OUTAGE,
+    QUALITY,
+    TIER,
+    TOO_FAR,
+    Origin,
+)
 from gridctl.engine.state import API, SERVERLESS
 from gridctl.grid.candidates import NEAREST_FUNCTIONS
 from gridctl.grid.image import Engine
@@ -62,9 +72,8 @@ def _why_chosen(sighting: Sighting, index: int) -> str:
 def _refusal(sighting: Sighting, index: int) -> tuple[str, str] | None:
     """Why the request could not go there at all, or None."""
     engine = int(sighting.engines[index])
-    image = sighting.stage.image
     if not sighting.is_listed[index]:
-        return _no_candidate(sighting, image.engines[engine], int(sighting.refused[engine]))
+        return _no_candidate(sighting, index, int(sighting.refused[engine]))
     host = sighting.hosts[engine]
     tokens = int(sighting.requests.prompt_tokens[0] + sighting.requests.output_tokens[0])
     if tokens > host.max_context:
@@ -74,8 +83,9 @@ def _refusal(sighting: Sighting, index: int) -> tuple[str, str] | None:
     return None
 
 
-def _no_candidate(sighting: Sighting, engine: Engine, reason: int) -> tuple[str, str]:
+def _no_candidate(sighting: Sighting, index: int, reason: int) -> tuple[str, str]:
     stage = sighting.stage
+    engine = stage.image.engines[int(sighting.engines[index])]
     row = stage.traffic.rows(sighting.number, sighting.number + 1)
     name = stage.traffic.workloads[int(row.workload[0])]
     spec = stage.workloads[name]
@@ -98,7 +108,15 @@ def _no_candidate(sighting: Sighting, engine: Engine, reason: int) -> tuple[str,
         site, cluster = view.sites.get(engine.facts.site), view.clusters.get(engine.facts.cluster)
         states = [f"site {site.spec.state}"] if site and site.spec.state != "active" else []
         states += [f"cluster {cluster.spec.state}"] if cluster and cluster.spec.state != "active" else []
-        return "outage", " and ".join(states) or "it takes no traffic"
+        states += ["lost, and the router knows"] if int(sighting.engines[index]) in stage.script.known_down else []
+        return "outage", " and ".join(states) or f"there is no way to it from {origin.name}"
+    if reason == TIER:
+        allowed = ", ".join(stage.policy.for_workload(name).tiers)
+        return "tier", f"it is {engine.facts.tier}, the policy allows {allowed}"
+    if reason == TOO_FAR:
+        reach_ms = stage.policy.for_workload(name).max_rtt_ms
+        rtt_us = int(sighting.rtt_us[index]) - int(stage.scene.access_us[int(row.workload[0])])
+        return "too-far", f"its round trip takes {rtt_us / 1000:.1f} ms, the policy allows {reach_ms:g} ms"
     assert reason == NO_REASON, "every reason of the hard constraints has its sentence"
     if engine.spec.kind == SERVERLESS:
         return "beyond-list", f"{NEAREST_FUNCTIONS} nearer function sites are on the list of {origin.name}"

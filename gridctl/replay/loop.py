@@ -107,11 +107,16 @@ def replay_chunk(
             continue
         row = rows[choice]
         place = scene.places[choice]
-        wire = int(scene.rtt_us[place]) * (1_000_000 + requests.jitter_ppm[index])
-        rtt = wire + scene.access_us[workload] * PS_PER_US
         outcomes.engine[number] = row.engine
         outcomes.outcome[number] = COMPLETED
         outcomes.reason[number] = NO_REASON
+        if scene.wire_us[place] < 0:
+            # Sent in vain: it never arrives, and the router goes on counting it as in flight.
+            outcomes.rtt[number] = 0
+            fleet.engines[row.engine].in_flight += 1
+            continue
+        wire = int(scene.wire_us[place]) * (1_000_000 + requests.jitter_ppm[index])
+        rtt = wire + scene.access_us[workload] * PS_PER_US
         outcomes.rtt[number] = rtt
         dispatch(
             fleet,

@@ -17,7 +17,7 @@ from gridctl.replay.witness import Sighting
 from gridctl.routing.decision import Bound, Candidate, Decision, Telemetry
 from gridctl.routing.route import route
 from gridctl.routing.telling import US_PER_MS, forecast_of
-from gridctl.units import NS_PER_MS, PS_PER_MS
+from gridctl.units import NS_PER_MS, PS_PER_MS, PS_PER_NS
 
 BEYOND_LIST = "beyond-list"
 
@@ -32,7 +32,7 @@ def recollect(sighting: Sighting, policy: str) -> Decision:
     runner_up = _runner_up(sighting)
     return Decision(
         request=number,
-        at_ms=int(row.arrival_ns[0]) / NS_PER_MS,
+        at_ms=sighting.now_ps // PS_PER_NS / NS_PER_MS,
         policy=policy,
         origin=stage.origins[int(row.origin[0])].name,
         workload=workload,

@@ -50,15 +50,17 @@ class Outcomes(NamedTuple):
 
 class Scene(NamedTuple):
     """What a run is played on. Per list: `offset`, `reason`, `turns` (round-robin counters); per candidate:
-    `candidate`, `rtt_us`; per list again: the `last_place` of a candidate without GPU, and how many `profiles` the
-    others have; per engine: prices and tier; per workload: access time, priority, declared mean output.
-    `sent` tells of each stretch of prefix nodes which engines it ever went to, a bit for every MARKS-th; `lessons` is
-    what the router has learned of output lengths, taken over again from `next_lesson` on; `profile_of` is an engine's
-    row of `idle`. Scratch: `idle`, `(n_profiles + 1, 4)`, the last for what has no GPU; `places` of the rows."""
+    `candidate`, `rtt_us` as the router believes, `wire_us` as it is (negative: there is no way); per list again: the
+    `last_place` of a candidate without GPU, and how many `profiles` the others have; per engine: prices and tier; per
+    workload: access time, priority, declared mean output. `sent` tells of each stretch of prefix nodes which engines it
+    ever went to, a bit for every MARKS-th; `lessons` is what the router has learned of output lengths, taken over again
+    from `next_lesson` on; `profile_of` is an engine's row of `idle`. Scratch: `idle`, `(n_profiles + 1, 4)`, the last
+    for what has no GPU; `places` of the rows."""
 
     offset: NDArray[np.int64]
     candidate: NDArray[np.int32]
     rtt_us: NDArray[np.int32]
+    wire_us: NDArray[np.int32]
     last_place: NDArray[np.int32]
     profiles: NDArray[np.int32]
     reason: NDArray[np.int64]

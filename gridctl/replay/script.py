@@ -14,12 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.accounts.rows import FaultFacts
-from gridctl.engine.faults import BEGUN, COLLECT, LOSE, PACE, RESTORE, SEATS, TIME, TOKENS, change_engines
+from gridctl.engine.faults import (
+    BEGUN,
+    CAUGHT_UP,
+    COLLECT,
+    LOSE,
+    MISSING,
+    PACE,
+    RESTORE,
+    SCRAPED,
+    SEATS,
+    STALE,
+    TIME,
+    TOKENS,
+    change_engines,
+)
 from gridctl.engine.profile import StepProfile
 from gridctl.engine.state import Fleet
 from gridctl.grid.image import GridImage
 from gridctl.grid.profile_error import scale_profile
-from gridctl.replay.faults import BEGIN, END, Fault, moments_of
+from gridctl.replay.faults import BEGIN, END, Fault, Moment, moments_of
 from gridctl.units import PS_PER_NS
 
 Numbers = NDArray[np.int64]
@@ -30,7 +44,7 @@ class Script:
     """The faults of a run that are still to come, and what came of those that were."""
 
     def __init__(self, faults: Sequence[Fault], image: GridImage, period: int) -> None:
-        self._faults = faults
+        self.faults = faults
         self._image = image
         self._period = period
         self._moments = moments_of(faults)
@@ -38,6 +52,7 @@ class Script:
         self._down: set[int] = set()
         self._tallies = [np.zeros(3, np.int64) for _ in faults]
         self._counts = [[0, 0, 0] for _ in faults]
+        self._added = [0 for _ in faults]
         self._rows: dict[tuple[int, float], int] = {}
         self.paces: list[StepProfile] = []
         for fault in faults if self._moments else ():
@@ -47,11 +62,11 @@ class Script:
     @property
     def has_faults(self) -> bool:
         """Whether anything ever happens."""
-        return bool(self._faults)
+        return bool(self._moments)
 
     def late(self, duration_ns: int) -> tuple[str, ...]:
         """Notes on what begins after the last request."""
-        return tuple(f"{one.text} begins after the last request" for one in self._faults if one.at_ns > duration_ns)
+        return tuple(f"{one.text} begins after the last request" for one in self.faults if one.at_ns > duration_ns)
 
     @property
     def due_ns(self) -> int | None:
@@ -63,24 +78,40 @@ class Script:
         """Engines the router knows to be lost."""
         return frozenset(self._down)
 
-    def act(self, fleet: Fleet) -> tuple[Numbers, int]:
-        """The next thing happens. Returns the requests whose loss comes out, in their order, and the fault's number."""
-        moment = self._moments[self._next]
+    def next(self) -> Moment:
+        """The next thing, which happens now."""
         self._next += 1
-        fault = self._faults[moment.fault]
+        return self._moments[self._next - 1]
+
+    def act(self, fleet: Fleet, moment: Moment) -> Numbers:
+        """Something happens to engines. Returns the requests whose loss comes out, in their order."""
+        fault = self.faults[moment.fault]
         now = moment.at_ns * PS_PER_NS
         if fault.kind != "lose":
             self._set(fleet, fault, now, is_over=moment.what == END)
-            return NOBODY, moment.fault
+            return NOBODY
         if moment.what == BEGIN:
             self._change(fleet, fault, LOSE, now, self._tallies[moment.fault])
-            return NOBODY, moment.fault
+            return NOBODY
         self._down |= set(fault.engines)
         lost = self._change(fleet, fault, COLLECT, now, self._tallies[moment.fault])
         if moment.what == END:
             self._down -= set(fault.engines)
             self._change(fleet, fault, RESTORE, now, self._tallies[moment.fault])
-        return np.sort(lost), moment.fault
+        # An answer that nobody waits for, because its path was lost, has no number.
+        return np.sort(lost[lost >= 0])
+
+    def catch_up(self, fleet: Fleet, moment: Moment) -> None:
+        """Bring a fault's engines to the moment."""
+        self._change(fleet, self.faults[moment.fault], CAUGHT_UP, moment.at_ns * PS_PER_NS, NOBODY)
+
+    def begun(self, fault: int, begun: int) -> None:
+        """So many of the answers a fault took had begun."""
+        self._tallies[fault][BEGUN] += begun
+
+    def added(self, fault: int, requests: int) -> None:
+        """A crowd brought so many requests."""
+        self._added[fault] += requests
 
     def note(self, fault: int, lost: int, restarted: int, failed: int) -> None:
         """What became of requests lost by a fault."""
@@ -107,8 +138,13 @@ class Script:
                 begun=int(tally[BEGUN]),
                 tokens=int(tally[TOKENS]),
                 gpu_ns=int(tally[TIME]) // PS_PER_NS,
+                amount=fault.amount,
+                what=fault.what,
+                priced=fault.engines if fault.kind == "price" else (),
+                origins=len(fault.origins),
+                added=added,
             )
-            for fault, tally, counts in zip(self._faults, self._tallies, self._counts, strict=True)
+            for fault, tally, counts, added in zip(self.faults, self._tallies, self._counts, self._added, strict=True)
         )
 
     def _add_paces(self, fault: Fault) -> None:
@@ -121,8 +157,12 @@ class Script:
                 self.paces.append(scale_profile(profile, fault.amount))
 
     def _set(self, fleet: Fleet, fault: Fault, now: int, *, is_over: bool) -> None:
-        """A slow-down or a brown-out begins or ends."""
+        """A slow-down, a brown-out or blindness begins or ends."""
         engines = np.array(fault.engines, np.int64)
+        if fault.kind == "telemetry":
+            unseen = MISSING if fault.what == "missing" else STALE
+            self._change(fleet, fault, SCRAPED if is_over else unseen, now, NOBODY)
+            return
         if fault.kind == "slow":
             first = len(fleet.profiles.dense_ps) - len(self.paces)
             profiles = [self._image.engines[number].spec.profile for number in fault.engines]

@@ -11,8 +11,8 @@ import numpy as np
 from gridctl.grid.image import build_image
 from gridctl.kernels.cache import is_warm, mark_warm, sole_compiler
 from gridctl.kernels.linking import Watch
-from gridctl.replay.faults import resolve_faults
 from gridctl.replay.replay import replay
+from gridctl.replay.resolving import resolve_faults
 from gridctl.resources import (
     Architecture,
     Cluster,
@@ -70,6 +70,7 @@ def warm_up(waiting: Callable[[], None] = lambda: None, compiled: Callable[[int]
     with sole_compiler(waiting):
         with _attended(compiled) if not is_warm() else nullcontext():
             _replay_the_smallest()
+            warm_up_faults()
         mark_warm()
 
 

@@ -8,6 +8,7 @@ on, so do the numbers they hold. Invariant: every request leaves exactly once, i
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ from gridctl.replay.prefixes import PART_REQUESTS
 from gridctl.replay.scene import Outcomes
 from gridctl.traces.trace import Trace, Traffic
 from gridctl.units import PS_PER_NS
+
+NOBODYS = 1
+"""Results at the end of the table that are nobody's: what an engine writes of an answer that nobody waits for."""
 
 
 class Window:
@@ -38,13 +42,21 @@ class Window:
         self._kinds = np.array([engine.spec.kind for engine in image.engines], np.int64)
         self._gpus = np.array([engine.spec.gpus for engine in image.engines], np.int64)
 
+    def forked(self, fleet: Fleet, keep: Callable[[RunRows], None]) -> Window:
+        """The window in the same state over a copy of its fleet; further rows go to `keep`."""
+        fork = copy(self)
+        fork._fleet = fleet
+        fork._keep = keep
+        fork.outcomes = Outcomes(*(column.copy() for column in self.outcomes))
+        return fork
+
     def make_room(self, requests: int) -> Fleet:
         """The fleet with results for so many more requests."""
-        used, room = self._stop - self.first, len(self._fleet.results)
+        used, room = self._stop - self.first, len(self._fleet.results) - NOBODYS
         if used + requests <= room:
             return self._fleet
         larger = max(2 * room, used + requests)
-        results, outcomes = _results(larger), _outcomes(larger)
+        results, outcomes = _results(larger + NOBODYS), _outcomes(larger)
         results[:used] = self._fleet.results[:used]
         for new, old in zip(outcomes, self.outcomes, strict=True):
             new[:used] = old[:used]
@@ -69,7 +81,8 @@ class Window:
         self.outcomes.engine[left:used] = NIL
         fleet.results[:left] = fleet.results[final:used]
         _clear(fleet.results[left:used])
-        fleet.sequences.request -= final
+        requests = fleet.sequences.request
+        np.subtract(requests, final, out=requests, where=requests != NIL)
         self.first += final
 
     def finish(self) -> None:

@@ -14,16 +14,19 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from gridctl.accounts.rows import COMPLETED, REASONS, RunRows
+from gridctl.accounts.rows import COMPLETED, LOST, NO_REASON, REASONS, RunRows
 from gridctl.engine.state import GPU, grow_sequences
 from gridctl.errors import StoreError
-from gridctl.grid.candidates import RequestClass, refusals
+from gridctl.grid.candidates import refusals
 from gridctl.grid.image import GridImage
 from gridctl.kernels import Records
 from gridctl.network.estimate import RttMatrix
+from gridctl.replay.classes import request_class
+from gridctl.replay.faults import Fault
 from gridctl.replay.loop import replay_part
-from gridctl.replay.replay import CHUNK_REQUESTS, Stage, set_stage
 from gridctl.replay.scene import CLOSED, NUMBER, TPOT, TTFT, Outcomes, Requests, Scene
+from gridctl.replay.script import without
+from gridctl.replay.stage import Stage, set_stage
 from gridctl.resources import PolicySpec
 from gridctl.routing.price import price_candidate
 from gridctl.routing.rows import CANDIDATE, GRID
@@ -78,23 +81,39 @@ def witness(
     seed: int,
     beside: Sequence[int] = (),
     advanced: Callable[[int], None] = lambda requests: None,
+    faults: Sequence[Fault] = (),
+    may_have_moved: bool = False,
 ) -> Sighting:
     """Replay up to request `number` of the run whose rows are `stored`, and look. Engines `beside` are looked at, too,
-    candidates or not. Raises StoreError when any decision up to there differs from the stored one."""
+    candidates or not. A request that was lost and sent elsewhere is looked at when it was sent the last time, which a
+    replay beforehand finds out where it `may_have_moved`. Raises StoreError when any decision up to there differs from
+    the stored one."""
     prefix = _Prefix(stored)
-    stage = set_stage(prefix.keep, image, traffic, policy, seed=seed)
-    for start in range(0, number, CHUNK_REQUESTS):
-        stop = min(number, start + CHUNK_REQUESTS)
-        stage.play(stop)
-        advanced(stop - start)
+    stage = set_stage(prefix.keep, image, traffic, policy, seed=seed, faults=faults)
+    moves = 0
+    if may_have_moved:
+        whole = set_stage(lambda rows: None, image, traffic, policy, seed=seed, faults=faults)
+        whole.play_until(len(traffic), advanced)
+        while whole.script.due_ns is not None:
+            whole.strike()
+        moves = whole.losses.get(number, 0) - int(stored.reason[number] == LOST)
+    if moves:
+        stage.watched = (number, moves)
+        stage.play_until(len(traffic), advanced)
+        while stage.halted is None:
+            stage.strike()
+    else:
+        stage.play_until(number, advanced)
+        while stage.script.due_ns is not None and stage.script.due_ns <= int(stored.arrival_ns[number]):
+            stage.strike()
     prefix.check(stage, number)
-    sighting = _looked(stage, number, beside)
+    sighting = _looked(stage, number, beside, stage.halted)
     prefix.check_choice(sighting)
     return sighting
 
 
-def _looked(stage: Stage, number: int, beside: Sequence[int]) -> Sighting:
-    chunk = stage.requests(number, number + 1)
+def _looked(stage: Stage, number: int, beside: Sequence[int], halted: Requests | None) -> Sighting:
+    chunk = stage.requests(number, number + 1) if halted is None else halted
     which, workload = int(chunk.list_index[0]), int(chunk.workload[0])
     listed = slice(int(stage.scene.offset[which]), int(stage.scene.offset[which + 1]))
     engines, rtt_us = _with_others(stage, chunk, listed, number, beside)
@@ -115,10 +134,11 @@ def _looked(stage: Stage, number: int, beside: Sequence[int]) -> Sighting:
     saw = np.zeros(len(engines), np.bool_)
     saw[places - listed.start] = True
     origin = stage.traffic.rows(number, number + 1)
-    asked = RequestClass(
-        list(stage.workloads.values())[workload],
-        stage.traffic.models[int(origin.model[0])] if int(origin.model[0]) >= 0 else None,
-    )
+    name = stage.traffic.workloads[workload]
+    model = stage.traffic.models[int(origin.model[0])] if int(origin.model[0]) >= 0 else None
+    asked = request_class(name, stage.workloads[name], model, stage.policy)
+    whence = np.array([int(origin.origin[0])])
+    paths = [path.of_origins(whence) for path in stage.links.changes()]
     return Sighting(
         stage=stage,
         number=number,
@@ -140,7 +160,13 @@ def _looked(stage: Stage, number: int, beside: Sequence[int]) -> Sighting:
         floors=floors,
         has_floor=has_floor,
         hosts=hosts,
-        refused=refusals(stage.image, stage.origins[int(origin.origin[0])], asked),
+        refused=refusals(
+            without(stage.image, stage.script.known_down),
+            stage.origins[int(whence[0])],
+            asked,
+            stage.places[int(whence[0])],
+            paths,
+        ),
     )
 
 
@@ -158,6 +184,11 @@ def _with_others(
     origin = stage.places[int(stage.traffic.rows(number, number + 1).origin[0])]
     times = iter(RttMatrix(there, stage.image.view.links).from_places([origin])[0].tolist() if there else ())
     further = [0 if place is None else next(times) for place in places]
+    whence = int(stage.traffic.rows(number, number + 1).origin[0])
+    for change in (change for change in stage.links.changes() if change.origins[whence]):
+        further = [
+            rtt + change.added_us * int(change.engines[engine]) for rtt, engine in zip(further, others, strict=True)
+        ]
     return np.concatenate([engines, others]).astype(np.int64), np.concatenate([rtt_us, further]).astype(np.int64)
 
 
@@ -224,6 +255,7 @@ class _Look:
             offset=np.array([0, len(engines)], np.int64),
             candidate=engines.astype(np.int32),
             rtt_us=rtt_us.astype(np.int32),
+            wire_us=rtt_us.astype(np.int32),
             last_place=np.full(1, len(engines), np.int32),
             profiles=np.full(1, len(engines) + 1, np.int32),
             reason=np.zeros(1, np.int64),
@@ -304,7 +336,10 @@ class _Prefix:
         self._kept = stop
 
     def check(self, stage: Stage, number: int) -> None:
-        """Those that are still in flight must have been sent where the stored ones went."""
+        """Those that are still in flight must have been sent where the stored ones went; unless a fault may yet send
+        them elsewhere, as it did in the run."""
+        if stage.script.has_faults:
+            return
         first = stage.window.first
         outcomes, some = stage.window.outcomes, slice(first, number)
         count = number - first
@@ -325,6 +360,8 @@ class _Prefix:
         here = np.array([-1 if sighting.engine is None else sighting.engine, sighting.outcome, sighting.reason])
         columns = (self._stored.engine, self._stored.outcome, self._stored.reason)
         there = np.array([int(column[number]) for column in columns])
+        if there[2] == LOST:  # it was sent there, and given up later
+            there[1:] = COMPLETED, NO_REASON
         if not np.array_equal(here, there):
             words = [f"engine {row[0]} {REASONS[row[2]]}".strip() for row in (here.tolist(), there.tolist())]
             raise self._other(number, f"decision ({words[0]} for {words[1]})", here, there)

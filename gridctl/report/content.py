@@ -25,7 +25,7 @@ from gridctl.accounts.intervals import (
     tokenomics_ranges,
 )
 from gridctl.accounts.pairing import unpaired
-from gridctl.accounts.rows import Run, RunInfo
+from gridctl.accounts.rows import FOREVER_NS, FaultFacts, Run, RunInfo
 from gridctl.accounts.series import Series, series
 from gridctl.accounts.site_misses import worst_sites
 from gridctl.accounts.sla import sla
@@ -34,6 +34,7 @@ from gridctl.accounts.tables import SiteMisses, Sla, SlaRow, Tokenomics
 from gridctl.accounts.tokenomics import DIMENSIONS, tokenomics
 from gridctl.geography.place import Place
 from gridctl.report.time_charts import Fault
+from gridctl.units import NS_PER_S
 
 WORST_SITES = 20
 
@@ -101,10 +102,10 @@ def report_of(
     compared: Run | None = None,
     ensemble: Ensemble | None = None,
     gates: GateReport | None = None,
-    faults: Sequence[Fault] = (),
+    faults: Sequence[Fault] | None = None,
     commands: Sequence[str] = (),
 ) -> Report:
-    """Everything a report of the run shows. O(n log n)."""
+    """Everything a report of the run shows; without `faults`, those of the run. O(n log n)."""
     costs, promises = tokenomics(run), sla(run)
     distributions = ttft_distributions(run)
 
@@ -142,7 +143,7 @@ def report_of(
         compared=beside(compared),
         drawn=None if ensemble is None else _drawn(ensemble, costs, promises),
         gates=gates,
-        faults=tuple(faults),
+        faults=faults_of(run.info) if faults is None else tuple(faults),
         commands=tuple(commands),
     )
 
@@ -154,3 +155,32 @@ def _drawn(ensemble: Ensemble, costs: Tokenomics, promises: Sla) -> Drawn:
         total=sla_total_ranges(ensemble),
         promises=promise_ranges(promises.workloads, ["workload"], ensemble),
     )
+
+
+def faults_of(info: RunInfo) -> tuple[Fault, ...]:
+    """The faults of a run's game day, in seconds of the run."""
+    return tuple(
+        Fault(
+            label=fault.text,
+            what=_consequence(fault),
+            start_s=fault.at_ns / NS_PER_S,
+            end_s=None if fault.until_ns >= FOREVER_NS else fault.until_ns / NS_PER_S,
+        )
+        for fault in info.faults
+    )
+
+
+def _consequence(fault: FaultFacts) -> str:
+    """What a fault did, in a sentence."""
+    if fault.kind == "crowd":
+        return f"{fault.added:,} requests more"
+    if fault.kind == "price":
+        return f"{fault.engines:,} engines cost {fault.amount:g} times as much"
+    held = f"{fault.engines:,} engines at {len(fault.sites):,} sites"
+    if fault.kind == "lose" or fault.lost:
+        noticed = (fault.noticed_ns - fault.at_ns) / NS_PER_S
+        return (
+            f"{held}, noticed after {noticed:g} s: {fault.lost:,} requests lost, {fault.restarted:,} restarted, "
+            f"{fault.refused + fault.failed:,} not served"
+        )
+    return held

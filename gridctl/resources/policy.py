@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from gridctl.resources.quantity import Milliseconds, Name
+from gridctl.resources.quantity import Milliseconds, Name, PositiveMilliseconds
 from gridctl.resources.resource import Resource
 
 Algorithm = Literal[
@@ -35,6 +35,9 @@ Shape = Annotated[int, Meta(ge=1, le=64)]
 Ratio = Annotated[float, Meta(ge=1, le=1000)]
 PromptShare = Annotated[float, Meta(ge=0, le=1)]
 Requests = Annotated[int, Meta(ge=0, le=100_000)]
+Candidates = Annotated[int, Meta(ge=1, le=256)]
+AllowedTier = Literal["edge", "metro", "regional", "core", "api"]
+"""Where a request may be served: tiers of sites, and the fallback API, which stands at none."""
 
 
 class Telemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -50,6 +53,9 @@ class PolicyOverride(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """What one workload's requests are decided by instead; absent means as the policy says."""
 
     algorithm: Algorithm | None = None
+    candidates: Candidates | None = None
+    max_rtt_ms: PositiveMilliseconds | None = None
+    tiers: tuple[AllowedTier, ...] | None = None
     gpu_weight: Weight | None = None
     cash_weight: Weight | None = None
     miss_weight: Weight | None = None
@@ -68,7 +74,9 @@ class PolicySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     algorithm: Algorithm = "grid"
     telemetry: Telemetry = Telemetry()
-    candidates: Annotated[int, Meta(ge=1, le=256)] = 64
+    candidates: Candidates = 64
+    max_rtt_ms: PositiveMilliseconds | None = None
+    tiers: tuple[AllowedTier, ...] = ()
     gpu_weight: Weight = 0.0
     cash_weight: Weight = 1.0
     miss_weight: Weight = 1.0

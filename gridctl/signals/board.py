@@ -117,11 +117,18 @@ class Board:
         header = np.zeros(1, HEADER)
         header["magic"], header["version"], header["total_bytes"] = MAGIC, VERSION, size
         header["workers"], header["backends"], header["workloads"] = workers, backends, workloads
-        board = cls(name, segment.make(name, header.tobytes(), size, MAGIC.rstrip(b"\x00")))
-        board.engines.admit_ppm = ALL_TRAFFIC_PPM
-        for row in range(backends):
-            board.report(row, Scraped())
-        return board
+        made: list[Board] = []
+
+        def fill(memory: mmap.mmap) -> None:
+            memory[: header.nbytes] = header.tobytes()
+            board = cls(name, memory)
+            board.engines.admit_ppm = ALL_TRAFFIC_PPM
+            for row in range(backends):
+                board.report(row, Scraped())
+            made.append(board)
+
+        segment.make(name, size, MAGIC.rstrip(b"\x00"), fill)
+        return made[0]
 
     @classmethod
     def attach(cls, name: str) -> Board:

@@ -14,6 +14,8 @@ from typing import Literal
 import msgspec
 
 OTHER_ROW = 0
+OTHER_NAME = "(other)"
+"""No resource can have this name."""
 
 Metric = Literal["ttft_ms", "tpot_ms", "e2e_ms"]
 
@@ -50,8 +52,8 @@ class BackendRow(msgspec.Struct, frozen=True):
 class Directory(msgspec.Struct, frozen=True):
     """All rows, in order. `models` are the names that requests ask for; row 0 of `workloads` and `models` is other."""
 
-    workloads: tuple[WorkloadRow, ...] = (WorkloadRow("other"),)
-    models: tuple[str, ...] = ("other",)
+    workloads: tuple[WorkloadRow, ...] = (WorkloadRow(OTHER_NAME),)
+    models: tuple[str, ...] = (OTHER_NAME,)
     backends: tuple[BackendRow, ...] = ()
 
     def workload_rows(self) -> dict[str, int]:

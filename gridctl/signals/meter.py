@@ -124,8 +124,7 @@ class Meter:
         try:
             _PACKED.pack_into(self._request, 0, *numbers)
         except struct.error:
-            bounded = (max(-_MOST_INT, min(number, _MOST_INT)) for number in numbers)
-            _PACKED.pack_into(self._request, 0, *bounded)
+            _PACKED.pack_into(self._request, 0, *map(_bounded, numbers))
         count(self._words, self._known)
 
 
@@ -134,6 +133,11 @@ def warm_up(layout: Layout = SMALLEST) -> None:
     known = tables(layout.workloads)
     known[: len(REQUEST)] = 0
     count(np.zeros(layout.words, np.int64), known)
+
+
+def _bounded(number: object) -> int:
+    """A number that fits; 0 in place of what is none, which an engine's report of its usage may hold."""
+    return max(-_MOST_INT, min(number, _MOST_INT)) if isinstance(number, int) else 0
 
 
 def _miss_bits(misses: tuple[str, ...]) -> int:

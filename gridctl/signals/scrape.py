@@ -170,8 +170,8 @@ class Scraper:
             in_flight = int(self._board.slots.in_flight[:, watched.target.row].sum())
             period = int(period_ns(self._pace, watched.standing, in_flight, now_ns) * self._stretch)
             watched.turn += 1
-            if not watched.standing.failures:
-                watched.period_ns = period
+            if not watched.standing.failures:  # an engine that takes longer to answer is asked as often as it answers
+                watched.period_ns = max(period, now_ns - watched.asked_ns)
             watched.due_ns = max(
                 now_ns, watched.asked_ns + jittered_ns(self._pace, period, watched.target.row, watched.turn)
             )

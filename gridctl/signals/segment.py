@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,15 +35,15 @@ def path_of(name: str) -> Path:
     return folder / name
 
 
-def make(name: str, head: bytes, size: int, magic: bytes) -> mmap.mmap:
-    """A new segment of `size` zero bytes beginning with `head`, in place of an older one with the same magic.
+def make(name: str, size: int, magic: bytes, fill: Callable[[mmap.mmap], None]) -> None:
+    """A new segment of `size` bytes, zero but for what `fill` writes, in place of an older one with the same magic.
 
     Raises InputError where a file that is not a segment has the name, and where there is no room.
     """
     path = path_of(name)
     _refuse_foreign(path, magic)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with suppress(FileNotFoundError):
+    with suppress(OSError):
         draft.unlink()
     try:
         descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o600)
@@ -54,7 +55,7 @@ def make(name: str, head: bytes, size: int, magic: bytes) -> mmap.mmap:
             memory = mmap.mmap(descriptor, size)
         finally:
             os.close(descriptor)
-        memory[: len(head)] = head
+        fill(memory)
         draft.replace(path)
     except OSError as error:
         with suppress(OSError):
@@ -64,7 +65,6 @@ def make(name: str, head: bytes, size: int, magic: bytes) -> mmap.mmap:
             where=str(path),
             fix="make room there (in a container: --shm-size), or run fewer workers",
         ) from error
-    return memory
 
 
 def open_existing(name: str, magic: bytes) -> mmap.mmap:

@@ -98,7 +98,7 @@ class Totals:
         return Totals(self.directory, self.layout, self.words - earlier.words)
 
     def workloads(self) -> tuple[str, ...]:
-        """Names in the order of their first rows; `other` is the first."""
+        """Names in the order of their first rows; the first stands for all that are not enrolled."""
         return tuple(dict.fromkeys(workload.name for workload in self.directory.workloads))
 
     def sites(self) -> tuple[str, ...]:

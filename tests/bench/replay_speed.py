@@ -32,7 +32,8 @@ import numpy as np
 from gridctl.engine.state import ENGINE, PIECE, RESULT, SEQUENCE
 from gridctl.geography.world import generate_world
 from gridctl.grid.image import GridImage, build_image
-from gridctl.replay import replay as replaying
+from gridctl.replay import stage as staging
+from gridctl.replay.replay import replay
 from gridctl.replay.scene import Outcomes, Requests
 from gridctl.replay.warmup import warm_up
 from gridctl.resources import PolicySpec, Site, Workload
@@ -56,7 +57,7 @@ class Timing:
 @contextmanager
 def _stopwatch() -> Iterator[Timing]:
     """Gathers the seconds spent in the compiled replay, and the length of its candidate lists."""
-    compiled, spent = replaying.replay_part, Timing(kernel=0.0)
+    compiled, spent = staging.replay_part, Timing(kernel=0.0)
 
     def timed(*arguments: Any) -> None:
         spent.candidates = float(np.diff(arguments[1].offset).mean())
@@ -64,11 +65,11 @@ def _stopwatch() -> Iterator[Timing]:
         compiled(*arguments)
         spent.kernel += time.process_time() - started
 
-    replaying.replay_part = timed
+    staging.replay_part = timed
     try:
         yield spent
     finally:
-        replaying.replay_part = compiled
+        staging.replay_part = compiled
 
 
 def measure(image: GridImage, trace: Trace, policy: PolicySpec, repeat: int) -> Timing:
@@ -77,7 +78,7 @@ def measure(image: GridImage, trace: Trace, policy: PolicySpec, repeat: int) -> 
     for _ in range(repeat):
         with _stopwatch() as spent:
             started = time.process_time()
-            replaying.replay(image, trace, policy)
+            replay(image, trace, policy)
             whole = time.process_time() - started
         best.whole = min(best.whole, whole * 1e6 / len(trace))
         best.kernel = min(best.kernel, spent.kernel * 1e6 / len(trace))

@@ -75,7 +75,9 @@ def test_the_loss_of_every_site_is_ranked(day: Callable) -> None:
         (("no-oslo-01", "no-osl-01"), "did you mean no-oslo-01?"),
         (("lose: {site: no-oslo-01}", "slow: {site: no-oslo-01, factor: 0}"), "factor"),
         (("lose: {site: no-oslo-01}", "brownout: {site: no-oslo-01, keep: 1.5}"), "keep"),
-        (("lose: {site: no-oslo-01}", "crowd: {near: oslo, factor: 3}"), "crowd"),
+        (("lose: {site: no-oslo-01}", "crowd: {near: oslo, times: 3}"), "crowd"),
+        (("lose: {site: no-oslo-01}", "crowd: {origin: oslo, times: 3}"), "one of: fr-paris-01"),
+        (("lose: {site: no-oslo-01}", "link: {between: oslo-bergen, lost: true}"), "no link oslo-bergen"),
         (("for: 20s", "for: 20"), "for"),
         (("kind: GameDay", "kind: Gameday"), "did you mean GameDay?"),
     ],
@@ -90,10 +92,53 @@ def test_a_game_day_that_is_wrong_is_refused_where_it_is_wrong(
     assert "day.yaml:" in ran.err
 
 
-def test_draws_have_no_faults(day: Callable) -> None:
-    ran = day("replay", "run", "trace.jsonl", "--faults", "day.yaml", "--seeds", "3")
-    assert ran.code == 2
-    assert "leave out --seeds" in ran.err
+def test_the_same_faults_happen_in_every_draw(day: Callable) -> None:
+    ran = day("replay", "run", "trace.jsonl", "--faults", "day.yaml", "--seeds", "3", "--name", "sure", "--keep-draws")
+    assert ran.code == 0, ran.err
+    for name in ("sure", "sure.draw-1", "sure.draw-2"):
+        found = json.loads(day("gameday", "report", name, "-o", "json").out)
+        (fault,) = found["faults"]
+        assert (fault["fault"]["text"], fault["phases"][1]["from_s"]) == ("lose site no-oslo-01", 10.0)
+        assert found["rejected"] >= 17
+    table = json.loads(day("tokenomics", "sure", "-o", "json").out)
+    assert table["uncertainty"]["replays"] == 3
+    resumed = day("replay", "run", "trace.jsonl", "--seeds", "4", "--name", "sure", "--resume")
+    assert resumed.code == 3, "draws with faults are not gone on with without them"
+    # An old draw is no draw of other faults.
+    (day.folder / "day.yaml").write_text(DAY.replace("10s", "11s"))
+    other = day("replay", "run", "trace.jsonl", "--faults", "day.yaml", "--seeds", "4", "--name", "sure", "--resume")
+    assert other.code == 3
+
+
+def test_tables_of_a_phase_are_of_its_requests(day: Callable) -> None:
+    assert day("gameday", "run", "day.yaml", "trace.jsonl", "--name", "oslo").code == 0
+    whole = json.loads(day("tokenomics", "oslo", "-o", "json").out)
+    parts = {
+        phase: json.loads(day("tokenomics", "oslo", "--phase", phase, "-o", "json").out)
+        for phase in ("before", "during", "after")
+    }
+    # A request a second for a minute, lost from 10 s to 30 s.
+    assert [parts[phase]["total"]["requests"] for phase in parts] == [10, 20, 30]
+    assert [round(parts[phase]["window_s"]) for phase in ("before", "during")] == [10, 20]
+    assert sum(part["total"]["usd"] for part in parts.values()) == pytest.approx(whole["total"]["usd"], rel=0.2)
+    assert parts["during"]["phase"] == "during"
+    during = json.loads(day("sla", "oslo", "--phase", "during", "-o", "json").out)
+    assert during["total"]["requests"] == 20
+    refused = day("sla", "oslo.calm", "--phase", "during")
+    assert (refused.code, "has no faults" in refused.err) == (3, True)
+    assert day("sla", "oslo", "--phase", "midst").code == 2
+    beside = day("tokenomics", "oslo", "--phase", "during", "--against", "oslo.calm", "-o", "json")
+    assert json.loads(beside.out)["centralized"]["total"]["requests"] == 20
+
+
+def test_a_request_amid_faults_is_explained(day: Callable) -> None:
+    assert day("gameday", "run", "day.yaml", "trace.jsonl", "--name", "oslo").code == 0
+    for number, word in ((5, None), (20, "outage"), (40, None)):
+        ran = day("explain", "request", f"oslo/{number}", "--site", "no-oslo-01", "-o", "json")
+        assert ran.code == 0, ran.err
+        candidates = json.loads(ran.out)["decision"]["candidates"]
+        assert candidates[0]["site"] == "no-oslo-01"
+        assert (candidates[0]["reason"] == "outage") is (word == "outage")
 
 
 def test_a_game_day_is_no_manifest(day: Callable) -> None:

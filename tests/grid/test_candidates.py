@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from smallgrids import PLACES, api, cluster, deployment, gpu, make_grid, model, price_book, site, workload
 
-from gridctl.accounts.rows import JURISDICTION, NO_MODEL, NO_REASON, OUTAGE, QUALITY, Origin
+from gridctl.accounts.rows import JURISDICTION, NO_MODEL, NO_REASON, OUTAGE, QUALITY, TIER, TOO_FAR, Origin
 from gridctl.engine.state import API, GPU, SERVERLESS
 from gridctl.geography.place import Place, place_of
 from gridctl.geography.regions import jurisdiction_of
-from gridctl.grid.candidates import CandidateLists, RequestClass, find_candidates
+from gridctl.grid.candidates import CandidateLists, RequestClass, find_candidates, refusals
 from gridctl.grid.image import GridImage, build_image
 from gridctl.network.model import rtt_ms
 from gridctl.resources import Link, LinkSpec, Metadata, Resource, Serverless, Site, Variant, Workload, WorkloadSpec
@@ -310,3 +310,84 @@ def test_how_many_origins_are_worked_out_together_changes_no_list(
     found = find_candidates(image, places, origins, classes, 4)
     for column in ("of", "offset", "engine", "rtt_us", "reason"):
         assert np.array_equal(getattr(found, column), getattr(expected, column)), column
+
+
+def bounded(image: GridImage, row: tuple, **bounds: object) -> tuple[list[str], int]:
+    """The sites on the list of requests from a place that a policy bounds, and the reason when there is none."""
+    here, origin = place(row)
+    lists = find_candidates(image, [here], [origin], [RequestClass(workload().spec, None, **bounds)], 32)
+    which = int(lists.of[0, 0])
+    engines = lists.engine[lists.offset[which] : lists.offset[which + 1]]
+    return [image.engines[engine].facts.site for engine in engines], int(lists.reason[which])
+
+
+def test_a_policy_keeps_requests_within_a_round_trip() -> None:
+    """From Paris, by the model's own round trips: Paris, Zurich, Berlin, Ashburn; a bound on the microsecond holds."""
+    image = europe_and_america(workload())
+    here = place(PARIS)[0]
+    away = {row[0]: rtt_ms(here, place(row)[0]) for row in (PARIS, BERLIN, ZURICH, ASHBURN)}
+    near = sorted(away, key=lambda name: away[name])
+    assert bounded(image, PARIS) == (near, NO_REASON)
+    for count in (1, 2, 3):
+        exactly = int(away[near[count - 1]] * 1000 + 0.5)
+        assert bounded(image, PARIS, max_rtt_us=exactly) == (near[:count], NO_REASON)
+        assert bounded(image, PARIS, max_rtt_us=exactly - 1)[0] == near[: count - 1]
+    assert bounded(image, PARIS, max_rtt_us=1) == ([], TOO_FAR)
+
+
+def test_a_policy_keeps_requests_at_its_tiers_and_says_so_where_there_is_none() -> None:
+    sites = [at(PARIS), at(BERLIN, "core"), at(ZURICH, "metro")]
+    parts = [*sites, *(cluster(f"{one.name}-gpu", one.name) for one in sites), workload()]
+    image = build_image([gpu(), model(), *parts])
+    assert bounded(image, PARIS, tiers=("core", "metro"))[0] == ["zurich", "berlin"]
+    assert bounded(image, PARIS, tiers=("edge",))[0] == ["paris"]
+    assert bounded(image, PARIS, tiers=("regional",)) == ([], TIER)
+
+
+def test_the_fallback_api_is_at_no_tier_but_its_own() -> None:
+    spec = workload(when_infeasible="fallback").spec
+    image = europe_and_america(workload(), price_book(fallback=api(jurisdictions=("EU",))))
+    here, origin = place(PARIS)
+
+    def kinds(*tiers: str) -> set[str]:
+        lists = find_candidates(image, [here], [origin], [RequestClass(spec, None, tiers)], 32)
+        return {image.engines[engine].facts.kind for engine in lists.engine}
+
+    assert kinds() == {"gpu", "api"}
+    assert kinds("edge") == {"gpu"}
+    assert kinds("edge", "api") == {"gpu", "api"}
+
+
+def test_each_workload_has_as_many_candidates_as_its_own_policy_says() -> None:
+    image = europe_and_america(workload())
+    here, origin = place(PARIS)
+    spec = workload().spec
+    classes = [RequestClass(spec, None, candidates=count) for count in (1, 3, None)]
+    lists = find_candidates(image, [here], [origin], classes, 2)
+    sizes = np.diff(lists.offset)[lists.of[0]]
+    assert sizes.tolist() == [1, 3, 2]
+
+
+@pytest.mark.parametrize("case", range(20))
+def test_a_bound_takes_away_what_is_beyond_it_and_nothing_else(case: int) -> None:
+    """Where no number cuts: the list without a bound, less what is too far or of another tier."""
+    pick = random.Random(case).randint
+    image = build_image(make_grid(pick))
+    row = PLACES[pick(0, len(PLACES) - 1)]
+    here, origin = place(row)
+    for declared in image.view.workloads.values():
+        free = find_candidates(image, [here], [origin], [RequestClass(declared.spec)], 256)
+        reach = pick(500, 60_000)
+        tiers = tuple({"edge", "core", "metro", "api"} - {("edge", "core", "metro")[pick(0, 2)]})
+        held = RequestClass(declared.spec, None, tiers, reach)
+        found = find_candidates(image, [here], [origin], [held], 256)
+        batching = [
+            (engine, rtt)
+            for engine, rtt in zip(free.engine.tolist(), free.rtt_us.tolist(), strict=True)
+            if image.engines[engine].spec.kind == GPU and rtt <= reach and image.engines[engine].facts.tier in tiers
+        ]
+        kept = zip(found.engine.tolist(), found.rtt_us.tolist(), strict=True)
+        assert [one for one in kept if image.engines[one[0]].spec.kind == GPU] == batching
+        assert all(rtt <= reach for rtt in found.rtt_us)
+        refused = refusals(image, origin, held, here)
+        assert set(found.engine.tolist()) <= set(np.flatnonzero(refused == NO_REASON).tolist())

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,30 +171,34 @@ def test_engines_that_lie_about_their_load_still_share_the_work(system: System) 
 
 
 def test_a_frozen_engine_costs_nobody_an_answer_while_another_serves(system: System) -> None:
-    async def load() -> tuple[Arrivals, float]:
+    async def load() -> tuple[Arrivals, str, float]:
         async with Arrivals(system.orchestrator.port, tokens=8, every_s=0.15) as arrivals:
-            await until("answers from both", lambda: {one.site for one in arrivals.answers} == set(SITES))
-            frozen = system.engines["paris"].program
+            await arrivals.more(10)
+            site = Counter(one.site for one in arrivals.answers).most_common(1)[0][0]
+            frozen = system.engines[site].program
             frozen.signal(signal.SIGSTOP)
             stopped_s = time.monotonic()
             try:
-                # Requests that were already at Paris wait; the others are answered, from Madrid.
-                await until("answers from Madrid", lambda: len(arrivals.since(stopped_s)) >= 20)
+                # Requests that were already there wait; those that come now are answered elsewhere.
+                await until("answers from elsewhere", lambda: len(arrivals.since(stopped_s)) >= 20)
             finally:
                 frozen.signal(signal.SIGCONT)
             await arrivals.more(20)
-        return arrivals, stopped_s
+        return arrivals, site, stopped_s
 
-    arrivals, stopped_s = asyncio.run(load())
+    arrivals, site, stopped_s = asyncio.run(load())
     assert {one.verdict for one in arrivals.answers} == {"ok"}, arrivals.summary()
     meanwhile = [one for one in arrivals.since(stopped_s) if one.end_s < stopped_s + 1]
-    assert {one.site for one in meanwhile} <= {"madrid"}
+    assert all(one.site != site for one in meanwhile)
 
 
 def test_engines_that_die_mid_stream_are_told_to_clients_and_taken_back_when_they_live_again(system: System) -> None:
     """One engine is killed under a stream, then the other; then one comes back. One test, for engines start slowly."""
+    t=time.time()
     one_dies_mid_stream(system)
+    print('A',time.time()-t)
     both_are_dead(system)
+    print('B',time.time()-t)
     one_lives_again(system)
 
 

@@ -10,7 +10,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,11 +112,19 @@ def plain_engine(
         yield server
 
 
-def send(home: GridHome, path: Path, url: str, *, name: str = "live", key: str | None = None, limits: Limits | None = None,
-         distance: bool = True, say: Callable[[str], None] = lambda text: None, **order: Any) -> RunInfo:  # fmt: skip
-    live = LiveOrder(Order(name, with_centralized=False, **order), target_of(url, key), limits or Limits(),
-                     adds_distance=distance)  # fmt: skip
-    return replay_live(home, open_traffic(str(path)), live, say, lambda count: None)
+def send(
+    home: GridHome,
+    path: Path,
+    url: str,
+    *,
+    key: str | None = None,
+    limits: Limits | None = None,
+    distance: bool = True,
+    advanced: Callable[[int], None] = lambda count: None,
+) -> RunInfo:
+    order = Order("live", with_centralized=False)
+    live = LiveOrder(order, target_of(url, key), limits or Limits(), adds_distance=distance)
+    return replay_live(home, open_traffic(str(path)), live, lambda text: None, advanced)
 
 
 def test_the_twin_and_the_engine_that_follows_it_agree(home: GridHome, trace: Callable[..., Path]) -> None:
@@ -230,11 +237,11 @@ def test_a_model_that_is_not_served_is_told_before_anything_is_sent(home: GridHo
 
 
 def test_a_person_who_stops_it_keeps_what_came(home: GridHome, trace: Callable[..., Path]) -> None:
-    timer = threading.Timer(0.8, os.kill, (os.getpid(), signal.SIGINT))
-    with plain_engine() as server, pytest.raises(Interrupted, match="kept as run live") as caught:
-        timer.start()
-        send(home, trace(400, 50.0), server.url)
-    timer.join()
+    with plain_engine() as server:
+        # When the progress reaches a few answers, so that it is the load that gets the signal.
+        interrupt = iter([*[lambda: None] * 9, lambda: os.kill(os.getpid(), signal.SIGINT)])
+        with pytest.raises(Interrupted, match="kept as run live") as caught:
+            send(home, trace(400, 50.0), server.url, advanced=lambda count: next(interrupt, lambda: None)())
     kept = load_run("live", home)
     assert 0 < len(kept.rows) < 400
     assert f"stopped after {len(kept.rows)} of 400" in caught.value.what

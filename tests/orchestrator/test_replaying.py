@@ -244,7 +244,7 @@ def test_a_dry_run_counts_engines_and_writes_nothing(found: Found) -> None:
 
 def test_an_interrupt_saves_nothing_and_says_how_far_it_came(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
     home = found()
-    monkeypatch.setattr("gridctl.replay.replay.CHUNK_REQUESTS", 8)
+    monkeypatch.setattr("gridctl.replay.stage.CHUNK_REQUESTS", 8)
     for reached in (8, 20 + 16):
         done = 0
 

@@ -14,7 +14,7 @@ from smallgrids import make_grid, make_policy, make_trace
 from gridctl.accounts.rows import OUTCOMES, REASONS
 from gridctl.grid.centralized import centralize
 from gridctl.grid.image import build_image
-from gridctl.replay import replay as replay_module
+from gridctl.replay import stage as stage_module
 from gridctl.replay.replay import replay
 from gridctl.resources.policy import ALGORITHMS
 
@@ -73,7 +73,7 @@ def test_the_size_of_chunks_changes_nothing(chunk: int, monkeypatch: pytest.Monk
         whole = replay(image, trace, policy)
         parts: list[int] = []
         with monkeypatch.context() as patched:
-            patched.setattr(replay_module, "CHUNK_REQUESTS", chunk)
+            patched.setattr(stage_module, "CHUNK_REQUESTS", chunk)
             assert_equal_runs(whole, replay(image, trace, policy, advanced=parts.append))
         assert sum(parts) == 60
         assert max(parts) == min(chunk, 60)

@@ -13,12 +13,13 @@ from smallgrids import cluster, deployment, gpu, make_grid, make_policy, make_tr
 from gridctl.accounts.rows import COMPLETED, FAILED, LOST, OUTAGE, REJECTED
 from gridctl.engine.state import GPU
 from gridctl.errors import InputError
-from gridctl.grid.candidates import without_engines
+from gridctl.grid.candidates import revised
 from gridctl.grid.image import GridImage, build_image
 from gridctl.replay.classes import find_classes
 from gridctl.replay.digest import digest_rows
-from gridctl.replay.faults import resolve_faults
-from gridctl.replay.replay import Replayed, resolve_origins, candidates_of, replay
+from gridctl.replay.origins import resolve_origins
+from gridctl.replay.replay import Replayed, candidates_of, replay
+from gridctl.replay.resolving import resolve_faults
 from gridctl.replay.script import without
 from gridctl.resources import PolicySpec, Resource, Site
 from gridctl.resources.gameday import Brownout, FaultSpec, GameDaySpec, Slow, Where
@@ -213,7 +214,11 @@ def test_whatever_fails_every_request_ends_once_and_gpu_time_is_conserved(case: 
         ([lose("1s", "1s", region="AS")], "region AS has no engine", ""),
         ([lose("1s", "0s", site="paris")], "lasts no time", "for: 5m"),
         ([lose("1s", "1s", site="paris", tier="edge")], "needs one place, not site and tier", "one of"),
-        ([FaultSpec(at="1s", lasts="1s")], "a fault is one of lose, slow, brownout, not none", "lose"),
+        (
+            [FaultSpec(at="1s", lasts="1s")],
+            "link, telemetry, crowd, price, not none",
+            "lose",
+        ),
         (
             [lose("1s", "5s", site="paris"), FaultSpec(at="3s", lasts="1s", slow=Slow(tier="edge", factor=2.0))],
             "slow tier edge × 2 begins while lose site paris holds p",
@@ -252,10 +257,8 @@ def test_candidates_without_lost_engines_are_those_found_anew(case: int) -> None
     lists = candidates_of(image, told, policy)
     places, origins = resolve_origins(image.view, told)
     specs = [image.view.workloads[name].spec for name in told.workloads]
-    described = find_classes(told).described(told, specs)
-    again = without_engines(
-        lists, np.array(sorted(gone)), without(image, gone), places, origins, described, policy.candidates
-    )
+    described = find_classes(told).described(told, specs, policy)
+    again = revised(lists, np.array(sorted(gone)), without(image, gone), places, origins, described, policy.candidates)
     for place in np.ndindex(fresh.of.shape):
         one, other = fresh.of[place], again.of[place]
         engines = [

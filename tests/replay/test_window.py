@@ -23,7 +23,7 @@ from gridctl.traces.trace import Trace
 
 def cut_small(monkeypatch: pytest.MonkeyPatch, chunk: int, part: int) -> None:
     """Read and decide `chunk` requests at a time, write rows once `part` are final."""
-    monkeypatch.setattr("gridctl.replay.replay.CHUNK_REQUESTS", chunk)
+    monkeypatch.setattr("gridctl.replay.stage.CHUNK_REQUESTS", chunk)
     monkeypatch.setattr("gridctl.replay.window.PART_REQUESTS", part)
     monkeypatch.setattr("gridctl.replay.prefixes.PART_REQUESTS", part)
 

@@ -339,6 +339,7 @@ HOSTILE = {
     "a clock gone back": {"arrival_ns": 1 << 62, "decided_ns": -(1 << 62), "end_ns": 0},
     "a clock gone mad": {"arrival_ns": -(1 << 70), "end_ns": 1 << 70, "first_token_ns": 1 << 65},
     "a negative backend": {"backend": -(1 << 66)},
+    "tokens that are no numbers": {"prompt_tokens": "12", "output_tokens": 3.5, "cached_tokens": None},
     "many attempts": {"attempts": 1 << 80},
     "strange words": {"outcome": "\x00", "reason": "", "phase": "?", "endpoint": "/etc/passwd", "workload": "é" * 999},
 }
