@@ -38,9 +38,12 @@ REASONS = (
     "lost",  # the engine was lost, and the policy sent the request nowhere else (failed)
     "tier",  # deployments that meet the quality floor exist, none of a tier the policy allows
     "too-far",  # engines exist that could serve it, none within the policy's longest round trip
+    "refused",  # live: the endpoint refused it for a reason of its own
+    "broken",  # live: the answer broke off, or was none (failed)
+    "timeout",  # live: no complete answer in time (failed)
 )
 NO_REASON, NO_MODEL, JURISDICTION, QUALITY, OUTAGE, INFEASIBLE, QUEUE_FULL, TOO_LONG, LOST, TIER, TOO_FAR = range(11)
-
+REFUSED, BROKEN, TIMEOUT = range(11, 14)
 
 FOREVER_NS = 10 * 365 * 86_400 * 1_000_000_000
 """When what lasts for good is over: ten years, longer than any run."""
@@ -197,6 +200,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     calm: str = ""  # name of the run of the same requests without the faults
     crowds: tuple[int, ...] = ()  # those of `origins` whose requests a crowd of the faults added
     centralized: str = ""  # name of the run of the same trace on the same GPUs, all in the core
+    live: str = ""  # the endpoint the trace was sent to, of a run that was no replay
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ def _explain_request(target: str | None, trace: str | None, site: str | None, ou
     if output in ("table", "wide", "markdown"):
         write(text(explanation, output))
     elif output == "csv":
-        emit(candidate_items(explanation), COLUMNS, output, kind="Explanation")
+        emit(candidate_items(explanation.decision), COLUMNS, output, kind="Explanation")
     else:
         emit(
             [{"name": explanation.name}], [], output, kind="Explanation", single=True, documents=[document(explanation)]

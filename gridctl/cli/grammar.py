@@ -47,7 +47,7 @@ class Word(NamedTuple):
         return _finished(self, app)
 
 
-GRID, RESOURCES, WORK, SETTINGS = "Grid", "Resources", "Traces and runs", "This tool"
+GRID, RESOURCES, WORK, LIVE, SETTINGS = "Grid", "Resources", "Traces and runs", "Live", "This tool"
 
 WORDS: dict[str, Word] = {
     word.name: word
@@ -82,6 +82,14 @@ WORDS: dict[str, Word] = {
         Word("report", WORK, "a run as a page to hand on: tables, map, charts; or on one screen"),
         Word("plan", WORK, "does the edge pay here; the cheapest placement for a trace"),
         Word("network", WORK, "round-trip times: estimate and validate"),
+        Word("up", LIVE, "serve the grid: one OpenAI-compatible address in front of its engines"),
+        Word("down", LIVE, "stop serving, letting requests under way finish"),
+        Word("status", LIVE, "whether the grid is served, where, and by which plan"),
+        Word("route", LIVE, "where a request would go, and why: a decision with nothing sent"),
+        Word("token", LIVE, "keys for clients, and for the admin API"),
+        Word("engine", LIVE, "engines for trying things out: the twin behind an OpenAI-compatible port"),
+        Word("doctor", LIVE, "is this machine, this grid and every engine fit to serve"),
+        Word("support-bundle", LIVE, "one file for whoever helps: facts and history, no keys, no texts"),
         Word("context", SETTINGS, "which grid commands work on"),
         Word("config", SETTINGS, "settings and where they come from"),
         Word("completion", SETTINGS, "completion scripts for bash, zsh and fish"),
@@ -108,7 +116,7 @@ class LazyGroup(TyperGroup):
         return self._click_resolve_command(ctx, args)
 
     def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
-        for section in (GRID, RESOURCES, WORK, SETTINGS):
+        for section in (GRID, RESOURCES, WORK, LIVE, SETTINGS):
             with formatter.section(section):
                 formatter.write_dl([(word.name, word.summary) for word in WORDS.values() if word.section == section])
 

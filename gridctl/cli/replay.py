@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gridctl.cli.comparing import compare
+from gridctl.cli.decisions import decisions
 from gridctl.cli.gating import BaselineOption, GateOption, JunitOption, SummaryOption, gate
+from gridctl.cli.live_load import (
+    ConnectionsOption,
+    LiveKeyOption,
+    LiveModelOption,
+    LiveOption,
+    LiveOptions,
+    NetworkOption,
+    PlainOption,
+    TimeoutOption,
+    refuse_beside_live,
+    run_live,
+)
 from gridctl.cli.output import OutputOption, emit, note, progress
 from gridctl.cli.policy import complete_policy
 from gridctl.cli.run_argument import RunArgument, read_run
@@ -21,6 +34,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Send a trace
 
 app.command("gate")(gate)
 app.command("compare")(compare)
+app.command("decisions")(decisions)
 
 ROWS_SHOWN = 50
 """Requests a table shows unless --limit says otherwise; csv and jsonl print all."""
@@ -77,6 +91,13 @@ def run(
     faults: Annotated[
         str | None, typer.Option("--faults", metavar="FILE", help="What goes wrong meanwhile: gridctl help gamedays.")
     ] = None,
+    live: LiveOption = None,
+    model: LiveModelOption = "",
+    api_key_env: LiveKeyOption = "",
+    max_connections: ConnectionsOption = 4096,
+    answer_timeout: TimeoutOption = "10m",
+    network: NetworkOption = "modelled",
+    plain: PlainOption = False,
     gates: GateOption = None,
     baseline: BaselineOption = None,
     junit: JunitOption = None,
@@ -89,13 +110,15 @@ def run(
     Requests that do not say where they come from, or for which workload, get an origin by population and a workload by
     traffic share, drawn with the seed. With --seeds the tables say how sure they are: `gridctl help uncertainty`. With
     --gate the run is kept and the exit code says whether the gates hold: `gridctl help ci`. With --faults things go
-    wrong meanwhile, and the run stands beside the same one in which they do not: `gridctl help gamedays`.
+    wrong meanwhile, and the run stands beside the same one in which they do not: `gridctl help gamedays`. With --live
+    nothing is simulated: the trace goes to a running endpoint, each request at its moment, and the answers are the run.
 
     Example:
       gridctl replay run trace.jsonl.gz --name base
       gridctl replay run trace.jsonl.gz --name sure --seeds 20
       gridctl replay run azure.csv --speed 10 --policy least-loaded --name heavy -o json
       gridctl replay run trace.jsonl.gz --name new --gate gates.yaml --baseline base --junit gates.xml
+      gridctl replay run trace.jsonl.gz --name real --live http://127.0.0.1:8080 --api-key-env GRID_KEY
     """
     from gridctl.cli.gating import emit_gated, gates_of
     from gridctl.cli.warmup import ready_replay
@@ -109,6 +132,15 @@ def run(
     held = gates_of(gates, baseline, junit, summary, home, seeds)
     source = _source(trace, sort, block_tokens, start, until, limit, speed, repeat)
     requests = _read(source)
+    if live is not None or model or api_key_env or plain:
+        given = LiveOptions(live or "", model, api_key_env, max_connections, answer_timeout, network, plain)
+        refuse_beside_live(
+            [("--policy", policy is not None), ("--seeds", seeds > 1), ("--resume", resume),
+             ("--keep-draws", keep_draws), ("--faults", faults is not None)]
+        )  # fmt: skip
+        alone = Order(name, None, prices, seed, False, replace, None, source)
+        run_live(home, requests, alone, given, held, output, dry_run=dry_run)
+        return
     day = _game_day(faults)
     # A run with faults stands beside its calm one, and so do not its draws.
     order = Order(name, policy, prices, seed, centralized and day is None, replace, day, source)

@@ -1,4 +1,4 @@
-"""`gridctl warmup`: compile the replay engine now, so that the first replay does not."""
+"""`gridctl warmup`: compile the replay engine and the live router now, so that the first replay does not."""
 
 from __future__ import annotations
 
@@ -17,9 +17,21 @@ def command() -> None:
 
     started = time.perf_counter()
     ready_replay()
+    from gridctl.broker.warmup import warm_up_decisions
     from gridctl.kernels.cache import cache_folder
 
+    warm_up_decisions()
     note(f"ready in {time.perf_counter() - started:.1f} s; compiled code is in {cache_folder()}")
+
+
+def ready_decisions() -> None:
+    """Have the live decision compiled, and say so where that takes time."""
+    from gridctl.broker.warmup import warm_up_decisions
+    from gridctl.kernels.cache import is_warm
+
+    if not is_warm():
+        note("compiling the router (once per version; gridctl warmup does it ahead of time)")
+    warm_up_decisions()
 
 
 def ready_replay() -> None:

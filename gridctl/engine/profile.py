@@ -88,16 +88,15 @@ def extended(at: NDArray[np.float64], knots: NDArray[np.float64], values: NDArra
 
 def _row(decodes: int, knots: NDArray[np.float64], microseconds: NDArray[np.float64]) -> KvRow:
     """Segments over the KV tokens of all `decodes` together, from a curve over the tokens of each."""
-    times = picoseconds(microseconds)
-    totals = np.rint(knots * decodes).astype(np.int64)
+    times = picoseconds(microseconds).tolist()
+    totals = np.rint(knots * decodes).astype(np.int64).tolist()
     if len(totals) == 1:
-        return ((0, int(times[0]), 0),)
-    segments = []
-    for left in range(len(totals) - 1):
-        width = int(totals[left + 1] - totals[left])
-        slope = max(0, round(int(times[left + 1] - times[left]) / width))
-        segments.append((int(totals[left]), int(times[left]), slope))
-    return tuple(segments)
+        return ((0, times[0], 0),)
+    slopes = [
+        max(0, round((times[right] - times[right - 1]) / (totals[right] - totals[right - 1])))
+        for right in range(1, len(totals))
+    ]
+    return tuple(zip(totals, times, slopes, strict=False))
 
 
 def kv_rows(rows: tuple[DecodeRow, ...], sequences: int) -> tuple[KvRow, ...]:
@@ -105,11 +104,10 @@ def kv_rows(rows: tuple[DecodeRow, ...], sequences: int) -> tuple[KvRow, ...]:
     knots = np.array(sorted({0} | {tokens for row in rows for tokens, _ in row.kv}), np.float64)
     counts = np.array([row.sequences for row in rows], np.float64)
     curves = np.array([_curve(row, knots) for row in rows])
-    built: list[KvRow] = [((0, 0, 0),)]
-    for decodes in range(1, sequences + 1):
-        at = np.array([float(decodes)])
-        built.append(_row(decodes, knots, np.array([extended(at, counts, curve)[0] for curve in curves.T])))
-    return tuple(built)
+    decodes = np.arange(1, sequences + 1)
+    at = np.stack([extended(decodes.astype(np.float64), counts, curve) for curve in curves.T], axis=1)
+    none: KvRow = ((0, 0, 0),)
+    return (none, *(_row(count, knots, times) for count, times in zip(decodes.tolist(), at, strict=True)))
 
 
 def _curve(row: DecodeRow, knots: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -159,8 +157,8 @@ def _stack_rows(profiles: list[tuple[KvRow, ...]], decodes: int) -> Records:
     stacked.knot = FAR
     for number, rows in enumerate(profiles):
         for count in range(decodes):
-            for segment, values in enumerate(rows[min(count, len(rows) - 1)]):
-                stacked[number, count, segment] = values
+            row = rows[min(count, len(rows) - 1)]
+            stacked[number, count, : len(row)] = list(row)
     return stacked
 
 

@@ -5,4 +5,5 @@ attempt  one job tried once, wherever that is
 shared   what all jobs read, stored once and mapped by each process
 local    processes of this machine
 cluster  an existing Ray cluster, or one started here
+alarm    a wake-up call on an event loop, finer than its own timers
 """

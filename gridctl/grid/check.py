@@ -86,9 +86,36 @@ def _cluster_errors(grid: GridView) -> Iterator[InputError]:
                 where=f"{where}, spec.deployments",
                 fix="lower replicas or tensor_parallel, or raise spec.gpus",
             )
+        yield from _endpoint_errors(cluster, where)
         for index, deployment in enumerate(spec.deployments):
             place = f"{where}, spec.deployments[{index}]"
             yield from _deployment_errors(grid, deployment, gpu.spec if gpu else None, cluster, place)
+
+
+def _endpoint_errors(cluster: Cluster, where: str) -> Iterator[InputError]:
+    """Endpoints that no engine could have: more than there are replicas, or of nobody knows which deployment."""
+    spec = cluster.spec
+    if spec.endpoints and len(spec.deployments) != 1:
+        yield InputError(
+            f"spec.endpoints are of the cluster's only deployment, and it has {len(spec.deployments)}",
+            where=f"{where}, spec.endpoints",
+            fix="give each deployment its own endpoints",
+        )
+    for index, deployment in enumerate(spec.deployments):
+        endpoints = deployment.endpoints or (spec.endpoints if len(spec.deployments) == 1 else ())
+        if len(endpoints) > deployment.replicas:
+            yield InputError(
+                f"{len(endpoints)} endpoints, but {deployment.replicas} replicas: each engine has one",
+                where=f"{where}, spec.deployments[{index}].endpoints",
+                fix=f"set replicas: {len(endpoints)}, and gpus to match, or list fewer endpoints",
+            )
+        twice = next((url for url in endpoints if endpoints.count(url) > 1), None)
+        if twice is not None:
+            yield InputError(
+                f"{twice} is listed twice: it would be counted as two engines",
+                where=f"{where}, spec.deployments[{index}].endpoints",
+                fix="list each engine once",
+            )
 
 
 def _deployment_errors(

@@ -26,6 +26,19 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from gridctl.kernels import is_interpreted
 
 KERNEL_ROOMS = ("engine", "grid", "kernels", "replay", "routing")
+KERNEL_FILES = (
+    "broker/prefixes",
+    "broker/rows",
+    "mockengine/steps",
+    "network/matrix",
+    "signals/buckets",
+    "signals/counting",
+    "signals/finished",
+    "signals/layout",
+    "signals/rows",
+    "traces/spans",
+)
+"""Kernels in other rooms, and what their constants come from; nothing else of those rooms is compiled."""
 PACKAGE = Path(__file__).resolve().parent.parent
 READY = "ready"
 LOCK = "lock"
@@ -39,6 +52,8 @@ def _digest() -> str:
     for room in KERNEL_ROOMS:
         for path in sorted((PACKAGE / room).glob("*.py")):
             digest.update(path.read_bytes())
+    for name in KERNEL_FILES:
+        digest.update((PACKAGE / f"{name}.py").read_bytes())
     settings = sorted(
         f"{name}={value}" for name, value in os.environ.items() if name.startswith("NUMBA_") and name not in HARMLESS
     )

@@ -44,7 +44,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "state": "Whether the cluster takes traffic: cordoned and draining take nothing new, down serves nothing.",
         "usd_per_gpu_hour": "Dollars for each GPU-hour owned, idle hours included; absent means the price book's.",
         "idle_watts_per_gpu": "Watts an idle GPU draws, for the energy account; absent means a share of its full load.",
-        "endpoints": "URLs of the running engines; a replay does not need any.",
+        "endpoints": "URLs of the running engines of a cluster's only deployment; a replay does not need any.",
     },
     "Deployment": {
         "variant": "What the engines serve, as model/variant; it must be declared and fit the GPUs' memory.",
@@ -53,6 +53,10 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "data_parallel": "Ranks of one engine that share a mixture's experts and step together; 1 for dense models.",
         "profile": "Step-time profile by name; absent means the one that fits, declared or shipped, else a roofline.",
         "engine": "Scheduler and memory limits of each engine.",
+        "endpoints": "URLs of the running engines, one per replica; without one an engine is replayed, not served.",
+        "served_model": "Name the running engines know the model by; absent means the model's own.",
+        "credential_env": "Environment variable of the orchestrator that holds the engines' key; absent means no key.",
+        "dialect": "How the engines name their telemetry; auto finds out from what they report.",
     },
     "EngineLimits": {
         "max_num_seqs": "Requests one engine runs in a batch; more wait in its queue.",

@@ -63,7 +63,7 @@ def policy_differences(before: str, after: str) -> list[FieldDifference]:
     Raises NotFoundError, InputError."""
     from gridctl.registry.changes import changes_between
 
-    one, two = _policy_of(before), _policy_of(after)
+    one, two = policy_of(before), policy_of(after)
     named = [*one.spec.overrides, *two.spec.overrides]
     changes = changes_between(
         *(Policy(metadata=one.metadata, spec=_overriding(spec, named)) for spec in (one.spec, two.spec))
@@ -77,7 +77,7 @@ def _overriding(spec: PolicySpec, workloads: Sequence[str]) -> PolicySpec:
     return msgspec.structs.replace(spec, overrides={name: spec.overrides.get(name, none) for name in workloads})
 
 
-def _policy_of(word: str) -> Policy:
+def policy_of(word: str) -> Policy:
     """The policy a word means, in the current grid where there is one."""
     from gridctl.orchestrator.context import current_grid
 

@@ -69,7 +69,7 @@ def target(
     Raises NotFoundError for an unknown name or file, InputError for a file of another kind.
     """
     _check_limits(limits)
-    gpu_name, gpu_spec = _gpu(gpu)
+    gpu_name, gpu_spec = gpu_named(gpu)
     model_name, architecture = _architecture(model)
     variant = Variant(name=dtype, dtype=dtype)
     deployment = Deployment(
@@ -152,7 +152,8 @@ def _unknown(noun: str, name: str, known: list[str]) -> NotFoundError:
     return NotFoundError(f"there is no {noun} {name}", where=f"--{noun}", fix=hint)
 
 
-def _gpu(word: str) -> tuple[str, GpuSpec]:
+def gpu_named(word: str) -> tuple[str, GpuSpec]:
+    """A GPU type by name (declared or built in) or from a manifest. Raises NotFoundError, InputError."""
     resource = _from_file(word, Gpu) if _is_file(word) else _declared(Gpu, word) or BUILTIN_GPUS.get(word)
     if not isinstance(resource, Gpu):
         raise _unknown("gpu", word, list(BUILTIN_GPUS))
@@ -313,7 +314,7 @@ def validate(profile: Profile, measured: Path, limits: EngineLimits, kv_blocks: 
     spec = profile.spec
     ranks = spec.data_parallel
     if kv_blocks is None:
-        _, gpu = _gpu(spec.gpu)
+        _, gpu = gpu_named(spec.gpu)
         variant = Variant(name=spec.dtype, dtype=spec.dtype)
         deployment = Deployment(
             variant=f"model/{spec.dtype}", tensor_parallel=spec.tensor_parallel, data_parallel=ranks, engine=limits

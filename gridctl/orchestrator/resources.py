@@ -128,7 +128,12 @@ def apply(registry: Registry, declared: Sequence[Declared], *, cause: str, dry_r
     from gridctl.orchestrator.gating import check_declared_gates
 
     check_declared_gates(declared)
-    resources = [one.resource for one in declared]
+    with located(declared):
+        return apply_resources(registry, [one.resource for one in declared], cause=cause, dry_run=dry_run)
+
+
+def apply_resources(registry: Registry, resources: Sequence[Resource], *, cause: str, dry_run: bool = False) -> Applied:
+    """`apply`, for resources that stand in no file."""
 
     def change() -> Applied:
         merged, kept, expected = _keeping_states(registry, resources)
@@ -136,8 +141,7 @@ def apply(registry: Registry, declared: Sequence[Declared], *, cause: str, dry_r
             return Applied(registry.plan(merged, check=check_whole), kept)
         return Applied(registry.apply(merged, cause=cause, expected=expected, check=check_whole), kept)
 
-    with located(declared):
-        return _retried(change)
+    return _retried(change)
 
 
 def _keeping_states(
@@ -178,13 +182,21 @@ def register(registry: Registry, resource: Resource, *, dry_run: bool = False) -
     return registry.apply([resource], cause=f"{noun} register", expected=expected, check=check_whole)
 
 
-def delete(registry: Registry, keys: Sequence[ResourceKey], *, cause: str, dry_run: bool = False) -> list[Resource]:
+def delete(
+    registry: Registry,
+    keys: Sequence[ResourceKey],
+    *,
+    cause: str,
+    dry_run: bool = False,
+    expected: Mapping[ResourceKey, int] | None = None,
+) -> list[Resource]:
     """Delete resources, all or nothing; what still refers to one of them refuses it."""
     for key in keys:
         if key.name in _shipped(KINDS[key.kind]) and registry.find(*key) is None:
             raise InputError(f"{key} is built in", fix="leave it: one that nothing names costs nothing")
     if not dry_run:
-        return [stored.resource for stored in registry.delete(keys, cause=cause, check=_check_remaining)]
+        deleted = registry.delete(keys, cause=cause, expected=expected, check=_check_remaining)
+        return [stored.resource for stored in deleted]
     doomed = [registry.get(key.kind, key.name).resource for key in keys]
     gone = set(keys)
     _check_remaining([stored.resource for stored in registry.all() if stored.key not in gone])

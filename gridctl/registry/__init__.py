@@ -8,6 +8,7 @@ schema     tables, migrations, which databases are ours
 database   one SQLite file: opening, transactions, errors, backup
 registry   Registry: list, get, plan, apply, update, delete, events
 integrity  what must hold of a registry, checked
+keys       access keys: digests of tokens, and what they allow
 columns    one NumPy array in one file, with a checksum
 runs       RunStore: a replay's results as a folder of columns
 draws      DrawStore: beside a run, what says how sure it is
@@ -16,9 +17,21 @@ runwriter  the columns of one run, written while it is made
 """
 
 from gridctl.registry.draws import DrawStore
+from gridctl.registry.keys import AccessKey, WantedKey
 from gridctl.registry.registry import Registry
 from gridctl.registry.runs import RunStore
 from gridctl.registry.stored import Change, Event, Planned, Stored
 from gridctl.registry.sweeps import SweepStore
 
-__all__ = ["Change", "DrawStore", "Event", "Planned", "Registry", "RunStore", "Stored", "SweepStore"]
+__all__ = [
+    "AccessKey",
+    "Change",
+    "DrawStore",
+    "Event",
+    "Planned",
+    "Registry",
+    "RunStore",
+    "Stored",
+    "SweepStore",
+    "WantedKey",
+]

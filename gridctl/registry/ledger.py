@@ -30,8 +30,12 @@ def version_of(connection: sqlite3.Connection) -> int:
     return int(version)
 
 
-def write(connection: sqlite3.Connection, writes: Iterable[tuple[Planned, str]], cause: str) -> None:
-    """Create and update rows to their new texts, with one event each, in order."""
+def write(
+    connection: sqlite3.Connection, writes: Iterable[tuple[Planned, str]], cause: str, actor: str | None = None
+) -> None:
+    """Create and update rows to their new texts, with one event each, in order.
+
+    `actor` is who makes the change; the account of this process unless given."""
     version = version_of(connection)
     now_ns = time.time_ns()
     inserts: list[tuple[object, ...]] = []
@@ -56,10 +60,10 @@ def write(connection: sqlite3.Connection, writes: Iterable[tuple[Planned, str]],
         updates,
     )
     assert not updates or updated.rowcount == len(updates), "a row moved inside a write transaction"
-    _record(connection, events, now_ns, cause)
+    _record(connection, events, now_ns, cause, actor)
 
 
-def delete(connection: sqlite3.Connection, deleted: Sequence[Stored], cause: str) -> None:
+def delete(connection: sqlite3.Connection, deleted: Sequence[Stored], cause: str, actor: str | None = None) -> None:
     """Delete rows, leaving an event each that holds the last declaration."""
     version = version_of(connection)
     events: list[tuple[object, ...]] = []
@@ -67,7 +71,15 @@ def delete(connection: sqlite3.Connection, deleted: Sequence[Stored], cause: str
         diff = changes_between(stored.resource, None)
         events.append((number, "deleted", *stored.key, _DIFF_ENCODER.encode(diff).decode()))
     connection.executemany("DELETE FROM resource WHERE kind = ? AND name = ?", [stored.key for stored in deleted])
-    _record(connection, events, time.time_ns(), cause)
+    _record(connection, events, time.time_ns(), cause, actor)
+
+
+def note(
+    connection: sqlite3.Connection, action: str, kind: str, name: str, diff: Sequence[Change], cause: str, actor: str
+) -> None:
+    """One event of something that is no resource: a key that was made or revoked."""
+    row = (version_of(connection) + 1, action, kind, name, _DIFF_ENCODER.encode(tuple(diff)).decode())
+    _record(connection, [row], time.time_ns(), cause, actor)
 
 
 def events(
@@ -92,10 +104,16 @@ def _event(row: tuple[Any, ...]) -> Event:
     return Event(version, time_ns, actor, action, kind, name, cause, _DIFF_DECODER.decode(diff))
 
 
-def _record(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]], now_ns: int, cause: str) -> None:
+def _record(
+    connection: sqlite3.Connection,
+    rows: Sequence[tuple[object, ...]],
+    now_ns: int,
+    cause: str,
+    actor: str | None,
+) -> None:
     if not rows:
         return
-    actor = _storable(_actor())
+    actor = _storable(actor or own_account())
     cause = _storable(cause)
     connection.executemany(
         "INSERT INTO event (version, action, kind, name, diff, time_ns, actor, cause) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -104,7 +122,7 @@ def _record(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]], 
     connection.execute("UPDATE counter SET version = version + ?", (len(rows),))
 
 
-def _actor() -> str:
+def own_account() -> str:
     """Who makes the change: what the environment says, else the account's name, else its number."""
     named = os.environ.get("USER") or os.environ.get("LOGNAME")
     if named:

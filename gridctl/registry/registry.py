@@ -15,11 +15,12 @@ from types import TracebackType
 from typing import Self
 
 from gridctl.errors import ConflictError, InputError, NotFoundError, did_you_mean, raise_all
-from gridctl.registry import ledger
+from gridctl.registry import keys, ledger
 from gridctl.registry.changes import changes_between
 from gridctl.registry.database import Database
 from gridctl.registry.documents import Draft, drafts_of, resource_from
 from gridctl.registry.integrity import problems_of
+from gridctl.registry.keys import AccessKey, WantedKey
 from gridctl.registry.stored import Event, Planned, Stored
 from gridctl.resources import KINDS, Resource, ResourceKey, kind_named
 
@@ -41,16 +42,20 @@ _Row = tuple[str, str, str, str, int, int, int, int]
 class Registry:
     """The resources of one grid. A context manager; one per thread and process."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, actor: str | None = None) -> None:
         self._database = database
+        self._actor = actor
 
     @classmethod
-    def open(cls, path: Path, *, create: bool = False, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Self:
-        """Open the registry at `path`; make it when `create` and there is none.
+    def open(
+        cls, path: Path, *, create: bool = False, busy_timeout_s: float = BUSY_TIMEOUT_S, actor: str | None = None
+    ) -> Self:
+        """Open the registry at `path`; make it when `create` and there is none. Events name `actor`, or the account of
+        this process.
 
         Raises NotFoundError when there is none, StoreError when it cannot be used.
         """
-        return cls(Database.open(path, create=create, timeout_s=busy_timeout_s))
+        return cls(Database.open(path, create=create, timeout_s=busy_timeout_s), actor)
 
     def __enter__(self) -> Self:
         return self
@@ -68,6 +73,12 @@ class Registry:
         """Number of changes ever made; the version of the newest event."""
         with self._database.reading() as connection:
             return ledger.version_of(connection)
+
+    def change_mark(self) -> int:
+        """A number that differs from the last one asked for when another connection has written since. Microseconds."""
+        with self._database.reading() as connection:
+            (mark,) = connection.execute("PRAGMA data_version").fetchone()
+        return int(mark)
 
     def list(self, kind: type[Resource] | str) -> builtins.list[Stored]:
         """All resources of a kind, by name in code-point order. O(n)."""
@@ -124,7 +135,7 @@ class Registry:
             planned = _plan(connection, drafts)
             if check is not None:
                 check(_resulting(connection, planned))
-            _write(connection, planned, drafts, cause)
+            _write(connection, planned, drafts, cause, self._actor)
         return planned
 
     def update(
@@ -140,7 +151,7 @@ class Registry:
             planned = _plan(connection, drafts)
             if check is not None:
                 check(_resulting(connection, planned))
-            _write(connection, planned, drafts, cause)
+            _write(connection, planned, drafts, cause, self._actor)
         return planned[0]
 
     def delete(
@@ -162,7 +173,7 @@ class Registry:
             if check is not None:
                 gone = {stored.key for stored in deleted}
                 check([stored.resource for stored in _all(connection) if stored.key not in gone])
-            ledger.delete(connection, deleted, cause)
+            ledger.delete(connection, deleted, cause, self._actor)
         return deleted
 
     def events(
@@ -182,6 +193,21 @@ class Registry:
                 since_version=since_version,
                 limit=limit,
             )
+
+    def access_keys(self) -> builtins.list[AccessKey]:
+        """Every key, revoked and expired ones too, by name."""
+        with self._database.reading() as connection:
+            return keys.keys_of(connection)
+
+    def create_key(self, wanted: WantedKey, *, cause: str) -> tuple[AccessKey, str]:
+        """Make a key; its token is in what this returns and nowhere else. Raises InputError when its name is taken."""
+        with self._database.writing() as connection:
+            return keys.create(connection, wanted, cause, self._actor or ledger.own_account())
+
+    def revoke_key(self, name: str, *, cause: str) -> AccessKey:
+        """End a key for good; nothing is changed when it was revoked before. Raises NotFoundError."""
+        with self._database.writing() as connection:
+            return keys.revoke(connection, name, cause, self._actor or ledger.own_account())
 
     def check_integrity(self) -> builtins.list[str]:
         """What is wrong with the registry, a sentence each; empty when all is well."""
@@ -300,8 +326,14 @@ def _resulting(connection: sqlite3.Connection, planned: Iterable[Planned]) -> li
     return [resource for _, resource in sorted(resources.items())]
 
 
-def _write(connection: sqlite3.Connection, planned: Iterable[Planned], drafts: Iterable[Draft], cause: str) -> None:
-    ledger.write(connection, _writes(planned, drafts), cause)
+def _write(
+    connection: sqlite3.Connection,
+    planned: Iterable[Planned],
+    drafts: Iterable[Draft],
+    cause: str,
+    actor: str | None,
+) -> None:
+    ledger.write(connection, _writes(planned, drafts), cause, actor)
 
 
 def _writes(planned: Iterable[Planned], drafts: Iterable[Draft]) -> Iterator[tuple[Planned, str]]:

@@ -70,6 +70,22 @@ MIGRATIONS = (
             "CREATE INDEX event_of_resource ON event (kind, name, version)",
         ),
     ),
+    Migration(
+        2,
+        (
+            """CREATE TABLE access_key (
+                name TEXT NOT NULL PRIMARY KEY CHECK (name <> ''),
+                digest TEXT NOT NULL UNIQUE CHECK (length(digest) = 64),
+                role TEXT NOT NULL CHECK (role IN ('client', 'viewer', 'operator', 'admin')),
+                tenant TEXT NOT NULL,
+                workload TEXT,
+                created_ns INTEGER NOT NULL,
+                created_by TEXT NOT NULL,
+                expires_ns INTEGER,
+                revoked_ns INTEGER
+            ) WITHOUT ROWID""",
+        ),
+    ),
 )
 
 

@@ -18,7 +18,7 @@ from gridctl.render.rows import Column, Item, render_rows
 
 if TYPE_CHECKING:
     from gridctl.replay.explanation import Explanation
-    from gridctl.routing.decision import Candidate, Telemetry
+    from gridctl.routing.decision import Candidate, Decision, Telemetry
 
 CANDIDATES_SHOWN = 8
 LINE = 79
@@ -88,16 +88,22 @@ def document(explanation: Explanation) -> dict[str, Any]:
     return found
 
 
-def candidate_items(explanation: Explanation) -> list[Item]:
+def candidate_items(decision: Decision) -> list[Item]:
     """A flat row per candidate: the chosen one, the runner-up, the others by price, then those refused."""
-    return [_item(candidate) for candidate in _ordered(explanation.decision.candidates)]
+    return [_item(candidate) for candidate in _ordered(decision.candidates)]
+
+
+def decision_text(decision: Decision, output: str, *, site: str | None = None, is_loaded: bool = True) -> str:
+    """What was chosen and why, and the candidates, for people; `site` is one that was asked about, `is_loaded` whether
+    there was a load to be seen."""
+    seen = _seen(decision, output) if is_loaded else ""
+    parts = (_decided(decision, site, output), _candidates(decision, output), seen)
+    return "\n".join(part for part in parts if part)
 
 
 def text(explanation: Explanation, output: str) -> str:
     """The request for people: `table`, `wide` or `markdown`."""
-    parts = [_headline(explanation, output), _decided(explanation, output)]
-    parts.append(_candidates(explanation, output))
-    parts.append(_seen(explanation, output))
+    parts = [_headline(explanation, output), decision_text(explanation.decision, output, site=explanation.site)]
     parts.append(render_rows(_metric_items(explanation), _METRICS, output, kind="ObjectiveList"))
     if explanation.timeline.steps:
         items = [msgspec.structs.asdict(step) for step in explanation.timeline.steps]
@@ -144,19 +150,19 @@ def _headline(explanation: Explanation, output: str) -> str:
     )
 
 
-def _decided(explanation: Explanation, output: str) -> str:
+def _decided(decision: Decision, site: str | None, output: str) -> str:
     """What was chosen and why, what would have been next, and the site that was asked about."""
-    candidates = explanation.decision.candidates
+    candidates = decision.candidates
     lines = [f"chosen: {_place(one)}: {one.because}" for one in candidates if one.status == "chosen"]
     lines += [
         f"next: {_place(one)}, {_difference(one.usd_more)}: {one.because}"
         for one in candidates
         if one.status == "runner-up"
     ]
-    if explanation.decision.chosen is None:
-        lines.append(f"chosen: nobody: {explanation.decision.reason}")
-    told = {candidate.because: candidate for candidate in candidates if candidate.site == explanation.site}
-    lines += [f"{explanation.site}: {one.status}, {one.reason}: {one.because}" for one in told.values()]
+    if decision.chosen is None:
+        lines.append(f"chosen: nobody: {decision.reason}")
+    told = {candidate.because: candidate for candidate in candidates if candidate.site == site}
+    lines += [f"{site}: {one.status}, {one.reason}: {one.because}" for one in told.values()]
     return "".join(_wrapped(line, output) for line in lines)
 
 
@@ -171,8 +177,8 @@ def _difference(usd: float | None) -> str:
     return f"${usd_text(abs(usd))} {'more' if usd >= 0 else 'less'}"
 
 
-def _candidates(explanation: Explanation, output: str) -> str:
-    items = candidate_items(explanation)
+def _candidates(decision: Decision, output: str) -> str:
+    items = candidate_items(decision)
     shown = items if output == "wide" else items[:CANDIDATES_SHOWN]
     table = render_rows(shown, COLUMNS if output == "wide" else _BRIEF, output, kind="CandidateList") if shown else ""
     further = []
@@ -180,16 +186,16 @@ def _candidates(explanation: Explanation, output: str) -> str:
         further.append("times in ms")
     if len(shown) < len(items):
         further.append(f"{len(items) - len(shown):,} more candidates (-o wide)")
-    passed = explanation.decision.passed_over
+    passed = decision.passed_over
     if passed:
         counts = ", ".join(f"{count:,} {reason}" for reason, count in passed.items())
         further.append(f"no candidates: {counts}")
     return table + (_wrapped("; ".join(further), output) if further else "")
 
 
-def _seen(explanation: Explanation, output: str) -> str:
+def _seen(decision: Decision, output: str) -> str:
     """What the router saw of the chosen engine, and what was so."""
-    chosen = next((one for one in explanation.decision.candidates if one.status == "chosen"), None)
+    chosen = next((one for one in decision.candidates if one.status == "chosen"), None)
     if chosen is None or chosen.telemetry is None or chosen.kind == "api":
         return ""
     return _wrapped(_telemetry_text(chosen.telemetry), output)
@@ -198,15 +204,17 @@ def _seen(explanation: Explanation, output: str) -> str:
 def _telemetry_text(seen: Telemetry) -> str:
     age = f"{ms_text(seen.scrape_age_ms)} ms old, {seen.state}" if seen.scrape_age_ms is not None else "missing"
     counts = "own count" if seen.counts == "own" else f"scrape {age}"
+    true = true_kv = ""
+    if seen.true_in_flight is not None and seen.true_pending_tokens is not None:
+        true = f"; true {seen.true_in_flight:,} and {seen.true_pending_tokens:,}"
     parts = [
         f"the router saw {seen.seen_in_flight:,} in flight and {seen.seen_pending_tokens:,} prompt tokens pending "
-        f"({counts}; true {seen.true_in_flight:,} and {seen.true_pending_tokens:,})"
+        f"({counts}{true})"
     ]
     if seen.kv_capacity_tokens:
-        parts.append(
-            f"KV {seen.seen_kv_tokens / seen.kv_capacity_tokens:.1%} full (scrape {age}; "
-            f"true {seen.true_kv_tokens / seen.kv_capacity_tokens:.1%})"
-        )
+        if seen.true_kv_tokens is not None:
+            true_kv = f"; true {seen.true_kv_tokens / seen.kv_capacity_tokens:.1%}"
+        parts.append(f"KV {seen.seen_kv_tokens / seen.kv_capacity_tokens:.1%} full (scrape {age}{true_kv})")
     return ", ".join(parts)
 
 

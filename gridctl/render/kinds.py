@@ -227,7 +227,7 @@ def _cluster(spec: Any) -> Row:
         "state": spec.state,
         "deployments": [f"{d.variant}:{d.replicas}x{d.tensor_parallel}" for d in spec.deployments],
         "usd_per_gpu_hour": spec.usd_per_gpu_hour,
-        "endpoints": list(spec.endpoints),
+        "endpoints": list(spec.endpoints) + [url for d in spec.deployments for url in d.endpoints],
     }
 
 

@@ -29,12 +29,13 @@ from gridctl.accounts.rows import (
     TOO_FAR,
     Origin,
 )
-from gridctl.engine.state import API, GPU, SERVERLESS
+from gridctl.engine.state import API, SERVERLESS
 from gridctl.grid.candidates import NEAREST_FUNCTIONS
 from gridctl.grid.image import Engine
 from gridctl.replay.witness import Sighting
 from gridctl.resources.policy import ALGORITHMS
 from gridctl.resources.workload import JurisdictionRule
+from gridctl.routing.telling import why_chosen, why_not
 
 
 class Fate(NamedTuple):
@@ -43,9 +44,6 @@ class Fate(NamedTuple):
     status: str
     reason: str
     because: str
-
-
-TIE = ("tie", "a tie: drawn for the request")
 
 
 def fate_of(sighting: Sighting, index: int, runner_up: int | None) -> Fate:
@@ -65,14 +63,10 @@ def fate_of(sighting: Sighting, index: int, runner_up: int | None) -> Fate:
 
 def _why_chosen(sighting: Sighting, index: int) -> str:
     algorithm = ALGORITHMS[int(sighting.policy.algorithm)]
-    if algorithm != "grid":
-        return f"what {algorithm} takes"
     row = sighting.rows[index]
-    if row.worst_ratio <= 1.0:
-        return "the cheapest of those predicted to meet every objective"
-    if row.kind == API:
+    if algorithm == "grid" and row.worst_ratio > 1.0 and row.kind == API:
         return "nobody is predicted to meet every objective: the workload falls back to the API"
-    return "nobody is predicted to meet every objective: the least late"
+    return why_chosen(row, algorithm)
 
 
 def _refusal(sighting: Sighting, index: int) -> tuple[str, str] | None:
@@ -153,49 +147,21 @@ def _grid(sighting: Sighting, index: int) -> tuple[str, str]:
         return "not-allowed", "the policy allows no fallback"
     if sighting.engine is None:
         assert sighting.reason == INFEASIBLE, "somebody has room and fits, so only a refusal is left"
-        return "misses", f"predicted at {row.worst_ratio:.2f} times its limit; the workload asked to refuse early"
+        return why_not(row, None, "grid")
     chosen = sighting.rows[int(np.flatnonzero(sighting.engines == sighting.engine)[0])]
     floor = sighting.floors[index] if sighting.has_floor[index] and not sighting.saw[index] else None
-    if chosen.worst_ratio <= 1.0:
-        if floor is not None and (floor.usd > chosen.usd or floor.worst_ratio > 1.0):
-            if floor.worst_ratio > 1.0:
-                return "misses", f"not looked at: at least {floor.worst_ratio:.2f} times its limit even when idle"
-            return "dearer-even-idle", f"not looked at: at least ${floor.usd:.3g} even when idle"
-        if row.worst_ratio > 1.0:
-            return "misses", f"predicted at {row.worst_ratio:.2f} times its limit"
-        if row.usd > chosen.usd:
-            return "dearer", f"${row.usd - chosen.usd:.3g} more"
-        if row.rtt_us > chosen.rtt_us:
-            return "farther", "costs the same, a longer round trip"
-        return TIE
-    if floor is not None and floor.worst_ratio > chosen.worst_ratio:
+    if floor is not None and chosen.worst_ratio <= 1.0 and (floor.usd > chosen.usd or floor.worst_ratio > 1.0):
+        if floor.worst_ratio > 1.0:
+            return "misses", f"not looked at: at least {floor.worst_ratio:.2f} times its limit even when idle"
+        return "dearer-even-idle", f"not looked at: at least ${floor.usd:.3g} even when idle"
+    if floor is not None and chosen.worst_ratio > 1.0 and floor.worst_ratio > chosen.worst_ratio:
         return "later-even-idle", f"not looked at: at least {floor.worst_ratio:.2f} times its limit even when idle"
-    return "later", f"predicted at {row.worst_ratio:.2f} times its limit"
+    return why_not(row, chosen, "grid")
 
 
 def _baseline(sighting: Sighting, index: int, algorithm: str) -> tuple[str, str]:
     """Why a policy that compares load or distance did not take it."""
-    row = sighting.rows[index]
-    if row.kind != GPU:
-        return "not-gpu", f"{algorithm} considers GPU engines only"
-    if algorithm == "centralized" and row.is_core == 0:
-        return "not-core", "centralized considers core engines only"
-    if algorithm == "round-robin":
-        return "not-its-turn", "another engine's turn"
-    if algorithm == "session-sticky":
-        return "other-session", "the session belongs to another engine"
-    if algorithm == "power-of-two":
-        return "not-drawn", "not one of the two drawn, or the busier of them"
-    assert sighting.engine is not None, "a baseline takes any engine that has room"
-    chosen = sighting.rows[int(np.flatnonzero(sighting.engines == sighting.engine)[0])]
-    farther = f"{(row.rtt_us - chosen.rtt_us) / 1000:.1f} ms farther"
-    busier = f"{int(row.in_flight - chosen.in_flight):,} more in flight"
-    if algorithm == "nearest":
-        if row.rtt_us > chosen.rtt_us:
-            return "farther", farther
-        return ("busier", busier) if row.in_flight > chosen.in_flight else TIE
-    if algorithm == "prefix-affinity" and row.cached_tokens < chosen.cached_tokens:
-        return "shorter-prefix", f"{int(chosen.cached_tokens - row.cached_tokens):,} fewer prompt tokens cached"
-    if row.in_flight > chosen.in_flight:
-        return "busier", busier
-    return ("farther", farther) if row.rtt_us > chosen.rtt_us else TIE
+    chosen = None
+    if sighting.engine is not None:
+        chosen = sighting.rows[int(np.flatnonzero(sighting.engines == sighting.engine)[0])]
+    return why_not(sighting.rows[index], chosen, algorithm)

@@ -14,14 +14,11 @@ from gridctl.accounts.rows import NO_REASON, OUTCOMES, REASONS
 from gridctl.engine.state import API, GPU, UNUSED
 from gridctl.replay.fate import fate_of
 from gridctl.replay.witness import Sighting
-from gridctl.routing.decision import Bound, Candidate, Decision, Forecast, ObjectiveForecast, Telemetry
-from gridctl.routing.price import miss_probability
+from gridctl.routing.decision import Bound, Candidate, Decision, Telemetry
 from gridctl.routing.route import route
-from gridctl.routing.rows import NO_OBJECTIVE
+from gridctl.routing.telling import US_PER_MS, forecast_of
 from gridctl.units import NS_PER_MS, PS_PER_MS, PS_PER_NS
 
-US_PER_MS = 1000.0
-METRICS = ("network", "ttft", "tpot", "e2e")
 BEYOND_LIST = "beyond-list"
 
 
@@ -96,7 +93,7 @@ def _candidate(sighting: Sighting, index: int, runner_up: int | None) -> Candida
         because=fate.because,
         rtt_ms=int(sighting.rtt_us[index]) / US_PER_MS,
         cached_prefix_tokens=int(row.cached_tokens) if has_row else None,
-        forecast=_forecast(sighting, row, sighting.idle[index]) if has_row else None,
+        forecast=forecast_of(row, sighting.idle[index], sighting.request, sighting.policy) if has_row else None,
         bound=_bound(sighting, index),
         telemetry=_telemetry(sighting, engine),
         usd_more=float(row.usd - chosen.usd) if has_row and chosen is not None else None,
@@ -116,46 +113,6 @@ def _bound(sighting: Sighting, index: int) -> Bound | None:
         return None
     floor = sighting.floors[index]
     return Bound(usd=float(floor.usd), worst_ratio=float(floor.worst_ratio))
-
-
-def _forecast(sighting: Sighting, row: np.record, idle: np.record) -> Forecast:
-    policy, request = sighting.policy, sighting.request
-    return Forecast(
-        queue_ms=float(row.ttft_us - idle.ttft_us) / US_PER_MS,
-        prefill_ms=float(idle.ttft_us) / US_PER_MS,
-        ttft_ms=float(row.client_ttft_us) / US_PER_MS,
-        tpot_ms=float(row.tpot_us) / US_PER_MS,
-        e2e_ms=float(row.client_e2e_us) / US_PER_MS,
-        load=float(row.load),
-        cash_usd=float(policy.cash_weight * row.usd_cash),
-        gpu_usd=float(policy.gpu_weight * row.load * row.usd_gpu),
-        gpu_time_usd=float(row.usd_gpu),
-        miss_usd=float(policy.miss_weight * request.miss_usd * row.miss_probability),
-        usd=float(row.usd),
-        miss_probability=float(row.miss_probability),
-        worst_ratio=float(row.worst_ratio),
-        objectives=_objectives(row, request, int(policy.prediction_shape)),
-    )
-
-
-def _objectives(row: np.record, request: np.record, shape: int) -> tuple[ObjectiveForecast, ...]:
-    """Each objective that the router weighs, with the probability it works with."""
-    values = (row.rtt_us, row.client_ttft_us, row.tpot_us, row.client_e2e_us)
-    found = []
-    for metric, value in zip(METRICS, values, strict=True):
-        limit = float(request[f"{metric}_us"])
-        if limit != NO_OBJECTIVE:
-            ratio = float(value) / limit
-            found.append(
-                ObjectiveForecast(
-                    metric=f"{metric}_ms",
-                    limit_ms=limit / US_PER_MS,
-                    predicted_ms=float(value) / US_PER_MS,
-                    ratio=ratio,
-                    miss_probability=float(miss_probability(ratio, shape)),
-                )
-            )
-    return tuple(found)
 
 
 def _telemetry(sighting: Sighting, engine: int) -> Telemetry | None:

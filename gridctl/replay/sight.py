@@ -14,17 +14,13 @@ import numpy as np
 
 from gridctl.engine.blocks import lay_path, matching_stretches, nodes_cached
 from gridctl.engine.clock import observe
-from gridctl.engine.forecast import added_gpu_time, forecast_batching, forecast_serverless
+from gridctl.engine.forecast import forecast_batching
 from gridctl.engine.state import API, GPU, NIL, SERVERLESS, Fleet
+from gridctl.grid.expectation import US_PER_PS, charge_gpu, expect_api, expect_batching, expect_function
 from gridctl.kernels import Records, fused, inner
 from gridctl.replay.scene import CLOSED, MARKS, NUMBER, TPOT, TTFT, Requests, Scene
 from gridctl.routing.price import least, price_candidate
-from gridctl.routing.rows import BATCHING, FUNCTION, PREFIX_AFFINITY, PUBLIC_API
-from gridctl.units import PS_PER_US
-
-US_PER_PS = 1.0 / PS_PER_US
-
-assert (GPU, SERVERLESS, API) == (BATCHING, FUNCTION, PUBLIC_API), "a row's kind is its engine's"
+from gridctl.routing.rows import PREFIX_AFFINITY
 
 
 @fused
@@ -56,60 +52,17 @@ def _forecast(
 ) -> None:
     """Fill the row's predicted latencies and dollars; GPU time only if it counts."""
     host = fleet.engines[engine]
-    in_flight, pending, kv_tokens = load
-    cached = row.cached_tokens
     if host.kind == GPU:
-        ttft, tpot = forecast_batching(
-            fleet.profiles,
-            host.profile,
-            host.max_num_seqs,
-            host.max_num_batched_tokens,
-            host.async_scheduling,
-            host.blocks_total * host.block_size,
-            in_flight,
-            pending,
-            kv_tokens,
-            prompt,
-            cached,
-            output,
-        )
-        row.load = 0.0
-        row.usd_gpu = 0.0
+        expect_batching(row, host, fleet.profiles, load, prompt, output)
         if counts_gpu:
-            row.load = in_flight / host.max_num_seqs
-            row.usd_gpu = scene.gpu_usd_per_ps[engine] * added_gpu_time(
-                fleet.profiles,
-                host.profile,
-                host.max_num_seqs,
-                host.max_num_batched_tokens,
-                in_flight,
-                prompt,
-                cached,
-                output,
-            )
+            charge_gpu(row, host, fleet.profiles, scene.gpu_usd_per_ps[engine], load[0], prompt, output)
         row.usd_cash = output * scene.usd_per_output_token[engine]
     elif host.kind == SERVERLESS:
-        cold = host.cold_start if host.idle_instances == 0 else 0
-        ttft, tpot, added = forecast_serverless(
-            fleet.profiles,
-            host.profile,
-            host.max_num_batched_tokens,
-            host.max_num_seqs,
-            in_flight,
-            cold,
-            prompt,
-            output,
-        )
-        row.load = 0.0
-        row.usd_gpu = 0.0
+        added = expect_function(row, host, fleet.profiles, load[0], prompt, output)
         row.usd_cash = added * scene.cash_usd_per_ps[engine] + output * scene.usd_per_output_token[engine]
     else:
-        ttft, tpot = float(host.api_ttft), float(host.api_tpot)
-        row.load = 0.0
-        row.usd_gpu = 0.0
+        expect_api(row, host)
         row.usd_cash = prompt * scene.usd_per_input_token[engine] + output * scene.usd_per_output_token[engine]
-    row.ttft_us = ttft * US_PER_PS
-    row.tpot_us = tpot * US_PER_PS
 
 
 @inner

@@ -33,7 +33,7 @@ _UNDECIDED = re.compile(r"\s+allow[ _-]undecided\s*$")
 _DRAWS = re.compile(r"\s+in\s+(all|[\d.]{1,20}\s*%\s+of)(?:\s+the)?\s+draws\s*$")
 _WHERE = re.compile(r"\s+where(?:\s+|$)")
 _PAIR = re.compile(r"""\s*([A-Za-z_]+)\s*==?\s*("(?:[^"\\]|\\.)*"|'[^']*'|[^\s,"']+)\s*""")
-_BARE = re.compile(r"[^\s,\"'\\]+")
+_BARE = re.compile(r"[^\s,\"'\\=][^\s,\"'\\]*")
 _NUMBER = re.compile(
     r"(\$?)\s*([+-]?(?:\d[\d_]{0,30}(?:\.\d{0,30})?|\.\d{1,30})(?:[eE][+-]?\d{1,2})?)\s*([A-Za-zµ%/]*)"
 )

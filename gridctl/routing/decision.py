@@ -23,7 +23,8 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
     """What the router saw of an engine, and what was true at that moment.
 
     `counts` says whose numbers in flight and pending are: the router's `own`, exact; or of the `scrape`. `state` is
-    that of the scrape: `fresh`, `stale` (older than a period and the delay), `missing` (none had come yet)."""
+    that of the scrape: `fresh`, `stale` (older than a period and the delay), `missing` (none had come yet). What was
+    true is known in a replay only."""
 
     counts: str
     state: str
@@ -31,11 +32,11 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
     seen_in_flight: int
     seen_pending_tokens: int
     seen_kv_tokens: int
-    true_in_flight: int
-    true_running: int
-    true_waiting: int
-    true_pending_tokens: int
-    true_kv_tokens: int
+    true_in_flight: int | None
+    true_running: int | None
+    true_waiting: int | None
+    true_pending_tokens: int | None
+    true_kv_tokens: int | None
     kv_capacity_tokens: int
     batch_slots: int
 

@@ -2,7 +2,8 @@
 
 Hard constraints are not weighed here: a candidate that may not serve the request is not in the list, or its row says
 it is not available. No clock, no I/O, no random state: draws, turns and sessions come in with the request.
-Ties are broken by cost or load first, then round-trip time, then a value drawn for the request, never list order.
+Ties are broken by cost or load first, then round-trip time, then a value drawn for the request, never list order; but
+among equally late candidates the nearest in the list serves: who is late anyway is late together, on one engine.
 """
 
 from __future__ import annotations

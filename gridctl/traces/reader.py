@@ -20,12 +20,13 @@ from gridctl.traces.folder import TraceFolder, is_folder
 from gridctl.traces.folderwriter import write_columns, writing
 from gridctl.traces.jsonrows import read_jsonl
 from gridctl.traces.lines import STDIN, Block, display_name, read_blocks
+from gridctl.traces.recording import is_recording, read_recording
 from gridctl.traces.streamed import NeedsWholeTraceError, StreamedColumns
 from gridctl.traces.tabular import KNOWN_HEADERS, csv_format, read_csv
 from gridctl.traces.trace import Trace, Traffic
 from gridctl.traces.writer import Header
 
-FORMATS = ("native", "columns", "mooncake", "dynamo", "agent", "azure", "burstgpt")
+FORMATS = ("native", "columns", "recording", "mooncake", "dynamo", "agent", "azure", "burstgpt")
 _CSV = ("azure", "burstgpt")
 _KNOWN = f"JSON lines with timestamp, input_length, output_length (mooncake, dynamo, native); CSV with {KNOWN_HEADERS}"
 _ENGINE_BLOCKS = (16, 64, 32, 128, 256, 512)
@@ -56,6 +57,9 @@ def read_trace(
     if is_folder(path):
         _insist(format, "columns", display_name(path))
         return TraceFolder(path, limit=limit).whole()
+    if is_recording(path):
+        _insist(format, "recording", display_name(path))
+        return read_recording(path, limit=limit)
     source = _Source(path, format, block_tokens)
     columns = Columns(source.where, sort=sort, limit=limit, block_size=source.block_size)
     source.fill(columns)
@@ -91,7 +95,7 @@ def convert_to_columns(
     Raises as `read_trace` and `write_columns` do.
     """
     _check_arguments(format, limit, block_tokens)
-    if sort or is_folder(path) or str(path) == STDIN:
+    if sort or is_folder(path) or is_recording(path) or str(path) == STDIN:
         trace = read_trace(path, format=format, limit=limit, sort=sort, block_tokens=block_tokens)
         write_columns([trace], target)
         return TraceFolder(target)
@@ -144,6 +148,8 @@ def detect_format(path: str | Path) -> str:
     where = display_name(path)
     if is_folder(path):
         return "columns"
+    if is_recording(path):
+        return "recording"
     return _recognise(_first_block(read_blocks(path), where), where).format_name
 
 

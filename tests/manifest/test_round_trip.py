@@ -73,11 +73,13 @@ def values_of(type_: inspect.Type) -> st.SearchStrategy[Any]:
         case inspect.StrType():
             if type_.pattern is None:
                 return st.one_of(_TEXT, _TRAPS)
+            if "://" in type_.pattern:
+                return st.tuples(st.sampled_from(["http://", "https://"]), _NAMES).map("".join)
             if "/" in type_.pattern:
                 return st.tuples(_NAMES, _NAMES).map("/".join)
             return (
                 _NAMES
-                if "a-z" in type_.pattern
+                if "[a-z" in type_.pattern
                 else st.from_regex(type_.pattern).filter(lambda text: text.isprintable())
             )
         case inspect.VarTupleType():

@@ -16,9 +16,10 @@ from gridctl.registry.database import Database
 from gridctl.registry.schema import MIGRATIONS, Migration, schema_version
 from gridctl.resources import Site
 
-FORMAT_1 = 993896074
-SECOND = Migration(2, ("CREATE TABLE note (text TEXT NOT NULL)", "INSERT INTO note VALUES ('from migration 2')"))
-BROKEN = Migration(2, ("CREATE TABLE note (text TEXT NOT NULL)", "INSERT INTO nowhere VALUES (1)"))
+FORMAT_1, FORMAT_2 = 993896074, 54837339
+NEXT = len(MIGRATIONS) + 1
+SECOND = Migration(NEXT, ("CREATE TABLE note (text TEXT NOT NULL)", "INSERT INTO note VALUES ('from the next one')"))
+BROKEN = Migration(NEXT, ("CREATE TABLE note (text TEXT NOT NULL)", "INSERT INTO nowhere VALUES (1)"))
 
 
 def test_a_missing_registry_says_how_to_make_one(path: Path) -> None:
@@ -97,11 +98,11 @@ def test_a_newer_registry_is_refused_with_the_version_to_install(path: Path, sit
         registry.apply([site()], cause="")
     newer = sqlite3.connect(path)
     with newer:
-        newer.execute("INSERT INTO migration VALUES (2, 77, '9.4.0', 0)")
-        newer.execute("PRAGMA user_version = 2")
+        newer.execute("INSERT INTO migration VALUES (?, 77, '9.4.0', 0)", (NEXT,))
+        newer.execute(f"PRAGMA user_version = {NEXT}")
     newer.close()
     for create in (False, True):
-        with pytest.raises(StoreError, match="newer gridctl: its format is 2") as caught:
+        with pytest.raises(StoreError, match=f"newer gridctl: its format is {NEXT}") as caught:
             Registry.open(path, create=create)
         assert caught.value.fix == "install it: pip install 'gridctl>=9.4.0'"
 
@@ -241,16 +242,16 @@ def test_an_older_format_is_brought_forward_after_a_backup(path: Path, site) -> 
         written = registry.all()
     Database.open(path, create=False, timeout_s=5.0, migrations=(*MIGRATIONS, SECOND)).close()
     upgraded = sqlite3.connect(path)
-    assert schema_version(upgraded) == 2
-    assert upgraded.execute("SELECT text FROM note").fetchall() == [("from migration 2",)]
+    assert schema_version(upgraded) == NEXT
+    assert upgraded.execute("SELECT text FROM note").fetchall() == [("from the next one",)]
     recorded = upgraded.execute("SELECT number, checksum FROM migration").fetchall()
-    assert recorded == [(1, MIGRATIONS[0].checksum), (2, SECOND.checksum)]
+    assert recorded == [(one.number, one.checksum) for one in (*MIGRATIONS, SECOND)]
     upgraded.close()
-    # Once more changes nothing; the program of format 1 refuses; the backup still opens with it.
+    # Once more changes nothing; the program of the older format refuses; the backup still opens with it.
     Database.open(path, create=False, timeout_s=5.0, migrations=(*MIGRATIONS, SECOND)).close()
     with pytest.raises(StoreError, match="newer"):
         Registry.open(path)
-    with Registry.open(path.with_name("grid.db.format-1.bak")) as kept:
+    with Registry.open(path.with_name(f"grid.db.format-{NEXT - 1}.bak")) as kept:
         assert kept.all() == written
 
 
@@ -266,9 +267,21 @@ def test_a_migration_that_fails_half_way_leaves_the_older_format(path: Path, sit
 
 
 def test_a_released_migration_never_changes() -> None:
-    # The checksum of format 1 as released; databases in the field carry it.
+    # The checksum of each format as released; databases in the field carry them.
     assert [migration.number for migration in MIGRATIONS] == list(range(1, len(MIGRATIONS) + 1))
-    assert MIGRATIONS[0].checksum == FORMAT_1
+    assert [migration.checksum for migration in MIGRATIONS] == [FORMAT_1, FORMAT_2]
+
+
+def test_a_registry_of_the_first_format_gains_keys_and_keeps_what_it_held(path: Path, site) -> None:
+    first = Database.open(path, create=True, timeout_s=5.0, migrations=MIGRATIONS[:1])
+    with first.writing() as connection:
+        connection.execute("UPDATE counter SET version = 0")
+    first.close()
+    with Registry.open(path) as registry:
+        registry.apply([site()], cause="")
+        assert registry.access_keys() == []
+        assert registry.check_integrity() == []
+    assert path.with_name("grid.db.format-1.bak").exists()
 
 
 def test_a_backup_opens_and_holds_the_same(path: Path, registry: Registry, site) -> None:

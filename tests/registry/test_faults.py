@@ -128,7 +128,9 @@ def test_a_killed_writer_loses_nothing_acknowledged_and_leaves_nothing_half_done
         assert process.stdout is not None
         heard = [process.stdout.readline() for _ in range(pick.randrange(1, 12))]
         process.kill()
-        rest, _ = process.communicate(timeout=60)
+        # Not `communicate`, which would miss the lines that `readline` has already taken from the pipe.
+        rest = process.stdout.read()
+        process.communicate(timeout=60)
         said = [int(line) for line in "".join([*heard, rest]).split()]
         acknowledged = said[-1]
         with Registry.open(path) as registry:

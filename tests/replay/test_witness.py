@@ -12,7 +12,7 @@ from smallgrids import cluster, gpu, make_grid, make_policy, make_trace, model, 
 from gridctl.accounts.rows import RunRows
 from gridctl.errors import StoreError
 from gridctl.grid.image import build_image
-from gridctl.replay import witness as room
+from gridctl.replay import stage as room
 from gridctl.replay.recollection import recollect
 from gridctl.replay.replay import replay
 from gridctl.replay.witness import Sighting, witness

@@ -1,0 +1,213 @@
+"""Body: the few facts of a request's JSON that a decision needs, read in one pass; all else passes untouched.
+
+Decides how a prompt's length is estimated before any tokenizer has seen it: bytes of text, an allowance for each
+message's markup and each picture or sound, exactly for prompts of token numbers. Refuses what no engine could read, and
+prompt embeddings, which engines unpickle. Never re-serialises, never keeps the text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import msgspec
+
+from gridctl.broker.refusal import Refusal, bad_request
+
+ROLE_BYTES = 14
+"""What a message's JSON frame, 30 bytes, has over the template's markup, about four tokens, in bytes of text."""
+MEDIA_TOKENS = 1024
+"""Allowed for a picture, a sound or a file: between the few hundred and several thousand tokens that models make of
+one; what the engine reports corrects nothing here, because it counts the text as well."""
+LONGEST_MODEL = 256
+_MEDIA = re.compile(rb'"(?:input_)?(?:image|audio|video|file)')
+_NOT_ALLOWED = re.compile(r"[\x00-\x1f\x7f]")
+
+PROMPT_FIELDS: dict[str, tuple[str, ...]] = {
+    "chat": ("tools", "messages"),
+    "messages": ("system", "tools", "messages"),
+    "completions": ("prompt",),
+    "embeddings": ("input",),
+    "responses": ("instructions", "tools", "input"),
+    "rerank": ("query", "documents"),
+    "tokenize": ("prompt", "messages"),
+}
+"""The fields that make the prompt of each endpoint, in the order in which a template lays them out."""
+REQUIRED: dict[str, tuple[str, ...]] = {
+    "chat": ("messages",),
+    "messages": ("messages",),
+    "completions": ("prompt",),
+    "embeddings": ("input",),
+    "rerank": ("query", "documents"),
+}
+ANSWERS_IN_ONE = frozenset({"embeddings", "rerank", "tokenize"})
+"""Endpoints whose answer is not generated token by token."""
+
+Number = int | float | None
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Body(msgspec.Struct):
+    """What is read of a body, whatever the endpoint."""
+
+    model: str | msgspec.UnsetType = msgspec.UNSET
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: Number = None
+    max_completion_tokens: Number = None
+    max_output_tokens: Number = None
+    messages: msgspec.Raw = msgspec.Raw()
+    prompt: msgspec.Raw = msgspec.Raw()
+    input: msgspec.Raw = msgspec.Raw()
+    system: msgspec.Raw = msgspec.Raw()
+    instructions: msgspec.Raw = msgspec.Raw()
+    tools: msgspec.Raw = msgspec.Raw()
+    query: msgspec.Raw = msgspec.Raw()
+    documents: msgspec.Raw = msgspec.Raw()
+    prompt_embeds: msgspec.Raw = msgspec.Raw()
+    prompt_cache_key: msgspec.Raw = msgspec.Raw()
+    previous_response_id: msgspec.Raw = msgspec.Raw()
+
+
+class _Part(msgspec.Struct):
+    type: str = ""
+    text: str | None = None
+
+
+class _Message(msgspec.Struct):
+    content: str | list[_Part] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt's length: bytes of text, an allowance of tokens for what is not text, and its tokens if it is given as
+    token numbers; `text` is its JSON, for hashing."""
+
+    text: bytes
+    text_bytes: int
+    media_tokens: int
+    exact_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a request asks for, as far as the broker cares. `affinity` names a conversation, if the client did."""
+
+    model: str
+    stream: bool
+    wants_usage: bool
+    max_tokens: int | None
+    prompt: Prompt
+    affinity: bytes
+
+
+_DECODER = msgspec.json.Decoder(_Body)
+_MESSAGES = msgspec.json.Decoder(list[_Message])
+_WORDS = {"str": "a string", "int": "an integer", "bool": "a boolean", "object": "an object", "array": "an array"}
+
+
+def read_body(endpoint: str, body: bytes) -> Body:
+    """Understand a request's JSON. Raises Refusal (400) in the words of the API, with the parameter at fault."""
+    try:
+        read = _DECODER.decode(body)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise bad_request(
+            "We could not parse the JSON body of your request. Is it valid JSON, in UTF-8, and not nested too deeply?"
+        ) from None
+    model = read.model
+    if model is msgspec.UNSET or not model:
+        raise bad_request("you must provide a model parameter", param="model")
+    if len(model) > LONGEST_MODEL or _NOT_ALLOWED.search(model):
+        raise bad_request("Invalid 'model': not the name of a model.", param="model")
+    if bytes(read.prompt_embeds) not in (b"", b"null"):
+        raise bad_request("Prompt embeddings are not accepted.", param="prompt_embeds", code="unsupported_parameter")
+    for name in REQUIRED.get(endpoint, ()):
+        if bytes(memoryview(getattr(read, name))[:4]) in (b"", b"null"):
+            raise bad_request(f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")
+    options = read.stream_options
+    return Body(
+        model=model,
+        stream=bool(read.stream),
+        wants_usage=options is not None and bool(options.include_usage),
+        max_tokens=_most_tokens(read),
+        prompt=_prompt(endpoint, read),
+        affinity=_affinity(read),
+    )
+
+
+def _most_tokens(read: _Body) -> int | None:
+    """The longest answer the client wants: the newest of the API's names for it wins."""
+    for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"):
+        value = getattr(read, name)
+        if value is None:
+            continue
+        if not 0 <= value <= 1 << 31:
+            raise bad_request(
+                f"Invalid '{name}': integer out of range. Expected a value >= 1.",
+                param=name,
+                code="integer_below_min_value" if value < 0 else "integer_above_max_value",
+            )
+        return int(value)
+    return None
+
+
+def _affinity(read: _Body) -> bytes:
+    key = bytes(read.prompt_cache_key) or bytes(read.previous_response_id)
+    return b"" if key == b"null" else key
+
+
+def _prompt(endpoint: str, read: _Body) -> Prompt:
+    parts = [memoryview(getattr(read, name)) for name in PROMPT_FIELDS.get(endpoint, ())]
+    raw = bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+    if endpoint == "chat" or endpoint == "messages" or b'"role"' in raw:
+        roles = raw.count(b'"role"')
+        if _MEDIA.search(raw) is not None:
+            found = _without_media(parts)
+            if found is not None:
+                text, media = found
+                return Prompt(raw, text + 16 * roles, media * MEDIA_TOKENS, None)
+        return Prompt(raw, max(1, len(raw) - ROLE_BYTES * roles), 0, None)
+    exact = None if b'"' in raw else raw.count(b",") + 1
+    return Prompt(raw, max(1, len(raw) - 2), 0, exact)
+
+
+def _without_media(parts: list[memoryview]) -> tuple[int, int] | None:
+    """(bytes of text, pictures and the like) of messages whose content comes in parts; None if it is otherwise."""
+    text, media = 0, 0
+    for raw in parts[:-1]:
+        text += len(raw)
+    try:
+        messages = _MESSAGES.decode(parts[-1])
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    for message in messages:
+        content = message.content
+        if isinstance(content, str):
+            text += len(content)
+        for part in content if isinstance(content, list) else ():
+            if part.text is not None:
+                text += len(part.text)
+            else:
+                media += 1
+    return max(1, text), media
+
+
+def _invalid(message: str) -> Refusal:
+    """msgspec's finding in the API's words: "Expected `int`, got `str` - at `$.max_tokens`"."""
+    found = re.fullmatch(r"Expected `([^`]*)`, got `([^`]*)`(?: - at `\$\.?([^`]*)`)?", message)
+    if found is None:
+        return bad_request("The body of your request is not valid.")
+    wanted, got, path = found.groups()
+    words = " or ".join(_WORDS.get(kind.strip(), kind.strip()) for kind in wanted.split("|") if kind.strip() != "null")
+    if not path:
+        return bad_request(f"The body of your request must be a JSON object, but it is {_WORDS.get(got, got)}.")
+    return bad_request(
+        f"Invalid type for '{path}': expected {words}, but got {_WORDS.get(got, got)} instead.",
+        param=path,
+        code="invalid_type",
+    )

@@ -1,0 +1,223 @@
+"""`gridctl up`: the router of the grid, live, in front of its engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gridctl.cli.amounts import bytes_of, seconds_of
+from gridctl.cli.options import DryRunOption, complete_names
+from gridctl.cli.output import OutputOption, emit, note, write
+from gridctl.errors import InputError, UsageError
+from gridctl.render.rows import Column
+
+if TYPE_CHECKING:
+    from gridctl.broker.plan import Settings
+    from gridctl.control.live import Live
+    from gridctl.control.order import Order
+    from gridctl.orchestrator.context import GridHome
+    from gridctl.orchestrator.live import Preview
+
+COLUMNS = (
+    Column("row", "row", align="right"),
+    Column("site", "site"),
+    Column("cluster", "cluster"),
+    Column("model", "model"),
+    Column("variant", "variant"),
+    Column("replica", "replica", align="right"),
+    Column("url", "url"),
+    Column("served_model", "served model", wide=True),
+    Column("dialect", "dialect", wide=True),
+    Column("credential_env", "credential", wide=True),
+)
+
+
+def command(
+    context: typer.Context,
+    listen: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where requests come in: HOST:PORT, or unix:/PATH.")
+    ] = "127.0.0.1:8080",
+    admin: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="A further address of the admin API, beside its Unix socket."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that serve requests; at most one a core.")] = 1,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POLICY",
+            help="A policy's name, a manifest file, or an algorithm.",
+            autocompletion=complete_names("policy"),
+        ),
+    ] = None,
+    price_book: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Prices to decide by.", autocompletion=complete_names("price")),
+    ] = None,
+    anonymous: Annotated[
+        bool | None,
+        typer.Option("--anonymous/--require-key", help="Serve callers without a key. Only on loopback by default."),
+    ] = None,
+    default_workload: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="For callers who name none.", autocompletion=complete_names("workload")),
+    ] = None,
+    origin_header: Annotated[
+        str | None, typer.Option(metavar="HEADER", help="The header in which a trusted proxy says where callers are.")
+    ] = None,
+    default_origin: Annotated[
+        str | None, typer.Option(metavar="PLACE", help="Where callers are of whom nothing else is known.")
+    ] = None,
+    origins: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where networks are: CSV lines of CIDR,PLACE.")
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Record the traffic as a trace, without texts.")
+    ] = None,
+    log_requests: Annotated[bool, typer.Option("--log-requests", help="A line of JSON for every request.")] = False,
+    max_body: Annotated[str, typer.Option(metavar="SIZE", help="Longest body of a request.")] = "8MiB",
+    deadline: Annotated[str, typer.Option(metavar="TIME", help="Longest life of a request.")] = "10m",
+    grace: Annotated[str, typer.Option(metavar="TIME", help="What requests under way get when stopped.")] = "30s",
+    backends: Annotated[int, typer.Option(min=1, help="Room for so many engines.")] = 1024,
+    tls_cert: Annotated[Path | None, typer.Option(metavar="PEM", help="Certificate chain, to serve TLS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="PEM", help="Its key.")] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen on the network without TLS, or without keys.")
+    ] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave it running, once it is ready.")] = False,
+    dry_run: DryRunOption = False,
+    output: OutputOption = "table",
+) -> None:
+    """Serve the grid: one OpenAI-compatible address in front of every engine that has an endpoint.
+
+    Changes of the grid reach it by themselves. Ctrl-C or `gridctl down` ends it, letting requests finish.
+
+    Example:
+      gridctl up --dry-run
+      gridctl up --workers 4 --record recordings/
+      gridctl up --detach --listen 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem
+    """
+    from gridctl.orchestrator.context import current_grid
+    from gridctl.orchestrator.live import LocalServices, preview, up
+
+    flags = dict(context.params)
+    home = current_grid()
+    if home.remote is not None:
+        raise InputError(
+            f"context {home.folder} is an orchestrator that runs already, at {home.remote.url}",
+            where=home.origin,
+            fix="to serve a grid of this machine: gridctl --store FOLDER up",
+        )
+    order = _order(home, flags)
+    services = LocalServices(home, policy, price_book)
+    if dry_run:
+        _emit_preview(preview(order, services), output)
+        return
+    if detach:
+        from gridctl.orchestrator.detaching import detached
+
+        preview(order, services)
+        note(f"log: {home.database.parent / 'live' / 'log' / 'up.log'}")
+        write(f"{detached(home).data_url}\n")
+        return
+    if order.insecure and not order.listen.is_private:
+        note(f"INSECURE: anybody who reaches {order.listen.url()} can read and send requests")
+    up(order, services, _say, _announce)
+
+
+def _order(home: GridHome, flags: dict[str, object]) -> Order:
+    from gridctl.control.listening import parse_address
+    from gridctl.control.order import Order, Tls
+
+    certificate, key = _path(flags["tls_cert"]), _path(flags["tls_key"])
+    if (certificate is None) != (key is None):
+        raise UsageError("TLS needs a certificate and its key", where="--tls-cert, --tls-key", fix="give both")
+    tls = Tls(certificate.absolute(), key.absolute()) if certificate is not None and key is not None else None
+    listen = parse_address(str(flags["listen"]), "--listen")
+    admin = flags["admin"]
+    anonymous = flags["anonymous"]
+    return Order(
+        database=home.database,
+        grid=home.folder.name,
+        listen=listen,
+        admin=parse_address(str(admin), "--admin", unix=False) if admin is not None else None,
+        workers=int(str(flags["workers"])),
+        backends=int(str(flags["backends"])),
+        grace_s=seconds_of(str(flags["grace"]), "--grace"),
+        tls=tls,
+        insecure=bool(flags["insecure"]),
+        log_requests=bool(flags["log_requests"]),
+        recordings=_path(flags["record"]),
+        settings=_settings(flags, anonymous=listen.is_private if anonymous is None else bool(anonymous)),
+    )
+
+
+def _settings(flags: dict[str, object], *, anonymous: bool) -> Settings:
+    from gridctl.broker.plan import Settings
+    from gridctl.orchestrator.live import origins_from
+
+    origins, header = _path(flags["origins"]), flags["origin_header"]
+    deadline_s = seconds_of(str(flags["deadline"]), "--deadline")
+    if not 0.001 <= deadline_s <= 86_400:
+        raise UsageError(f"a deadline of {deadline_s:g} s", where="--deadline", fix="1ms to 24h")
+    max_body = bytes_of(str(flags["max_body"]), "--max-body")
+    if not 1 <= max_body <= 1 << 30:
+        raise UsageError(f"bodies of {max_body} bytes", where="--max-body", fix="1 to 1GiB")
+    named = Settings()
+    return Settings(
+        anonymous=anonymous,
+        default_workload=_text(flags["default_workload"]),
+        origin_header=_header(str(header)) if header is not None else named.origin_header,
+        default_origin=_text(flags["default_origin"]),
+        address_map=origins_from(origins) if origins is not None else (),
+        max_body_bytes=max_body,
+        deadline_ms=round(deadline_s * 1000),
+        drain_ms=round(seconds_of(str(flags["grace"]), "--grace") * 1000),
+        records_decisions=flags["record"] is not None,
+    )
+
+
+def _path(value: object) -> Path | None:
+    """A path; the parser's own parameters are still text."""
+    return None if value is None else Path(str(value))
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _header(name: str) -> str:
+    """A header's name in lower case, if it is one that clients cannot mean otherwise."""
+    import re
+
+    low = name.strip().lower()
+    taken = {"authorization", "x-api-key", "host", "content-length", "transfer-encoding", "connection", "cookie"}
+    if not re.fullmatch(r"[a-z0-9!#$%&'*+.^_`|~-]{1,64}", low) or low in taken:
+        raise UsageError(f"{name[:64]!r} cannot carry an origin", where="--origin-header", fix="x-gridctl-origin")
+    return low
+
+
+def _emit_preview(found: Preview, output: str) -> None:
+    import msgspec
+
+    plan, order = found.plan, found.order
+    rows = [msgspec.structs.asdict(backend) for backend in plan.backends]
+    emit(rows, COLUMNS, output, kind="BackendList", name_key="url")
+    callers = "anybody" if plan.settings.anonymous else f"holders of {len(plan.keys)} keys"
+    note(
+        f"would serve {callers} at {order.listen.url(tls=order.tls is not None)} with {order.workers} "
+        f"worker{'s' * (order.workers > 1)}, policy {plan.policy}, prices {plan.price_book} "
+        "(dry run: nothing was started)"
+    )
+
+
+def _announce(live: Live) -> None:
+    base = live.data_url if live.data_url.startswith("unix:") else f"{live.data_url}/v1"
+    note(f"serving {len(live.plan.backends)} engines at {base}; see also: gridctl status, gridctl health")
+    write(f"{live.data_url}\n")
+
+
+def _say(text: str) -> None:
+    note(text)

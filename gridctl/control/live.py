@@ -1,0 +1,125 @@
+"""Live: what is so in a running orchestrator at this instant. The process writes it; the admin API reads it.
+
+Data and what follows from it; it starts, stops and decides nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from gridctl import __version__
+from gridctl.broker.plan import Plan
+from gridctl.control.folder import ControlFile, LiveFolder
+from gridctl.control.history import History
+from gridctl.control.messages import Status, WorkerStatus
+from gridctl.control.observing import Observer
+from gridctl.control.order import Order
+from gridctl.control.questions import Questions
+from gridctl.control.services import Declared, GridServices
+from gridctl.control.supervisor import Supervisor
+from gridctl.registry import AccessKey
+from gridctl.signals.board import Board
+from gridctl.units import NS_PER_MS, NS_PER_S
+
+State = Literal["starting", "ready", "draining"]
+
+
+@dataclass(slots=True)
+class Live:
+    """A running orchestrator. `declared` is what `plan` was made from; `problem` says why a later state of the grid is
+    not served; `keys` are those of `declared` by digest. `admin` is the Unix socket, `admin_url` a further address."""
+
+    order: Order
+    services: GridServices
+    folder: LiveFolder
+    data_url: str
+    admin: str
+    declared: Declared
+    plan: Plan
+    board: Board
+    supervisor: Supervisor
+    observer: Observer
+    history: History
+    questions: Questions
+    stop: Callable[[float | None], None]
+    state: State = "starting"
+    problem: str | None = None
+    recording: Path | None = None
+    admin_url: str | None = None
+    started_unix_ns: int = field(default_factory=time.time_ns)
+    keys: dict[str, AccessKey] = field(default_factory=dict)
+
+    def take(self, declared: Declared, plan: Plan) -> None:
+        """Serve another state of the grid from now on."""
+        self.declared, self.problem = declared, None
+        if plan is not self.plan:
+            self.plan = plan
+            self.observer.follow(plan)
+        self.learn_keys(declared.keys)
+
+    def learn_keys(self, keys: tuple[AccessKey, ...]) -> None:
+        """Know these keys and no others."""
+        self.keys = {key.digest: key for key in keys}
+
+    def control_file(self) -> ControlFile:
+        """What the folder tells of this orchestrator."""
+        return ControlFile(
+            pid=os.getpid(),
+            state=self.state,
+            data_url=self.data_url,
+            admin=self.admin,
+            admin_url=self.admin_url,
+            board=self.board.name,
+            workers=self.order.workers,
+            version=__version__,
+            started_unix_ns=self.started_unix_ns,
+        )
+
+    def status(self) -> Status:
+        """What the orchestrator tells of itself."""
+        now_ns = time.time_ns()
+        return Status(
+            grid=self.order.grid,
+            state=self.state,
+            version=__version__,
+            pid=os.getpid(),
+            started_unix_ns=self.started_unix_ns,
+            data_url=self.data_url,
+            admin=self.admin,
+            admin_url=self.admin_url,
+            policy=self.plan.policy,
+            price_book=self.plan.price_book,
+            generation=self.plan.generation,
+            registry_version=self.declared.version,
+            backends=len(self.plan.backends),
+            sites=len({backend.site for backend in self.plan.backends}),
+            keys=sum(1 for key in self.keys.values() if key.role == "client" and key.state(now_ns) == "active"),
+            anonymous=self.plan.settings.anonymous,
+            recordings=str(self.recording) if self.recording is not None else None,
+            workers=self._workers(),
+            problem=self.problem,
+        )
+
+    def _workers(self) -> tuple[WorkerStatus, ...]:
+        now_ns = time.monotonic_ns()
+        workers = []
+        for known in self.supervisor.describe():
+            status = msgspec.convert(known, WorkerStatus)
+            beat = self.board.heartbeats[status.worker]
+            if beat["beat_ns"]:
+                status = msgspec.structs.replace(
+                    status,
+                    in_flight=int(beat["in_flight"]),
+                    connections=int(beat["connections"]),
+                    loop_lag_ms=int(beat["loop_lag_ns"]) / NS_PER_MS,
+                    beat_age_s=max(0, now_ns - int(beat["beat_ns"])) / NS_PER_S,
+                )
+            workers.append(status)
+        return tuple(workers)

@@ -1,0 +1,101 @@
+"""The registry, watched: every change of the grid becomes the next plan, while requests go on.
+
+Decides when workers get a new plan. A grid that cannot be served (no engine any more, a policy that is gone) changes
+nothing: the last plan that could be stays, and the status says why. A change that makes no difference to the workers
+(a gate, a link's label) makes no plan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+
+from gridctl.broker.plan import Plan, write_plan
+from gridctl.control.live import Live
+from gridctl.control.plans import enrol, is_same_service, plan_of
+from gridctl.control.services import Declared
+from gridctl.errors import GridctlError, StoreError
+from gridctl.registry import Registry
+
+PERIOD_S = 0.5
+
+
+class Watch:
+    """Follows the registry of `live`. `planned` is told of every plan that workers follow."""
+
+    def __init__(
+        self, live: Live, own_ports: Sequence[int], say: Callable[[str], None], planned: Callable[[], None]
+    ) -> None:
+        self._live = live
+        self._own_ports = own_ports
+        self._say = say
+        self._planned = planned
+        self._mark: int | None = None
+        self._registry: Registry | None = None
+
+    async def run(self) -> None:
+        """Look twice a second, until cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(PERIOD_S)
+                try:
+                    if self._has_changed():
+                        await self.refresh()
+                except GridctlError as error:
+                    self._complain(error)
+        finally:
+            self._close()
+
+    async def refresh(self) -> None:
+        """Read the grid and, where that makes a difference, have the workers follow it."""
+        live = self._live
+        declared = await asyncio.to_thread(live.services.declared)
+        live.learn_keys(declared.keys)
+        if declared.version == live.declared.version:
+            return
+        plan = await asyncio.to_thread(plan_of, declared, live.order, live.plan, own_ports=self._own_ports)
+        if is_same_service(plan, live.plan):
+            live.take(declared, live.plan)
+            return
+        await self._follow(declared, plan)
+
+    async def _follow(self, declared: Declared, plan: Plan) -> None:
+        live = self._live
+        enrol(live.board, plan)
+        path = live.folder.plan(plan.generation)
+        await asyncio.to_thread(write_plan, path, plan)
+        before = live.plan
+        live.take(declared, plan)
+        problems = await live.supervisor.follow(path, plan.generation)
+        if problems:
+            live.problem = "; ".join(problems)
+            self._say(f"plan {plan.generation} is not followed everywhere: {live.problem}")
+        else:
+            with contextlib.suppress(OSError):
+                live.folder.plan(before.generation).unlink(missing_ok=True)
+            self._say(f"plan {plan.generation}: version {declared.version} of the grid, {len(plan.backends)} engines")
+        self._planned()
+
+    def _has_changed(self) -> bool:
+        """Whether anybody wrote to the database since the last look."""
+        if self._registry is None:
+            self._registry = self._live.services.open_registry(None)
+        mark = self._registry.change_mark()
+        changed, self._mark = mark != self._mark, mark
+        return changed
+
+    def _complain(self, error: GridctlError) -> None:
+        if isinstance(error, StoreError):
+            self._close()
+        text = f"{error.what} ({error.where})" if error.where else error.what
+        if text != self._live.problem:
+            self._say(f"the grid as it is now cannot be served; plan {self._live.plan.generation} stays: {text}")
+        self._live.problem = text
+
+    def _close(self) -> None:
+        if self._registry is not None:
+            self._registry.close()
+            self._registry = None
+        # A mark means nothing to another connection: look again.
+        self._mark = None

@@ -1,0 +1,60 @@
+"""Answer head: the status and headers with which an engine's answer goes to the client.
+
+The engine's own harmless headers come first, then what the gateway promises: which site, cluster and model variant
+served it, what was predicted, how often it was tried. A value is printable ASCII by construction or by check.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gridctl.gateway.answer import status_line
+from gridctl.gateway.upstream import printable
+
+if TYPE_CHECKING:
+    from gridctl.gateway.attempt import Attempt
+
+LAST_LINE = {
+    (True, 1): b"\r\n",
+    (False, 1): b"connection: close\r\n\r\n",
+    (True, 0): b"connection: keep-alive\r\n\r\n",
+    (False, 0): b"connection: close\r\n\r\n",
+}
+"""By whether the connection stays and the minor version that the client speaks."""
+CHUNKED = b"transfer-encoding: chunked\r\n"
+UNFRAMED = b""
+STREAM = b"x-accel-buffering: no\r\n"
+
+_HEAD = (
+    b"%b%b%bcache-control: no-store\r\nx-request-id: %b\r\n%b%bx-gridctl-predicted-ttft-ms: %.3f\r\n"
+    b"x-gridctl-usd: %.9f\r\nx-gridctl-attempts: %d\r\n%b"
+)
+_workloads: dict[str, bytes] = {}
+MOST_NAMES = 1024
+
+
+def compose(attempt: Attempt, framing: bytes, end: bytes) -> bytes:
+    """The head of the answer that `attempt` brought; `framing` says how its body ends, `end` closes the head."""
+    head, choice, exchange = attempt.head, attempt.choice, attempt.exchange
+    assert head is not None
+    return _HEAD % (
+        status_line(head.status),
+        head.forwarded,
+        framing,
+        exchange.request_id,
+        attempt.upstream.our_headers,
+        _workload_header(exchange.workload),
+        choice.predicted_ttft_us / 1000.0,
+        choice.usd,
+        exchange.attempts,
+        end,
+    )
+
+
+def _workload_header(workload: str) -> bytes:
+    known = _workloads.get(workload)
+    if known is None:
+        if len(_workloads) >= MOST_NAMES:
+            _workloads.clear()
+        known = _workloads[workload] = b"x-gridctl-cache: bypass\r\nx-gridctl-workload: %b\r\n" % printable(workload)
+    return known

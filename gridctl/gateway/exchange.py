@@ -1,0 +1,464 @@
+"""Exchange: the life of one request, from its last byte read to exactly one end.
+
+    ask ─▶ decide ─▶ try an engine ─▶ relay ─▶ end
+             ▲            │ nothing relayed yet, budget, deadline, another engine left
+             └────────────┘
+
+It ends completed, refused, rejected, failed, cancelled or expired, once, whatever order client and engine break in; the
+broker hears of the end of every choice, the meter of the end of the request. No task and no future of its own: what it
+waits for calls it back. Before the first byte has gone to the client another engine may take over; after it, never.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from gridctl.broker.refusal import Refusal
+from gridctl.gateway import answer_head
+from gridctl.gateway.answer import error_answer, error_event, framed_error_event
+from gridctl.gateway.attempt import Attempt
+from gridctl.gateway.chunks import LAST_CHUNK, chunk
+from gridctl.gateway.ending import finished_of, outcome_of_refusal
+from gridctl.gateway.retries import BUDGETED_KINDS, MOST_LOST, MOST_UNREACHED, SAFE_KINDS
+from gridctl.gateway.sse import EventScanner
+from gridctl.gateway.trace_context import child_of, request_id_of
+from gridctl.gateway.usage import Usage, usage_at_end, usage_of_answer
+
+if TYPE_CHECKING:
+    from gridctl.broker.ask import Ask
+    from gridctl.gateway.client import ClientConnection
+    from gridctl.gateway.head import Head
+    from gridctl.gateway.serving import Serving
+
+NEVER = -1
+SERVER_ERROR = "server_error"
+LEAST_PATIENCE_NS = 5_000_000_000
+"""An engine that has been silent for less than this, or than ten times what was predicted, has not failed."""
+AFTER_END_NS = 500_000_000
+"""How long a stream that said it is over may take to end its response."""
+HEALTH_WORDS = {"upstream-stalled": "stall", "upstream-timeout": "timeout"}
+REASONS = {
+    "connect-failed": "connect-failed",
+    "reset": "upstream-reset",
+    "garbage": "upstream-garbage",
+    "truncated": "truncated",
+    "timeout": "upstream-timeout",
+    "stall": "upstream-stalled",
+}
+MESSAGES = {
+    "connect-failed": "No engine could be connected to.",
+    "reset": "The engine closed the connection before it answered.",
+    "garbage": "The engine's answer was not HTTP.",
+    "truncated": "The engine's answer stopped short.",
+    "timeout": "The engine did not begin to answer in time.",
+    "stall": "The engine's stream stood still.",
+}
+
+
+class Exchange:
+    """One request of one client connection. `relaying` is the attempt whose answer the client is getting."""
+
+    __slots__ = (
+        "_ask",
+        "_body",
+        "_endpoint",
+        "_hedge_at_ns",
+        "_holds_retry",
+        "_is_chunked",
+        "_lost_engines",
+        "_rival",
+        "_tried",
+        "arrival_ns",
+        "attempt",
+        "attempts",
+        "client",
+        "decided_ns",
+        "first_token_ns",
+        "head",
+        "is_over",
+        "last_token_ns",
+        "relaying",
+        "request_id",
+        "serving",
+        "traceparent",
+        "workload",
+    )
+
+    def __init__(self, serving: Serving, client: ClientConnection, head: Head, endpoint: str, body: bytes) -> None:
+        self.serving = serving
+        self.client = client
+        self.head = head
+        self.arrival_ns = time.monotonic_ns()
+        self.attempt: Attempt | None = None
+        self.relaying: Attempt | None = None
+        self.attempts = 0
+        self.decided_ns = self.first_token_ns = self.last_token_ns = NEVER
+        self.is_over = False
+        self.workload = ""
+        self.request_id = request_id_of(head.headers.get(b"x-request-id"))
+        self.traceparent = child_of(head.headers.get(b"traceparent"))
+        self._ask: Ask | None = None
+        self._body = body
+        self._endpoint = endpoint
+        self._tried: tuple[int, ...] = ()
+        self._rival: Attempt | None = None
+        self._holds_retry = False
+        self._is_chunked = False
+        self._lost_engines = 0
+        self._hedge_at_ns = NEVER
+
+    # ── deciding ──
+
+    def start(self) -> None:
+        """Understand the request and give it to an engine, or refuse it."""
+        serving = self.serving
+        serving.in_flight += 1
+        serving.hedges.requests += 1
+        try:
+            serving.suspects.check(self.head.path, self._body, self.arrival_ns)
+            ask = self._ask = serving.broker.ask(self.head, self._body, self.arrival_ns)
+            ask.request_id = self.request_id.decode("ascii")
+            ask.traceparent = self.traceparent.decode("ascii")
+            self.workload = ask.workload
+            attempt = self._decide(ask)
+        except Refusal as refusal:
+            self._refuse(refusal)
+            return
+        self.attempt = attempt
+        if serving.settings.hedge and ask.stream:
+            self._hedge_at_ns = self.decided_ns + max(50_000_000, int(attempt.choice.predicted_ttft_us * 2000))
+        attempt.start()
+        self.look_again()
+
+    def _decide(self, ask: Ask) -> Attempt:
+        """A try at the engine that the broker chooses among those not tried yet. Raises Refusal when there is none."""
+        serving = self.serving
+        while True:
+            now = time.monotonic_ns()
+            choice = serving.broker.decide(ask, now, self._tried)
+            self.decided_ns = now
+            self.attempts += 1
+            self._tried = (*self._tried, choice.row)
+            upstream = serving.upstream(choice.row)
+            if upstream is not None:
+                return Attempt(self, choice, upstream)
+            # An engine that the gateway refuses to reach: as good as one that takes no connection.
+            serving.broker.failed(choice.row, "connect-failed", now)
+            serving.broker.ended(choice, ask, "failed", 0, now)
+
+    def request_for(self, attempt: Attempt) -> bytes:
+        """The bytes that ask an attempt's engine."""
+        assert self._ask is not None
+        body = self.serving.broker.upstream_body(self._ask, attempt.choice, self._body)
+        return attempt.upstream.request(self._endpoint, self.head, self.request_id, self.traceparent, body)
+
+    def scanner_for_stream(self) -> EventScanner:
+        """What follows the engine's stream, and takes out the usage that only we asked for."""
+        assert self._ask is not None
+        return EventScanner(self._endpoint, drops_usage=self._ask.adds_usage)
+
+    # ── trying again ──
+
+    def engine_declined(self, attempt: Attempt, kind: str) -> None:
+        """An engine answered that it cannot: go elsewhere if there is an elsewhere, else its answer is the answer."""
+        if self.relaying is None and self._rival is None:
+            self._go_elsewhere(attempt, kind)
+
+    def attempt_failed(self, attempt: Attempt, kind: str, why: str = "") -> None:
+        """An attempt broke. Nothing more comes of it."""
+        if self.is_over or attempt.is_over:
+            return
+        serving, now = self.serving, time.monotonic_ns()
+        serving.broker.failed(attempt.choice.row, kind, now)
+        if self._rival is not None and self.relaying is None:
+            self._close(attempt, "failed", 0, now)
+            survivor = self._rival if attempt is self.attempt else self.attempt
+            self.attempt, self._rival = survivor, None
+            return
+        if self.relaying is None:
+            if kind != "connect-failed":
+                self._lost_engines += 1
+                if self._lost_engines > MOST_LOST:
+                    serving.suspects.add(self.head.path, self._body, now)
+            if self._go_elsewhere(attempt, kind):
+                return
+        message = MESSAGES.get(kind, "The engine failed.")
+        if kind == "connect-failed" and why:
+            message = f"{message} The last one: {why}."
+        self._fail(
+            Refusal(
+                502,
+                message,
+                reason=REASONS.get(kind, "upstream-error"),
+                type=SERVER_ERROR,
+                code="upstream_error",
+                should_retry=False,
+            ),
+            "failed",
+        )
+
+    def _go_elsewhere(self, attempt: Attempt, kind: str) -> bool:
+        """Give the request to another engine, if it may be tried again and there is one."""
+        serving, ask = self.serving, self._ask
+        assert ask is not None
+        if kind not in SAFE_KINDS and self._lost_engines > MOST_LOST:
+            return False
+        most = MOST_UNREACHED if kind == "connect-failed" else serving.settings.retries
+        if self.attempts > most or time.monotonic_ns() >= ask.deadline_ns:
+            return False
+        if kind in BUDGETED_KINDS and not self._holds_retry:
+            if not serving.retries.take(serving.in_flight):
+                return False
+            self._holds_retry = True
+        try:
+            following = self._decide(ask)
+        except Refusal:
+            return False
+        serving.count_retry(attempt.choice.row)
+        if kind in ("status-502", "status-503"):
+            serving.broker.failed(attempt.choice.row, "status-5xx", time.monotonic_ns())
+        attempt.abandon()
+        self._close(attempt, "failed", 0, time.monotonic_ns())
+        self.attempt = following
+        following.start()
+        self.look_again()
+        return True
+
+    def _hedge(self) -> None:
+        """Ask a second engine while the first has not begun: whoever begins first serves."""
+        self._hedge_at_ns = NEVER
+        assert self._ask is not None
+        if self.relaying is not None or self._rival is not None or not self.serving.hedges.take():
+            return
+        try:
+            self._rival = self._decide(self._ask)
+        except Refusal:
+            return
+        self._rival.start()
+
+    # ── relaying ──
+
+    def first_token(self, attempt: Attempt, now_ns: int) -> None:
+        """The first token of the answer has come."""
+        if self._ask is not None and not attempt.is_over:
+            self.first_token_ns = now_ns
+            self.serving.broker.first_token(attempt.choice, self._ask, now_ns)
+
+    def answered_whole(self, attempt: Attempt, body: bytes) -> None:
+        """An answer in one piece is complete and nothing of it has gone to the client yet."""
+        self._adopt(attempt)
+        head = attempt.head
+        assert head is not None
+        framing = b"" if head.status == 204 else b"content-length: %d\r\n" % len(body)
+        self.client.write(answer_head.compose(attempt, framing, self.client.last_line()) + body)
+        usage = usage_of_answer(body) if head.status < 300 and not head.is_encoded else None
+        self._completed(attempt, usage, len(body))
+
+    def relay(self, attempt: Attempt, data: bytes, is_last: bool) -> None:
+        """Pass on a piece of an answer that does not come in one."""
+        client = self.client
+        is_first = self.relaying is not attempt
+        if is_first:
+            self._adopt(attempt)
+            data = self._begin(attempt) + (self._framed(data) if data else b"")
+        elif data:
+            data = self._framed(data)
+        if is_last:
+            client.write(data + LAST_CHUNK if self._is_chunked else data)
+            scanner = attempt.scanner
+            self._completed(attempt, scanner.usage if scanner else usage_at_end(attempt.relayed_tail), 0)
+            return
+        client.write(data)
+        if is_first:
+            self.look_again()
+        if client.is_paused and attempt.connection is not None:
+            attempt.connection.pause()
+
+    def _framed(self, data: bytes) -> bytes:
+        return chunk(data) if self._is_chunked else data
+
+    def _begin(self, attempt: Attempt) -> bytes:
+        """The head of an answer whose end is not known yet; from here on there is no other engine."""
+        client, head = self.client, attempt.head
+        assert head is not None
+        if attempt.scanner is None and head.content_length is not None:
+            framing = b"content-length: %d\r\n" % head.content_length
+        elif self.head.minor_version:
+            self._is_chunked = True
+            framing = answer_head.CHUNKED
+        else:
+            client.keep_alive = False
+            framing = answer_head.UNFRAMED
+        if attempt.scanner is not None:
+            framing += answer_head.STREAM
+        return answer_head.compose(attempt, framing, client.last_line())
+
+    def _adopt(self, attempt: Attempt) -> None:
+        """This attempt's answer is the one; a rival is cancelled."""
+        self.relaying = attempt
+        if self._rival is not None:
+            loser = self._rival if attempt is self.attempt else self.attempt
+            self.attempt, self._rival = attempt, None
+            if loser is not None:
+                loser.abandon()
+                self._close(loser, "cancelled", 0, time.monotonic_ns())
+
+    def _completed(self, attempt: Attempt, usage: Usage | None, body_bytes: int) -> None:
+        """The whole answer has been written to the client."""
+        head, scanner = attempt.head, attempt.scanner
+        assert head is not None
+        now, row = time.monotonic_ns(), attempt.choice.row
+        if head.status >= 500:
+            self.serving.broker.failed(row, "status-5xx", now)
+        elif head.status != 429:
+            self.serving.broker.succeeded(row, now)
+        outcome, reason = "completed", ""
+        if scanner is not None and scanner.is_error:
+            outcome, reason = "failed", "upstream-error"
+        elif head.status >= 500:
+            reason = "upstream-status"
+        self._end(outcome, reason, head.status, now, usage, body_bytes)
+
+    # ── ending ──
+
+    def client_gone(self, reason: str = "client-gone") -> None:
+        """The client has left, or was cut off for not reading: the engine's connection is closed at once."""
+        if not self.is_over:
+            self._end("cancelled", reason, 499, time.monotonic_ns())
+
+    def on_pause(self) -> None:
+        """The client is slower than the engine."""
+        attempt = self.relaying
+        if attempt is not None and attempt.connection is not None:
+            attempt.connection.pause()
+
+    def on_resume(self) -> None:
+        """The client has caught up."""
+        attempt = self.relaying
+        if attempt is not None and attempt.connection is not None:
+            attempt.last_ns = time.monotonic_ns()
+            attempt.connection.resume()
+
+    def next_look_ns(self) -> int:
+        """When something may be late: the deadline, the engine's first byte, its stream, or a hedge."""
+        ask, attempt, serving = self._ask, self.attempt, self.serving
+        assert ask is not None
+        look = ask.deadline_ns
+        if attempt is not None:
+            if attempt.last_ns >= 0:
+                stall = AFTER_END_NS if attempt.scanner and attempt.scanner.is_done else serving.stream_stall_ns
+                look = min(look, attempt.last_ns + stall)
+            else:
+                since = attempt.sent_ns if attempt.sent_ns >= 0 else self.decided_ns
+                look = min(look, since + serving.first_byte_timeout_ns)
+        if self._hedge_at_ns >= 0:
+            look = min(look, self._hedge_at_ns)
+        return look
+
+    def look_again(self) -> None:
+        """What is waited for has changed, and with it when that is late."""
+        if not self.is_over:
+            self.client.look_at(self.next_look_ns())
+
+    def on_look(self, now_ns: int) -> None:
+        """The time of `next_look_ns` has come."""
+        ask, attempt = self._ask, self.attempt
+        assert ask is not None
+        if 0 <= self._hedge_at_ns <= now_ns:
+            self._hedge()
+        if now_ns >= ask.deadline_ns:
+            self._expire(now_ns)
+        elif attempt is not None and now_ns >= self.next_look_ns():
+            scanner = attempt.scanner
+            if self.client.is_paused:
+                attempt.last_ns = now_ns
+            elif scanner is not None and scanner.is_whole and self.relaying is attempt:
+                attempt.abandon()
+                self.relay(attempt, b"", True)
+            else:
+                attempt.abandon()
+                self.attempt_failed(attempt, "stall" if attempt.last_ns >= 0 else "timeout")
+
+    def drain(self) -> None:
+        """The worker has no more time: end now, with an error the client can read."""
+        if not self.is_over:
+            self._fail(self.serving.draining_refusal(), "rejected")
+
+    def broke(self) -> None:
+        """The gateway itself failed: end with an error that says so and nothing else."""
+        if not self.is_over:
+            refusal = Refusal(500, "The gateway failed.", reason="internal", type=SERVER_ERROR, code="internal_error")
+            self._fail(refusal, "failed")
+
+    def _expire(self, now_ns: int) -> None:
+        attempt = self.attempt
+        if attempt is not None and attempt.first_byte_ns < 0 and attempt.sent_ns >= 0:
+            patience = max(LEAST_PATIENCE_NS, int(attempt.choice.predicted_ttft_us * 10_000))
+            if now_ns - attempt.sent_ns > patience:
+                self.serving.broker.failed(attempt.choice.row, "timeout", now_ns)
+        refusal = Refusal(
+            504,
+            "The request's deadline passed before its answer was complete.",
+            reason="deadline",
+            type=SERVER_ERROR,
+            code="deadline_exceeded",
+            should_retry=False,
+        )
+        self._fail(refusal, "expired")
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer for the broker, which gave the request to no engine."""
+        self._fail(refusal, outcome_of_refusal(refusal))
+
+    def _fail(self, refusal: Refusal, outcome: str) -> None:
+        """End with an error in the shape that the client still can read."""
+        client, status = self.client, refusal.status
+        attempt = self.relaying
+        if attempt is None:
+            client.write(error_answer(self._endpoint, refusal, self.request_id, keep_alive=client.keep_alive))
+        elif attempt.scanner is not None:
+            status = 200
+            client.keep_alive = False
+            if self._is_chunked:
+                client.write(framed_error_event(self._endpoint, refusal, is_chunked=True))
+            else:
+                client.write(error_event(self._endpoint, refusal))
+        else:
+            # Half an answer in one piece has gone: only a broken connection tells the client so.
+            status = attempt.head.status if attempt.head else status
+            client.keep_alive = False
+            client.breaks_off = True
+        self._end(outcome, refusal.reason, status, time.monotonic_ns())
+
+    def _close(self, attempt: Attempt, outcome: str, output_tokens: int, now_ns: int, prompt_tokens: int = 0) -> None:
+        """Tell the broker of the end of an attempt, once."""
+        if attempt.is_over:
+            return
+        attempt.is_over = True
+        assert self._ask is not None
+        self.serving.broker.ended(
+            attempt.choice, self._ask, outcome, output_tokens, now_ns, prompt_tokens=prompt_tokens
+        )
+
+    def _end(
+        self, outcome: str, reason: str, status: int, now_ns: int, usage: Usage | None = None, body_bytes: int = 0
+    ) -> None:
+        """The one end of every exchange."""
+        if self.is_over:
+            return
+        self.is_over = True
+        serving, attempt, rival = self.serving, self.attempt, self._rival
+        serving.in_flight -= 1
+        if self._holds_retry:
+            serving.retries.give_back()
+        finished = finished_of(self, self._ask, self._endpoint, outcome, reason, status, now_ns, usage, body_bytes)
+        if rival is not None:
+            rival.abandon()
+            self._close(rival, "cancelled", 0, now_ns)
+        if attempt is not None:
+            attempt.abandon()
+            reported = usage.prompt_tokens if usage is not None else None
+            self._close(attempt, outcome, finished.output_tokens, now_ns, reported or 0)
+        serving.ended(finished, is_whole=outcome == "completed")
+        self.client.ended(self)
