@@ -19,7 +19,7 @@ from gridctl.broker.live import Live
 from gridctl.broker.rows import COUNT, FITTING, FULL, Sight, decide_live
 from gridctl.engine.state import UNUSED
 from gridctl.errors import InputError, NotFoundError, did_you_mean
-from gridctl.grid.candidates import RequestClass, refusals
+from gridctl.grid.candidates import refusals, request_class
 from gridctl.kernels import Records
 from gridctl.resources import WorkloadSpec
 from gridctl.resources.policy import ALGORITHMS
@@ -204,7 +204,8 @@ class _Telling:
         """Engines of the grid that are no candidates, counted by reason."""
         live, meant = self._live, self._group.meant
         whole = live.whole
-        found = refusals(whole, self._group.where.origin, RequestClass(live.workloads[meant.workload], meant.model))
+        asked = request_class(meant.workload, live.workloads[meant.workload], meant.model, live.policy)
+        found = refusals(whole, self._group.where.origin, asked, self._group.where.place)
         listed = {live.numbers[engine] for engine in self._group.engines.tolist()}
         running = set(live.numbers)
         counts: Counter[str] = Counter()

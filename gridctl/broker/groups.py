@@ -19,7 +19,7 @@ from gridctl.broker.menu import Meant
 from gridctl.broker.origins import Where
 from gridctl.broker.refusal import Refusal, forbidden, unavailable
 from gridctl.geography.place import Place
-from gridctl.grid.candidates import NOWHERE, RequestClass, find_candidates, refusals
+from gridctl.grid.candidates import NOWHERE, RequestClass, find_candidates, refusals, request_class
 from gridctl.grid.image import GridImage
 
 MOST_GROUPS = 4096
@@ -89,7 +89,8 @@ class Groups:
         )
 
     def _asked(self, meant: Meant) -> RequestClass:
-        return RequestClass(self._live.workloads[meant.workload], meant.model)
+        workload = self._live.workloads[meant.workload]
+        return request_class(meant.workload, workload, meant.model, self._live.policy)
 
     def _engines(self, meant: Meant) -> tuple[GridImage, NDArray[np.int64]]:
         """The running engines that a pinned variant leaves, and their numbers among all that run."""
@@ -110,7 +111,7 @@ class Groups:
     def _why(self, where: Where, meant: Meant, asked: RequestClass) -> str:
         """What keeps the whole grid from serving such requests; if nothing does, it is that no engine runs."""
         whole = self._live.whole
-        reasons = refusals(whole, where.origin, asked)
+        reasons = refusals(whole, where.origin, asked, where.place)
         if meant.variant is not None:
             is_it = [(engine.facts.model, engine.facts.variant) == meant[1:] for engine in whole.engines]
             reasons = reasons[np.array(is_it, np.bool_)]

@@ -22,7 +22,7 @@ from gridctl.grid.image import Engine, GridImage
 from gridctl.grid.paths import PathChange
 from gridctl.grid.pick import pick_nearest
 from gridctl.network.estimate import RttMatrix
-from gridctl.resources import WorkloadSpec
+from gridctl.resources import PolicySpec, WorkloadSpec
 
 ORIGINS_AT_ONCE = 1024
 """Origins whose round trips to everywhere are in memory together."""
@@ -33,6 +33,7 @@ NEAREST_FUNCTIONS = 2
 """Function sites offered to a request; they are billed by use, so more of them add nothing but distance."""
 
 
+US_PER_MS = 1000
 ANY_RTT_US = 1 << 40
 """No bound on a round trip: longer than any."""
 
@@ -48,6 +49,15 @@ class RequestClass:
     tiers: tuple[str, ...] = ()
     max_rtt_us: int = ANY_RTT_US
     candidates: int | None = None
+
+
+def request_class(name: str, workload: WorkloadSpec, model: str | None, policy: PolicySpec) -> RequestClass:
+    """Requests of the workload called `name` under a policy, whose overrides for it hold; `model` is the one asked for.
+
+    The bound on round trips is kept to the microsecond, as round trips are."""
+    own = policy.for_workload(name)
+    reach_us = ANY_RTT_US if own.max_rtt_ms is None else int(own.max_rtt_ms * US_PER_MS)
+    return RequestClass(workload, model, tuple(own.tiers), reach_us, own.candidates)
 
 
 @dataclass(frozen=True, slots=True)

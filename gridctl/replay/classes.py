@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.errors import InputError
-from gridctl.grid.candidates import ANY_RTT_US, RequestClass
+from gridctl.grid.candidates import RequestClass, request_class
 from gridctl.replay.prefixes import parts
 from gridctl.resources import PolicySpec, WorkloadSpec
 from gridctl.traces.trace import UNSAID, Trace, Traffic
-
-US_PER_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +37,6 @@ class Classes:
             )
             for pair in self.pairs.tolist()
         ]
-
-
-def request_class(name: str, workload: WorkloadSpec, model: str | None, policy: PolicySpec) -> RequestClass:
-    """Requests of the workload called `name` under a policy, whose overrides for it hold; `model` is the one asked for.
-
-    The bound on round trips is kept to the microsecond, as round trips are."""
-    own = policy.for_workload(name)
-    reach_us = ANY_RTT_US if own.max_rtt_ms is None else int(own.max_rtt_ms * US_PER_MS)
-    return RequestClass(workload, model, tuple(own.tiers), reach_us, own.candidates)
 
 
 def find_classes(traffic: Traffic) -> Classes:

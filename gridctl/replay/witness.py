@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from gridctl.accounts.rows import COMPLETED, LOST, NO_REASON, REASONS, RunRows
 from gridctl.engine.state import GPU, grow_sequences
 from gridctl.errors import StoreError
-from gridctl.grid.candidates import refusals
+from gridctl.grid.candidates import refusals, request_class
 from gridctl.grid.image import GridImage
 from gridctl.kernels import Records
 from gridctl.network.estimate import RttMatrix
-from gridctl.replay.classes import request_class
 from gridctl.replay.faults import Fault
 from gridctl.replay.loop import replay_part
 from gridctl.replay.scene import CLOSED, NUMBER, TPOT, TTFT, Outcomes, Requests, Scene
