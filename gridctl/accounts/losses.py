@@ -16,8 +16,8 @@ USD_DIGITS = 9
 
 
 class Loss(msgspec.Struct, frozen=True, kw_only=True):
-    """One site lost, beside the run in which it is not. The requests it served there are `requests`; a site without
-    any is not replayed, because its loss changes nothing."""
+    """One site lost, or one region (`site` is then empty), beside the run in which it is not. The requests it served
+    there are `requests`; what served nobody is not replayed, because its loss changes nothing."""
 
     site: str
     tier: str
@@ -57,6 +57,14 @@ def serving_sites(calm: Run) -> tuple[Serving, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
+def serving_regions(calm: Run) -> tuple[Serving, ...]:
+    """Every region with engines or functions, by name, and what its sites served; it has neither site nor tier."""
+    found: dict[str, int] = {}
+    for site in serving_sites(calm):
+        found[site.region] = found.get(site.region, 0) + site.requests
+    return tuple(Serving(site="", tier="", region=name, requests=found[name]) for name in sorted(found))
+
+
 def loss_of(site: Serving, report: GameDayReport) -> Loss:
     """What came of losing the site, from the report of a game day that is that loss alone."""
     (fault,) = report.faults
@@ -81,4 +89,6 @@ def loss_of(site: Serving, report: GameDayReport) -> Loss:
 
 def ranked(losses: Iterable[Loss]) -> tuple[Loss, ...]:
     """The most harmful first: by good requests lost, then dollars, then the requests it served."""
-    return tuple(sorted(losses, key=lambda loss: (-loss.good_lost, -loss.usd_more, -loss.requests, loss.site)))
+    return tuple(
+        sorted(losses, key=lambda loss: (-loss.good_lost, -loss.usd_more, -loss.requests, loss.site, loss.region))
+    )

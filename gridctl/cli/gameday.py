@@ -8,25 +8,26 @@ from typing import Annotated
 import typer
 
 from gridctl.cli.output import OutputOption, emit, note, progress, write
-from gridctl.cli.policy import complete_policy
+from gridctl.cli.readymade import (
+    FlowsOption,
+    PolicyOption,
+    PricesOption,
+    SeedOption,
+    TraceArgument,
+    emit_report,
+    flash_crowd,
+    region_loss,
+    stale_telemetry,
+)
 from gridctl.cli.run_argument import RunArgument
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Faults in replay: what was lost, how long recovery took."
 )
 
-TraceArgument = Annotated[
-    str, typer.Argument(metavar="TRACE", help="A trace in any format gridctl reads; - for stdin.")
-]
-PolicyOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME|FILE", help="A policy of the grid, a manifest, or an algorithm.", autocompletion=complete_policy
-    ),
-]
-PricesOption = Annotated[str, typer.Option(metavar="NAME", help="The price book to account with.")]
-SeedOption = Annotated[int, typer.Option(min=0, max=2**62, help="The same seed gives the same run, byte for byte.")]
-FlowsOption = Annotated[int, typer.Option("--flows", metavar="N", min=0, help="Print the N largest flows of a fault.")]
+app.command("region-loss")(region_loss)
+app.command("flash-crowd")(flash_crowd)
+app.command("stale-telemetry")(stale_telemetry)
 
 
 @app.command()
@@ -76,7 +77,7 @@ def run(
     ready_replay()
     with progress("replaying", 2 * len(requests)) as advance:
         info = replay_trace(home, requests, order, Listener(note, advance))
-    _emit_report(report_of(info.name, home, flows), output)
+    emit_report(report_of(info.name, home, flows), output)
 
 
 @app.command()
@@ -92,7 +93,7 @@ def report(run: RunArgument = None, flows: FlowsOption = 10, output: OutputOptio
     from gridctl.orchestrator.context import current_grid
     from gridctl.orchestrator.gamedays import report_of
 
-    _emit_report(report_of(run, current_grid(), flows), output)
+    emit_report(report_of(run, current_grid(), flows), output)
 
 
 @app.command("n-1")
@@ -155,14 +156,3 @@ def single_losses(
     note(f"each lost at {plan.at} for {plan.lasts}, noticed after {plan.noticed_after}; {took}")
     if quiet:
         note(f"{quiet} of {len(losses)} sites served nobody: no replay, no harm")
-
-
-def _emit_report(found: object, output: str) -> None:
-    from gridctl.accounts.phases import GameDayReport
-    from gridctl.render.gameday import text
-
-    assert isinstance(found, GameDayReport)
-    if output in ("table", "wide", "markdown"):
-        write(text(found, output))
-        return
-    emit([{"name": found.run}], (), output, kind="GameDayReport", single=True, documents=[found])

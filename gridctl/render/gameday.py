@@ -5,6 +5,9 @@ Decides which numbers a person sees; JSON carries every one. Must not compute.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from gridctl.accounts.herding import Herd
 from gridctl.accounts.losses import Loss
 from gridctl.accounts.phases import FaultReport, GameDayReport
 from gridctl.accounts.rows import FOREVER_NS
@@ -44,6 +47,21 @@ LOSS_COLUMNS = (
     Column("calm_attainment", "calm", align="right", text=share_text),
     Column("usd_more", "usd more", align="right", text=usd_text),
     Column("recovery", "recovered"),
+)
+
+REGION_COLUMNS = (Column("region", "lost region"), *LOSS_COLUMNS[1:])
+HERD_COLUMNS = (
+    Column("telemetry", "telemetry"),
+    Column("counters", "own counters"),
+    Column("requests", "requests", align="right", text=count_text),
+    Column("attainment", "good", align="right", text=share_text),
+    Column("refused", "refused", align="right", text=count_text),
+    Column("ttft_ms_p50", "ttft p50", align="right", text=ms_text),
+    Column("ttft_ms_p99", "ttft p99", align="right", text=ms_text),
+    Column("e2e_ms_p99", "e2e p99", align="right", text=ms_text),
+    Column("spread", "spread", align="right", text=lambda value: f"{value:.2f}"),
+    Column("busiest", "busiest", align="right", text=count_text),
+    Column("usd", "usd", align="right", text=usd_text),
 )
 
 
@@ -96,11 +114,19 @@ def loss_items(losses: tuple[Loss, ...]) -> list[Item]:
     """Losses as rows."""
     return [
         {
-            "name": loss.site,
+            "name": loss.site or loss.region,
             **{name: getattr(loss, name) for name in loss.__struct_fields__},
             "recovery": recovery_text(felt=loss.felt, recovered_s=loss.recovered_s),
         }
         for loss in losses
+    ]
+
+
+def herd_items(herds: Sequence[Herd]) -> list[Item]:
+    """Herds as rows."""
+    return [
+        {"name": f"{one.telemetry}-{one.counters}", **{name: getattr(one, name) for name in one.__struct_fields__}}
+        for one in herds
     ]
 
 

@@ -145,3 +145,71 @@ def test_a_game_day_is_no_manifest(day: Callable) -> None:
     ran = day("apply", "-f", "day.yaml")
     assert ran.code == 3
     assert "gridctl gameday run day.yaml TRACE" in ran.err
+
+
+def test_a_ready_made_game_day_is_the_file_it_prints(day: Callable) -> None:
+    """What --print prints, run as a file, is what the command runs."""
+    cases = (
+        ("region-loss", "EU", "trace.jsonl", "--for", "20s", "--noticed-after", "2s"),
+        ("flash-crowd", "fr-paris-01", "trace.jsonl", "--times", "3", "--for", "20s"),
+    )
+    for number, words in enumerate(cases):
+        printed = day("gameday", *words, "--print")
+        assert printed.code == 0, printed.err
+        (day.folder / "printed.yaml").write_text(printed.out)
+        checked = day("gameday", *words, "--dry-run")
+        assert (checked.code, checked.out) == (0, printed.out)
+        assert "dry run: 60 requests" in checked.err
+        made = day("gameday", *words, "--name", f"made-{number}", "-o", "json")
+        file = day("gameday", "run", "printed.yaml", "trace.jsonl", "--name", f"file-{number}", "-o", "json")
+        assert (made.code, file.code) == (0, 0), made.err + file.err
+        one, other = json.loads(made.out), json.loads(file.out)
+        assert {**one, "run": "", "calm": ""} == {**other, "run": "", "calm": ""}
+    # A request a second for 20 s, two copies of each; none of the 60 that were there is gone.
+    assert one["added"] == 40
+    assert one["requests"] == 100
+    assert one["faults"][0]["phases"][1]["added"] == 40
+
+
+def test_the_loss_of_every_region_is_ranked(day: Callable) -> None:
+    ran = day("gameday", "region-loss", "--each", "trace.jsonl", "--noticed-after", "2s", "-o", "json")
+    assert ran.code == 0, ran.err
+    (loss,) = json.loads(ran.out)["items"]
+    assert (loss["region"], loss["site"], loss["requests"]) == ("EU", "", 60)
+    assert loss["good_lost"] > 0
+    assert day("gameday", "region-loss", "trace.jsonl").code == 2
+
+
+def test_stale_telemetry_is_shown_beside_fresh_with_and_without_own_counters(day: Callable) -> None:
+    ran = day("gameday", "stale-telemetry", "trace.jsonl", "--seconds", "30", "--at", "10s", "-o", "json")
+    assert ran.code == 0, ran.err
+    items = json.loads(ran.out)["items"]
+    assert [(one["telemetry"], one["counters"]) for one in items] == [
+        ("fresh", "own"),
+        ("stale", "own"),
+        ("fresh", "none"),
+        ("stale", "none"),
+    ]
+    assert [one["requests"] for one in items] == [30] * 4
+    assert set(items[0]) == set(schema_of("HerdList")["$defs"]["Herd"]["required"])
+    printed = day("gameday", "stale-telemetry", "trace.jsonl", "--seconds", "30", "--print")
+    assert "telemetry: {}" in printed.out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("flash-crowd", "atlantis", "trace.jsonl"), 4, "no request of the trace comes from atlantis"),
+        (("flash-crowd", "EU", "trace.jsonl", "--times", "1"), 2, "--times"),
+        (("stale-telemetry", "trace.jsonl", "--seconds", "0"), 2, "--seconds"),
+        (("region-loss", "EU", "trace.jsonl", "--for", "nowhen"), 2, "no duration"),
+        (("region-loss", "AS", "trace.jsonl"), 3, "region AS has no engine"),
+        (("region-loss", "XX", "trace.jsonl"), 3, "the grid has no region XX"),
+    ],
+)
+def test_a_ready_made_game_day_that_cannot_be_is_refused(
+    day: Callable, words: tuple[str, ...], code: int, told: str
+) -> None:
+    ran = day("gameday", *words)
+    assert (ran.code, ran.out) == (code, "")
+    assert told in ran.err

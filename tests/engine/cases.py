@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -234,20 +234,25 @@ def _prefixes(case: Case) -> tuple[Stretches, list[int]]:
     return finder.stretches(), finder.leaves(*spans, counts).tolist()
 
 
-def _fleet(case: Case, stretches: Stretches, longest_jump: int) -> Fleet:
+def profile_of(costs: Costs) -> StepProfile:
+    """The oracle's costs as the twin takes them."""
+    return StepProfile(
+        dense_ps=np.array(costs.dense, np.int64),
+        sample_ps=np.array(costs.sample, np.int64),
+        decode=costs.decode,
+        mixed=costs.mixed,
+        cross_ps=costs.cross,
+        chunk_ps=np.array(costs.chunk, np.int64),
+        chunk_kv_ps=np.array(costs.chunk_kv, np.int64),
+        source="test",
+    )
+
+
+def _fleet(case: Case, stretches: Stretches, longest_jump: int, paces: Sequence[StepProfile] = ()) -> Fleet:
     specs = [
         EngineSpec(
             kind=GPU,
-            profile=StepProfile(
-                dense_ps=np.array(costs.dense, np.int64),
-                sample_ps=np.array(costs.sample, np.int64),
-                decode=costs.decode,
-                mixed=costs.mixed,
-                cross_ps=costs.cross,
-                chunk_ps=np.array(costs.chunk, np.int64),
-                chunk_kv_ps=np.array(costs.chunk_kv, np.int64),
-                source="test",
-            ),
+            profile=profile_of(costs),
             max_num_seqs=limits.max_num_seqs,
             max_num_batched_tokens=limits.max_num_batched_tokens,
             block_size=limits.block_size,
@@ -266,18 +271,31 @@ def _fleet(case: Case, stretches: Stretches, longest_jump: int) -> Fleet:
         scrape_period=case.period,
         in_flight=len(case.loads),
         longest_jump=longest_jump,
+        paces=paces,
     )
 
 
-def twin(case: Case, *, longest_jump: int = NO_LIMIT, with_queries: bool = True, audits: bool = False) -> Fleet:
-    """Serve the case on the twin; with `audits`, its books are checked after every event."""
+def twin(
+    case: Case,
+    *,
+    longest_jump: int = NO_LIMIT,
+    with_queries: bool = True,
+    audits: bool = False,
+    acts: Sequence[tuple[int, Callable[[Fleet], None]]] = (),
+    paces: Sequence[StepProfile] = (),
+) -> Fleet:
+    """Serve the case on the twin; with `audits`, its books are checked after every event. Each of `acts` is done at its
+    time, before anything else of that time."""
     stretches, leaves = _prefixes(case)
-    fleet = _fleet(case, stretches, longest_jump)
-    events = [(load.sent, 1, request) for request, load in enumerate(case.loads)]
+    fleet = _fleet(case, stretches, longest_jump, paces)
+    events = [(time, -1, index) for index, (time, _) in enumerate(acts)]
+    events += [(load.sent, 1, request) for request, load in enumerate(case.loads)]
     if with_queries:
         events += [(query.time, 0, index) for index, query in enumerate(case.queries)]
     for time, is_dispatch, index in sorted(events):
-        if is_dispatch:
+        if is_dispatch < 0:
+            acts[index][1](fleet)
+        elif is_dispatch:
             load = case.loads[index]
             full = len(load.prefix)
             dispatch(

@@ -51,6 +51,18 @@ class Arrival:
     prompt: int
     output: int
     prefix: tuple[int, ...]
+    sent: int = 0
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happens to the engine at `time`: from then on steps that begin take other `costs`, or at most `seats` run,
+    or it is lost until `back`, with all that was sent to it by then."""
+
+    time: int
+    costs: Costs | None = None
+    seats: int | None = None
+    back: int | None = None
 
 
 @dataclass
@@ -93,6 +105,7 @@ class SteppedEngine:
     def __init__(self, limits: Limits, costs: Costs) -> None:
         self.limits = limits
         self.costs = costs
+        self.seats = limits.max_num_seqs
         self.free = list(range(limits.kv_blocks))
         self.nodes: dict[int, Node] = {}
         self.unused: list[int] = []  # cached nodes nobody uses, least recently used first
@@ -107,21 +120,58 @@ class SteppedEngine:
         self.caches = limits.prefix_caching and whole
         self.blocks_per_node = limits.node_tokens // limits.block_size if self.caches else 0
 
-    def run(self, arrivals: list[Arrival]) -> dict[int, Outcome]:
-        """Serve everything, one step after the other."""
+    def run(self, arrivals: list[Arrival], changes: list[Change] | None = None) -> dict[int, Outcome]:
+        """Serve everything that is not lost, one step after the other."""
         wire = sorted(arrivals, key=lambda arrival: (arrival.time, arrival.order))
         outcomes = {arrival.request: Outcome() for arrival in wire}
+        ahead = sorted(changes or [], key=lambda change: change.time)
         while wire or self.waiting or self.running:
             if not self.waiting and not self.running:
                 self.clock = max(self.clock, wire[0].time)
                 self.composed = self.clock
+            while ahead and ahead[0].back is None and ahead[0].time <= self.clock:
+                self._change(ahead.pop(0))
+            loss = next((change for change in ahead if change.back is not None), None)
+            if loss is not None and self.clock >= loss.time:
+                wire = self._lose(loss, ahead, wire, outcomes)
+                continue
             seen = self.composed if self.limits.async_scheduling else self.clock
             while wire and wire[0].time <= seen:
                 arrival = wire.pop(0)
                 self._queue(Running(arrival, outcomes[arrival.request], arrival.prompt))
-            self._step()
+            if not self._step(loss.time if loss is not None else None):
+                assert loss is not None
+                wire = self._lose(loss, ahead, wire, outcomes)
+                continue
             self._check_every_block_has_one_owner()
         return outcomes
+
+    # ---- faults ----
+
+    def _change(self, change: Change) -> None:
+        if change.costs is not None:
+            self.costs = change.costs
+        if change.seats is not None:
+            self.seats = change.seats
+        self.seen["changes"] += 1
+
+    def _lose(
+        self, loss: Change, ahead: list[Change], wire: list[Arrival], outcomes: dict[int, Outcome]
+    ) -> list[Arrival]:
+        """The engine stops amid its step and comes back empty; returns what is on its way to it then."""
+        assert loss.back is not None
+        while ahead[0] is not loss:
+            self._change(ahead.pop(0))
+        ahead.pop(0)
+        gone = [sequence.arrival for sequence in (*self.running, *self.waiting)]
+        gone += [arrival for arrival in wire if arrival.sent < loss.back]
+        for arrival in gone:
+            outcomes[arrival.request] = Outcome()
+        self.seen["lost"] += len(gone)
+        self.free = list(range(self.limits.kv_blocks))
+        self.nodes, self.unused, self.waiting, self.running = {}, [], [], []
+        self.clock = self.composed = loss.back
+        return [arrival for arrival in wire if arrival.sent >= loss.back]
 
     # ---- queue ----
 
@@ -279,7 +329,7 @@ class SteppedEngine:
             if not sequence.decodes:
                 self._publish(sequence, sequence.stored + tokens)
         budget = self.limits.max_num_batched_tokens - sum(tokens for _, tokens in work)
-        while not preempted and budget > 0 and self.waiting and len(self.running) < self.limits.max_num_seqs:
+        while not preempted and budget > 0 and self.waiting and len(self.running) < self.seats:
             sequence = self._admit(budget)
             if sequence is None:
                 break
@@ -310,12 +360,15 @@ class SteppedEngine:
             duration += base + slope * (sum(reads) - knot) + costs.cross * len(reads) * prefill
         return duration
 
-    def _step(self) -> None:
+    def _step(self, stop: int | None = None) -> bool:
+        """Take a step; False when the engine stops before its end, whose outcomes are then of no account."""
         work = self._compose()
         if not work:
-            return
+            return True
         self.seen["mixed steps"] += len({sequence.decodes for sequence, _ in work}) > 1
         duration = self._duration(work)
+        if stop is not None and self.clock + duration > stop:
+            return False
         self.composed = self.clock
         self.clock += duration
         self.busy += duration
@@ -340,3 +393,4 @@ class SteppedEngine:
                 finished += bool(sequence.nodes)
                 self._release(sequence)
         self.seen["caching sequences that finish together"] += finished > 1
+        return True

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from junit_rules import ANT, JENKINS, complaints
 
 from gridctl.accounts.gate_report import GateReport, GateResult, overall
 from gridctl.render.annotations import annotation_lines
@@ -48,6 +49,8 @@ MIXED = report(result("a", "pass"), result("b", "fail"), result("c", "error", fi
 def check_junit(written: str) -> ElementTree.Element:
     """The parsed report, once everything the two schemas ask of it holds."""
     root = ElementTree.fromstring(written.encode())
+    assert complaints(root, ANT) == []
+    assert complaints(root, JENKINS) == []
     assert (root.tag, root.attrib) == ("testsuites", {})
     (suite,) = root
     assert set(suite.attrib) == SUITE
@@ -66,6 +69,26 @@ def check_junit(written: str) -> ElementTree.Element:
             assert set(child.attrib) == {"message", "type"}
             assert child.attrib["type"]
     return root
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ('tests="3"', 'tests="three"', "@tests is 'three', not integer"),
+        ('hostname="localhost" ', "", "lacks hostname"),
+        ("<testsuites>", "<testsuites><note/>", "may not hold note"),
+        ("<system-out/>", "", "holds 0 of system-out"),
+        ("<system-out/>\n    <system-err/>", "<system-err/>\n    <system-out/>", "in another order"),
+        ("<properties>", "<properties>text", "may not hold text"),
+        ('id="0"', 'id="0" owner="me"', "may not have owner"),
+    ],
+)
+def test_the_rules_find_what_a_schema_would(before: str, after: str, told: str) -> None:
+    """A checker that finds nothing proves nothing."""
+    written = junit(MIXED)
+    assert before in written
+    found = complaints(ElementTree.fromstring(written.replace(before, after).encode()), ANT)
+    assert any(told in complaint for complaint in found), found
 
 
 def test_junit_tells_failures_from_errors() -> None:
