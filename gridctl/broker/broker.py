@@ -10,19 +10,13 @@ from __future__ import annotations
 import random
 from collections.abc import Collection
 
-from gridctl.broker.ask import UNNAMED_SESSION, Ask, Principal
-from gridctl.broker.blocks import WINDOW_BYTES, prompt_blocks, tenant_seed
-from gridctl.broker.body import ANSWERS_IN_ONE, read_body
+from gridctl.broker.ask import Ask, Principal
 from gridctl.broker.choice import Choice
-from gridctl.broker.courtesies import USAGE_ON_REQUEST, deadline_of, endpoint_of, request_id_of, session_of
-from gridctl.broker.groups import Group, Groups, refusal_of
+from gridctl.broker.groups import Group, refusal_of
 from gridctl.broker.head import Head
-from gridctl.broker.keys import Keyring
-from gridctl.broker.learning import Lengths, TokenRates
 from gridctl.broker.live import MOST_TRIED, Live, check_rows, make_sight, resolve
-from gridctl.broker.menu import Menu
-from gridctl.broker.origins import Origins
 from gridctl.broker.plan import Plan
+from gridctl.broker.reception import Lessons, Reception
 from gridctl.broker.refusal import Refusal, bad_request, too_busy, unavailable
 from gridctl.broker.rows import (
     CLOSED,
@@ -40,11 +34,7 @@ from gridctl.signals.board import Board
 from gridctl.signals.rows import SLOT_AT, SLOT_WORDS
 from gridctl.units import NS_PER_US
 
-DRAW_BITS = 31
 RETRY_BUSY_MS = 1_000
-LEAST_SHARE_OF_ESTIMATE = 2
-"""A prompt has at least so much less than its estimated tokens, for sure: engines count, we only refuse what is
-certain."""
 
 _IN_FLIGHT, _PENDING, _KV = (SLOT_AT[name] for name in ("in_flight", "pending_tokens", "kv_tokens"))
 _ENDED_AS = {"completed": SLOT_AT["completed"], "failed": SLOT_AT["failures"], "cancelled": SLOT_AT["cancels"]}
@@ -59,10 +49,8 @@ class Broker:
         self._worker = worker
         self._words = board.slot_words(worker)
         self._standing = Standing(board.backends)
-        self._rates = TokenRates()
-        self._lengths = Lengths({})
+        self._lessons = Lessons()
         self._random = random.Random(seed)
-        self._bits = self._random.getrandbits
         self._adopt(plan)
 
     # ── the plan ──
@@ -84,13 +72,12 @@ class Broker:
 
     def expected_output(self, workload: str) -> int:
         """Tokens that an answer of the workload is expected to have."""
-        return self._lengths.expected(workload, None)
+        return self._lessons.lengths.expected(workload, None)
 
     def group_of(self, principal: Principal, origin: str | None, model: str) -> Group:
         """The candidates of such requests; `origin` may be any place, None is the default. Raises what `ask` does, and
         InputError or NotFoundError for an origin that nobody knows."""
-        where = self._origins.default if origin is None else self._origins.named(origin)
-        return self._groups.of(where, self._menu.meaning(principal, "", model))
+        return self._reception.group_of(principal, origin, model)
 
     def reload(self, plan: Plan) -> None:
         """Go on under another plan. What is known of engines and workloads that stay is kept; a plan that cannot be
@@ -100,19 +87,13 @@ class Broker:
     def _adopt(self, plan: Plan) -> None:
         live = resolve(plan)
         check_rows(live, self._board)
-        view = live.whole.view
-        origins = Origins(view.sites, plan.settings)
-        menu = Menu(view.workloads, view.models, live.backends, plan.settings)
-        keyring = Keyring(plan.keys, plan.settings)
-        lengths = Lengths({name: spec.traffic.mean_output_tokens for name, spec in live.workloads.items()})
-        lengths.adopt(self._lengths)
+        reception = Reception(plan, live, self._lessons, self._random)
+        self._lessons.adopt(live)
         self._standing.adopt(live.backends)
         self._sight: Sight = make_sight(live, self._board, self._worker, self._standing.own, self._standing.prefixes)
         self._live: Live = live
-        self._lengths, self._origins, self._menu, self._keyring = lengths, origins, menu, keyring
-        self._settings, self._generation, self._salt = plan.settings, plan.generation, plan.salt
-        self._seeds: dict[str, bytes] = {}
-        self._groups = Groups(live, plan.generation)
+        self._reception = reception
+        self._generation, self._records = plan.generation, plan.settings.records_decisions
         self._answer = self._sight.answer
         self._decide = decision_over(self._sight)
         self._reasons = [
@@ -124,63 +105,16 @@ class Broker:
 
     def principal(self, head: Head) -> Principal:
         """Who asks. Raises Refusal: 401 or 403."""
-        return self._keyring.principal(head.headers)
+        return self._reception.principal(head)
 
     def models(self, principal: Principal) -> list[dict[str, object]]:
         """The entries of `/v1/models` for a caller."""
-        return [
-            {"id": name, "object": "model", "created": 0, "owned_by": "gridctl"}
-            for name in self._menu.offered(principal)
-        ]
+        names = self._reception.offered(principal)
+        return [{"id": name, "object": "model", "created": 0, "owned_by": "gridctl"} for name in names]
 
     def ask(self, head: Head, body: bytes, now_ns: int) -> Ask:
         """Understand a request. Raises Refusal for one that cannot be, or that its caller may not make."""
-        headers, settings = head.headers, self._settings
-        endpoint = endpoint_of(head.method, head.path)
-        principal = self._keyring.principal(headers)
-        read = read_body(endpoint, body)
-        wanted = headers.get(b"x-gridctl-workload")
-        meant = self._menu.meaning(principal, wanted.decode("latin-1") if wanted is not None else "", read.model)
-        where = self._origins.of(head)
-        group = self._groups.of(where, meant)
-        tenant = principal.tenant
-        seed = self._seeds.get(tenant)
-        if seed is None:
-            seed = self._seeds[tenant] = tenant_seed(self._salt, tenant)
-        prompt = read.prompt
-        rate = self._rates.rate(meant.model or "")
-        exact = prompt.exact_tokens
-        tokens = exact if exact is not None else max(1, int(prompt.text_bytes * rate)) + prompt.media_tokens
-        in_one = endpoint in ANSWERS_IN_ONE
-        session = session_of(headers, read.affinity, seed)
-        spec = self._live.workloads[meant.workload]
-        return Ask(
-            request_id=request_id_of(headers),
-            endpoint=endpoint,
-            principal=principal,
-            workload=meant.workload,
-            tenant=tenant,
-            origin=where.origin.name,
-            model=read.model,
-            arrival_ns=now_ns,
-            deadline_ns=deadline_of(headers, settings.deadline_ms, now_ns),
-            stream=read.stream,
-            wants_usage=read.wants_usage,
-            prompt_tokens=tokens,
-            least_tokens=exact if exact is not None else tokens // LEAST_SHARE_OF_ESTIMATE,
-            text_bytes=prompt.text_bytes if exact is None else 0,
-            media_tokens=prompt.media_tokens,
-            max_tokens=read.max_tokens,
-            output_tokens=1 if in_one else self._lengths.expected(meant.workload, read.max_tokens),
-            draw=self._bits(DRAW_BITS),
-            session=UNNAMED_SESSION if session is None else session,
-            blocks=prompt_blocks(seed, prompt.text),
-            tokens_per_block=max(1, int(WINDOW_BYTES * rate)),
-            when_infeasible=spec.when_infeasible,
-            jurisdiction=where.origin.jurisdiction,
-            adds_usage=(read.stream and not read.wants_usage and settings.adds_usage and endpoint in USAGE_ON_REQUEST),
-            group=group,
-        )
+        return self._reception.ask(head, body, now_ns)
 
     def decide(self, ask: Ask, now_ns: int, tried: Collection[int] = ()) -> Choice:
         """Choose an engine and count the request there; `tried` are rows not to use again. Raises Refusal."""
@@ -223,7 +157,7 @@ class Broker:
     def _choice(self, group: Group, index: int, told: list[float], now_ns: int) -> Choice:
         row, engine, ttft, tpot, engine_ttft, engine_tpot, usd, rtt, cached, pending, kv, other, worst, *_ = told
         number, seen = int(engine), None
-        if self._settings.records_decisions:
+        if self._records:
             sight, one = self._sight, slice(group.workload, group.workload + 1)
             seen = keep_seen(sight.rows, int(told[COUNT]), sight.templates[one], sight.policies[one], index)
         return Choice(
@@ -253,7 +187,7 @@ class Broker:
         assert before is not None, "an ask comes from this broker"
         if before.meant.workload not in self._live.workloads:
             raise unavailable("The request's workload is no longer served.", reason="no-candidate", retry_after_ms=0)
-        ask.group = self._groups.of(before.where, before.meant)
+        ask.group = self._reception.group(before.where, before.meant)
         return ask.group
 
     def _refusal(self, ask: Ask, group: Group, index: int, told: list[float], now_ns: int) -> Refusal:
@@ -318,10 +252,7 @@ class Broker:
             words[start + counter] += 1
         if outcome != "completed":
             return
-        if output_tokens > 0:
-            self._lengths.learn(ask.workload, output_tokens)
-        if prompt_tokens > 0 and ask.text_bytes > 0 and ask.media_tokens == 0 and ask.group is not None:
-            self._rates.learn(ask.group.meant.model or "", ask.text_bytes, prompt_tokens)
+        self._lessons.learn(ask, prompt_tokens, output_tokens)
         if choice.generation == self._generation:
             self._compare(choice, ask, output_tokens, now_ns)
 

@@ -19,7 +19,7 @@ from gridctl.cli.engineoptions import (
     complete_profiles,
 )
 from gridctl.cli.options import complete_names
-from gridctl.cli.output import OutputOption, emit, note, progress
+from gridctl.cli.output import OutputOption, emit, note
 from gridctl.errors import InputError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ app = typer.Typer(
 )
 
 LARGEST_MS = 3_600_000.0
+PATIENCE_S = 1.5
 
 
 @app.callback()
@@ -213,11 +214,18 @@ def _pace(
     twin = twin_engine(wanted)
 
     def make(loop: "AbstractEventLoop") -> "Pace":
+        from threading import Timer
+
         from gridctl.mockengine.clock import Clock
         from gridctl.mockengine.twinpace import TwinPace
 
-        with progress("compiling"):
+        # Compiled once per version and kept; who waits for that is told, on a terminal or not.
+        patience = Timer(PATIENCE_S, note, ["compiling the engine twin (once per version): it listens in a moment"])
+        patience.start()
+        try:
             return TwinPace(loop, twin.spec, Clock(speed))
+        finally:
+            patience.cancel()
 
     return make, twin.model, twin.source
 

@@ -39,7 +39,7 @@ def _noun() -> None:
 def list_(
     about: Annotated[
         str | None,
-        typer.Option("--for", metavar="KIND[/NAME]", help="Only events of this kind or resource; key for access keys."),
+        typer.Option("--for", metavar="KIND[/NAME]", help="Only of this kind or resource; key: access keys."),
     ] = None,
     since_version: Annotated[int, typer.Option(min=0, help="Only events after this version.")] = 0,
     limit: Annotated[int, typer.Option(min=1, help="At most this many, the newest.")] = DEFAULT_LIMIT,

@@ -35,7 +35,8 @@ class _PeerProtocol(H11Protocol):
 
     def _give_up_on_head(self) -> None:
         """Hang up on who has connected and asked nothing; uvicorn itself times only what is kept open afterwards."""
-        if self.cycle is None:
+        has_asked: object = self.cycle
+        if has_asked is None:
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:

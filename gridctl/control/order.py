@@ -33,7 +33,8 @@ class Order:
     """One `gridctl up`. `settings` is what the gateway is told; `admin` is an address of the admin API beside its
     Unix socket in the live folder.
 
-    `recordings` None: nothing is recorded. A ready worker that has not said that it lives for `stuck_after_s` is ended. `program` is what a worker runs, after the interpreter."""
+    `recordings` None: nothing is recorded. A ready worker that has not said that it lives for `stuck_after_s`
+    is ended. `program` is what a worker runs, after the interpreter."""
 
     database: Path
     grid: str

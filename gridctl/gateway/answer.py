@@ -12,7 +12,6 @@ from http import HTTPStatus
 import msgspec
 
 from gridctl.broker.refusal import Refusal
-from gridctl.gateway.chunks import chunk
 
 MAX_HONOURED_RETRY_MS = 120_000
 """Clients do not retry at all when they are asked to wait longer."""
@@ -88,9 +87,3 @@ def error_event(endpoint: str, refusal: Refusal) -> bytes:
             )
         return b"event: error\ndata: %b\n\n" % told
     return b"data: %b\n\n" % told
-
-
-def framed_error_event(endpoint: str, refusal: Refusal, *, is_chunked: bool) -> bytes:
-    """The error event with the end of the response, framed as the stream has been."""
-    event = error_event(endpoint, refusal)
-    return chunk(event) + b"0\r\n\r\n" if is_chunked else event

@@ -22,11 +22,10 @@ LAST_LINE = {
 }
 """By whether the connection stays and the minor version that the client speaks."""
 CHUNKED = b"transfer-encoding: chunked\r\n"
-UNFRAMED = b""
 STREAM = b"x-accel-buffering: no\r\n"
 
 _HEAD = (
-    b"%b%b%bcache-control: no-store\r\nx-request-id: %b\r\n%b%bx-gridctl-predicted-ttft-ms: %.3f\r\n"
+    b"%bcache-control: no-store\r\nx-request-id: %b\r\n%b%bx-gridctl-predicted-ttft-ms: %.3f\r\n"
     b"x-gridctl-usd: %.9f\r\nx-gridctl-attempts: %d\r\n%b"
 )
 _workloads: dict[str, bytes] = {}
@@ -35,12 +34,16 @@ MOST_NAMES = 1024
 
 def compose(attempt: Attempt, framing: bytes, end: bytes) -> bytes:
     """The head of the answer that `attempt` brought; `framing` says how its body ends, `end` closes the head."""
-    head, choice, exchange = attempt.head, attempt.choice, attempt.exchange
+    head = attempt.head
     assert head is not None
+    return compose_promise(attempt, status_line(head.status) + head.forwarded + framing, end)
+
+
+def compose_promise(attempt: Attempt, beginning: bytes, end: bytes) -> bytes:
+    """The head of an answer that begins so, when it is `attempt` that is expected to bring it."""
+    choice, exchange = attempt.choice, attempt.exchange
     return _HEAD % (
-        status_line(head.status),
-        head.forwarded,
-        framing,
+        beginning,
         exchange.request_id,
         attempt.upstream.our_headers,
         _workload_header(exchange.workload),

@@ -55,7 +55,6 @@ class ClientConnection(asyncio.Protocol):
         "_has_half_closed",
         "_is_advancing",
         "_look_ns",
-        "_minor_version",
         "_reader",
         "_server",
         "_serving",
@@ -68,6 +67,7 @@ class ClientConnection(asyncio.Protocol):
         "deadline_ns",
         "is_paused",
         "keep_alive",
+        "minor_version",
         "peer",
         "transport",
         "wheel_slot",
@@ -85,7 +85,7 @@ class ClientConnection(asyncio.Protocol):
         self.deadline_ns = NEVER_NS
         self.wheel_slot = 0
         self._state = READING
-        self._minor_version = 1
+        self.minor_version = 1
         self._early = b""
         self._early_is_full = False
         self._exchange: Exchange | None = None
@@ -110,7 +110,7 @@ class ClientConnection(asyncio.Protocol):
         """The end of a head: whether the connection stays, in the words of the version that the client speaks."""
         if self._serving.is_draining or self._has_half_closed:
             self.keep_alive = False
-        return LAST_LINE[self.keep_alive, self._minor_version]
+        return LAST_LINE[self.keep_alive, self.minor_version]
 
     def look_at(self, look_ns: int) -> None:
         """Call the exchange's `on_look` once that time has come."""
@@ -225,7 +225,7 @@ class ClientConnection(asyncio.Protocol):
         self._since_ns, self._timed_state = 0, BETWEEN
         self._state = SERVING
         self.keep_alive = head.keep_alive
-        self._minor_version = head.minor_version
+        self.minor_version = head.minor_version
         endpoint = MODEL_ENDPOINTS.get(head.path)
         if endpoint is not None and head.method == "POST":
             exchange = self._exchange = Exchange(self._serving, self, head, endpoint, body)

@@ -15,11 +15,9 @@ import time
 from typing import TYPE_CHECKING
 
 from gridctl.broker.refusal import Refusal
-from gridctl.gateway import answer_head
-from gridctl.gateway.answer import error_answer, error_event, framed_error_event
 from gridctl.gateway.attempt import Attempt
-from gridctl.gateway.chunks import LAST_CHUNK, chunk
 from gridctl.gateway.ending import finished_of, outcome_of_refusal
+from gridctl.gateway.reply import NOTHING, Reply
 from gridctl.gateway.retries import BUDGETED_KINDS, MOST_LOST, MOST_UNREACHED, SAFE_KINDS
 from gridctl.gateway.sse import EventScanner
 from gridctl.gateway.trace_context import child_of, request_id_of
@@ -37,7 +35,8 @@ LEAST_PATIENCE_NS = 5_000_000_000
 """An engine that has been silent for less than this, or than ten times what was predicted, has not failed."""
 AFTER_END_NS = 500_000_000
 """How long a stream that said it is over may take to end its response."""
-HEALTH_WORDS = {"upstream-stalled": "stall", "upstream-timeout": "timeout"}
+LEAST_HEDGE_NS = 50_000_000
+"""A second copy is asked for after twice the time that was predicted, but not sooner than this."""
 REASONS = {
     "connect-failed": "connect-failed",
     "reset": "upstream-reset",
@@ -62,11 +61,12 @@ class Exchange:
     __slots__ = (
         "_ask",
         "_body",
+        "_comment_at_ns",
         "_endpoint",
         "_hedge_at_ns",
         "_holds_retry",
-        "_is_chunked",
         "_lost_engines",
+        "_reply",
         "_rival",
         "_tried",
         "arrival_ns",
@@ -104,7 +104,8 @@ class Exchange:
         self._tried: tuple[int, ...] = ()
         self._rival: Attempt | None = None
         self._holds_retry = False
-        self._is_chunked = False
+        self._reply = Reply(client, endpoint)
+        self._comment_at_ns = NEVER
         self._lost_engines = 0
         self._hedge_at_ns = NEVER
 
@@ -128,7 +129,9 @@ class Exchange:
             return
         self.attempt = attempt
         if serving.settings.hedge and ask.stream:
-            self._hedge_at_ns = self.decided_ns + max(50_000_000, int(attempt.choice.predicted_ttft_us * 2000))
+            self._hedge_at_ns = self.decided_ns + max(LEAST_HEDGE_NS, int(attempt.choice.predicted_ttft_us * 2000))
+        if serving.sse_keep_alive_ns and ask.stream:
+            self._comment_at_ns = self.decided_ns + serving.sse_keep_alive_ns
         attempt.start()
         self.look_again()
 
@@ -161,9 +164,14 @@ class Exchange:
 
     # ── trying again ──
 
+    @property
+    def _may_go_elsewhere(self) -> bool:
+        """Nothing has gone to the client yet, not even a head that names an engine."""
+        return self.relaying is None and self._reply.state == NOTHING
+
     def engine_declined(self, attempt: Attempt, kind: str) -> None:
         """An engine answered that it cannot: go elsewhere if there is an elsewhere, else its answer is the answer."""
-        if self.relaying is None and self._rival is None:
+        if self._may_go_elsewhere and self._rival is None:
             self._go_elsewhere(attempt, kind)
 
     def attempt_failed(self, attempt: Attempt, kind: str, why: str = "") -> None:
@@ -177,7 +185,7 @@ class Exchange:
             survivor = self._rival if attempt is self.attempt else self.attempt
             self.attempt, self._rival = survivor, None
             return
-        if self.relaying is None:
+        if self._may_go_elsewhere:
             if kind != "connect-failed":
                 self._lost_engines += 1
                 if self._lost_engines > MOST_LOST:
@@ -249,51 +257,27 @@ class Exchange:
     def answered_whole(self, attempt: Attempt, body: bytes) -> None:
         """An answer in one piece is complete and nothing of it has gone to the client yet."""
         self._adopt(attempt)
+        self._reply.whole(attempt, body)
         head = attempt.head
         assert head is not None
-        framing = b"" if head.status == 204 else b"content-length: %d\r\n" % len(body)
-        self.client.write(answer_head.compose(attempt, framing, self.client.last_line()) + body)
         usage = usage_of_answer(body) if head.status < 300 and not head.is_encoded else None
         self._completed(attempt, usage, len(body))
 
     def relay(self, attempt: Attempt, data: bytes, is_last: bool) -> None:
         """Pass on a piece of an answer that does not come in one."""
         client = self.client
-        is_first = self.relaying is not attempt
-        if is_first:
+        if self.relaying is attempt:
+            self._reply.go_on(data, is_last=is_last)
+        else:
             self._adopt(attempt)
-            data = self._begin(attempt) + (self._framed(data) if data else b"")
-        elif data:
-            data = self._framed(data)
+            self._reply.begin(attempt, data, is_last=is_last)
+            if not is_last:
+                self.look_again()
         if is_last:
-            client.write(data + LAST_CHUNK if self._is_chunked else data)
             scanner = attempt.scanner
             self._completed(attempt, scanner.usage if scanner else usage_at_end(attempt.relayed_tail), 0)
-            return
-        client.write(data)
-        if is_first:
-            self.look_again()
-        if client.is_paused and attempt.connection is not None:
+        elif client.is_paused and attempt.connection is not None:
             attempt.connection.pause()
-
-    def _framed(self, data: bytes) -> bytes:
-        return chunk(data) if self._is_chunked else data
-
-    def _begin(self, attempt: Attempt) -> bytes:
-        """The head of an answer whose end is not known yet; from here on there is no other engine."""
-        client, head = self.client, attempt.head
-        assert head is not None
-        if attempt.scanner is None and head.content_length is not None:
-            framing = b"content-length: %d\r\n" % head.content_length
-        elif self.head.minor_version:
-            self._is_chunked = True
-            framing = answer_head.CHUNKED
-        else:
-            client.keep_alive = False
-            framing = answer_head.UNFRAMED
-        if attempt.scanner is not None:
-            framing += answer_head.STREAM
-        return answer_head.compose(attempt, framing, client.last_line())
 
     def _adopt(self, attempt: Attempt) -> None:
         """This attempt's answer is the one; a rival is cancelled."""
@@ -319,7 +303,7 @@ class Exchange:
             outcome, reason = "failed", "upstream-error"
         elif head.status >= 500:
             reason = "upstream-status"
-        self._end(outcome, reason, head.status, now, usage, body_bytes)
+        self._end(outcome, reason, self._reply.status, now, usage, body_bytes)
 
     # ── ending ──
 
@@ -355,6 +339,8 @@ class Exchange:
                 look = min(look, since + serving.first_byte_timeout_ns)
         if self._hedge_at_ns >= 0:
             look = min(look, self._hedge_at_ns)
+        if self._comment_at_ns >= 0 and self.relaying is None:
+            look = min(look, self._comment_at_ns)
         return look
 
     def look_again(self) -> None:
@@ -368,6 +354,9 @@ class Exchange:
         assert ask is not None
         if 0 <= self._hedge_at_ns <= now_ns:
             self._hedge()
+        if 0 <= self._comment_at_ns <= now_ns and self.relaying is None and attempt is not None:
+            self._comment_at_ns = now_ns + self.serving.sse_keep_alive_ns
+            self._reply.comment(attempt)
         if now_ns >= ask.deadline_ns:
             self._expire(now_ns)
         elif attempt is not None and now_ns >= self.next_look_ns():
@@ -414,23 +403,8 @@ class Exchange:
 
     def _fail(self, refusal: Refusal, outcome: str) -> None:
         """End with an error in the shape that the client still can read."""
-        client, status = self.client, refusal.status
-        attempt = self.relaying
-        if attempt is None:
-            client.write(error_answer(self._endpoint, refusal, self.request_id, keep_alive=client.keep_alive))
-        elif attempt.scanner is not None:
-            status = 200
-            client.keep_alive = False
-            if self._is_chunked:
-                client.write(framed_error_event(self._endpoint, refusal, is_chunked=True))
-            else:
-                client.write(error_event(self._endpoint, refusal))
-        else:
-            # Half an answer in one piece has gone: only a broken connection tells the client so.
-            status = attempt.head.status if attempt.head else status
-            client.keep_alive = False
-            client.breaks_off = True
-        self._end(outcome, refusal.reason, status, time.monotonic_ns())
+        self._reply.fail(refusal, self.request_id)
+        self._end(outcome, refusal.reason, self._reply.status, time.monotonic_ns())
 
     def _close(self, attempt: Attempt, outcome: str, output_tokens: int, now_ns: int, prompt_tokens: int = 0) -> None:
         """Tell the broker of the end of an attempt, once."""

@@ -35,6 +35,9 @@ LEAST_BAD = 5
 CAP_PART = 0.7
 """Of the highest possible burn, where a threshold is capped instead of refused."""
 
+ROUNDING = 1e-9
+"""A burn that reaches its threshold but for what floats lose reaches it."""
+
 Severity = Literal["page", "ticket"]
 Verdict = Literal["firing", "quiet", "insufficient-data"]
 
@@ -163,13 +166,13 @@ def thresholds(
     highest = highest_burn(target)
     found = []
     for rule in rules:
-        threshold = rule.threshold(period_s)
         if rule.share <= 0 or rule.long_s <= 0 or rule.long_s > period_s:
             raise InputError(
                 f"an alarm over {span_text(rule.long_s)} of a budget of {span_text(period_s)} makes no sense",
                 where=where or None,
                 fix="give a window above 0 and within the period, and a share above 0",
             )
+        threshold = rule.threshold(period_s)
         if threshold > highest and not cap:
             raise InputError(
                 f"the {rule.severity} at burn {threshold:.3g} over {span_text(rule.long_s)} can never fire: "
@@ -220,7 +223,8 @@ def _alarm(rule: Rule, threshold: float, target: float, counting: Counting) -> A
     long, short = counting(rule.long_s), counting(rule.short_s)
     long_burn, short_burn = burn_rate(long.valid, long.bad, target), burn_rate(short.valid, short.bad, target)
     needed = math.ceil(round(LEAST_BAD / min(1.0, threshold * (1 - target)), 6))
-    is_burning = (long_burn or 0.0) >= threshold and (short_burn or 0.0) >= threshold
+    least = threshold * (1 - ROUNDING)
+    is_burning = (long_burn or 0.0) >= least and (short_burn or 0.0) >= least
     if is_burning and long.bad >= LEAST_BAD and long.covered_s >= rule.short_s:
         verdict: Verdict = "firing"
         why = f"burn {long_burn:.3g} over {span_text(rule.long_s)}, {short_burn:.3g} over {span_text(rule.short_s)}"
@@ -233,7 +237,7 @@ def _alarm(rule: Rule, threshold: float, target: float, counting: Counting) -> A
     else:
         verdict = "quiet"
         why = f"burn {long_burn:.3g} over {span_text(rule.long_s)}, below {threshold:.3g}"
-        if (long_burn or 0.0) >= threshold:
+        if (long_burn or 0.0) >= least:
             why = f"over: burn {long_burn:.3g} over {span_text(rule.long_s)} but not over {span_text(rule.short_s)}"
     return Alarm(
         severity=rule.severity,

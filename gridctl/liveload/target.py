@@ -93,6 +93,12 @@ def models_at(target: Target) -> tuple[str, ...]:
             f"no answer within {CONNECT_S:g} s", where=target.url, fix="check the address, and that it answers"
         ) from None
     except httpx.HTTPError as error:
+        if "CERTIFICATE" in str(error):
+            raise UnreachableError(
+                f"its certificate is not trusted: {str(error)[:160]}",
+                where=target.url,
+                fix="name the authority that signed it: SSL_CERT_FILE=ca.pem gridctl replay run …",
+            ) from None
         raise UnreachableError(
             f"nobody answers: {str(error)[:160] or type(error).__name__}",
             where=target.url,

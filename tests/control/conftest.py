@@ -174,11 +174,13 @@ def start(home: GridHome) -> Iterator[Callable[..., Orchestrator]]:
         begun.append(Orchestrator(home, process))
         return begun[-1]
 
-    yield start
-    for one in begun:
-        if one.process.poll() is None:
-            one.process.kill()
-        one.process.communicate(timeout=PATIENCE_S)
+    try:
+        yield start
+    finally:
+        for one in begun:
+            if one.process.poll() is None:
+                one.process.kill()
+            one.process.communicate(timeout=PATIENCE_S)
 
 
 @pytest.fixture(name="wait_until")

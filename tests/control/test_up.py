@@ -29,27 +29,30 @@ def engines() -> Iterator[list[str]]:
     """Two engines of fixed times, and their URLs."""
     command = [sys.executable, "-m", "gridctl", "engine", "mock", "--ttft-ms", "5", "--tpot-ms", "5", "-o", "json"]
     command += ["--model-name", "tiny"]
-    begun = [
-        subprocess.Popen(
-            [*command, "--model-name", "tiny"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=_environment(),
-        )
-        for _ in range(2)
-    ]
-    urls = []
-    for process in begun:
-        assert process.stdout is not None
-        text = ""
-        while not text.rstrip().endswith("}"):
-            text += process.stdout.readline()
-        urls.append(json.loads(text)["url"])
-    yield urls
-    for process in begun:
-        process.kill()
-        process.communicate(timeout=PATIENCE_S)
+    begun: list[subprocess.Popen[str]] = []
+    try:
+        for _ in range(2):
+            begun.append(
+                subprocess.Popen(
+                    command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=_environment()
+                )
+            )
+        yield [_url_of(process) for process in begun]
+    finally:
+        for process in begun:
+            process.kill()
+            process.communicate(timeout=PATIENCE_S)
+
+
+def _url_of(process: subprocess.Popen[str]) -> str:
+    """What an engine prints once it listens."""
+    assert process.stdout is not None
+    text = ""
+    while not text.rstrip().endswith("}"):
+        line = process.stdout.readline()
+        assert line, f"the engine ended: {text}"
+        text += line
+    return str(json.loads(text)["url"])
 
 
 def _environment() -> dict[str, str]:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gridctl.broker.refusal import Refusal, bad_request, too_busy, unauthorized, unavailable
-from gridctl.gateway.answer import error_answer, error_event, framed_error_event
+from gridctl.gateway.answer import error_answer, error_event
 
 
 def parsed(answer: bytes) -> tuple[int, dict[str, str], dict[str, object]]:
@@ -58,6 +58,3 @@ def test_an_error_event_is_one_event_whatever_its_message_holds(endpoint: str) -
     assert event.startswith(b"event: error\n") is (endpoint in ("messages", "responses"))
 
 
-def test_a_framed_error_event_ends_the_stream() -> None:
-    framed = framed_error_event("chat", Refusal(502, "x", reason="x"), is_chunked=True)
-    assert framed.endswith(b"\r\n0\r\n\r\n")

@@ -1,0 +1,131 @@
+"""Reception: requests understood under a plan: who asks, for what, from where, how long it is and will be.
+
+Decides nothing about engines beyond the group that may serve. What is learned of answers' and prompts' lengths outlives
+the plan.
+"""
+
+from __future__ import annotations
+
+import random
+
+from gridctl.broker.ask import UNNAMED_SESSION, Ask, Principal
+from gridctl.broker.blocks import WINDOW_BYTES, prompt_blocks, tenant_seed
+from gridctl.broker.body import ANSWERS_IN_ONE, read_body
+from gridctl.broker.courtesies import USAGE_ON_REQUEST, deadline_of, endpoint_of, request_id_of, session_of
+from gridctl.broker.groups import Group, Groups
+from gridctl.broker.head import Head
+from gridctl.broker.keys import Keyring
+from gridctl.broker.learning import Lengths, TokenRates
+from gridctl.broker.live import Live
+from gridctl.broker.menu import Meant, Menu
+from gridctl.broker.origins import Origins, Where
+from gridctl.broker.plan import Plan
+
+DRAW_BITS = 31
+CERTAIN_PART = 2
+"""A text of n estimated tokens has n / CERTAIN_PART for sure: engines count, we only refuse what is certain."""
+
+
+class Lessons:
+    """What ended requests taught of lengths, over all plans."""
+
+    def __init__(self) -> None:
+        self.rates = TokenRates()
+        self.lengths = Lengths({})
+
+    def adopt(self, live: Live) -> None:
+        """Go on with the workloads of another plan."""
+        lengths = Lengths({name: spec.traffic.mean_output_tokens for name, spec in live.workloads.items()})
+        lengths.adopt(self.lengths)
+        self.lengths = lengths
+
+    def learn(self, ask: Ask, prompt_tokens: int, output_tokens: int) -> None:
+        """A request was answered with so many tokens; its prompt had so many by the engine's count, 0: not said."""
+        if output_tokens > 0:
+            self.lengths.learn(ask.workload, output_tokens)
+        if prompt_tokens > 0 and ask.text_bytes > 0 and ask.media_tokens == 0 and ask.group is not None:
+            self.rates.learn(ask.group.meant.model or "", ask.text_bytes, prompt_tokens)
+
+
+class Reception:
+    """One plan's door. Raises InputError for settings that name places or workloads that do not exist."""
+
+    def __init__(self, plan: Plan, live: Live, lessons: Lessons, generator: random.Random) -> None:
+        view = live.whole.view
+        self._live = live
+        self._lessons = lessons
+        self._settings = plan.settings
+        self._salt = plan.salt
+        self._origins = Origins(view.sites, plan.settings)
+        self._menu = Menu(view.workloads, view.models, live.backends, plan.settings)
+        self._keyring = Keyring(plan.keys, plan.settings)
+        self._groups = Groups(live, plan.generation)
+        self._seeds: dict[str, bytes] = {}
+        self._bits = generator.getrandbits
+
+    def principal(self, head: Head) -> Principal:
+        """Who asks. Raises Refusal: 401 or 403."""
+        return self._keyring.principal(head.headers)
+
+    def offered(self, principal: Principal) -> list[str]:
+        """The names that the caller may put in `model`."""
+        return self._menu.offered(principal)
+
+    def group_of(self, principal: Principal, origin: str | None, model: str) -> Group:
+        """The candidates of such requests; `origin` may be any place, None is the default. Raises what `ask` does, and
+        InputError or NotFoundError for an origin that nobody knows."""
+        where = self._origins.default if origin is None else self._origins.named(origin)
+        return self.group(where, self._menu.meaning(principal, "", model))
+
+    def group(self, where: Where, meant: Meant) -> Group:
+        """The candidates of requests that come from there and mean that."""
+        return self._groups.of(where, meant)
+
+    def ask(self, head: Head, body: bytes, now_ns: int) -> Ask:
+        """Understand a request. Raises Refusal for one that cannot be, or that its caller may not make."""
+        headers, settings = head.headers, self._settings
+        endpoint = endpoint_of(head.method, head.path)
+        principal = self._keyring.principal(headers)
+        read = read_body(endpoint, body)
+        wanted = headers.get(b"x-gridctl-workload")
+        meant = self._menu.meaning(principal, wanted.decode("latin-1") if wanted is not None else "", read.model)
+        where = self._origins.of(head)
+        seed = self._seed(principal.tenant)
+        prompt, exact = read.prompt, read.prompt.exact_tokens
+        rate = self._lessons.rates.rate(meant.model or "")
+        text_tokens = exact if exact is not None else max(1, int(prompt.text_bytes * rate))
+        most, lengths = read.max_tokens, self._lessons.lengths
+        session = session_of(headers, read.affinity, seed)
+        return Ask(
+            request_id=request_id_of(headers),
+            endpoint=endpoint,
+            principal=principal,
+            workload=meant.workload,
+            tenant=principal.tenant,
+            origin=where.origin.name,
+            model=read.model,
+            arrival_ns=now_ns,
+            deadline_ns=deadline_of(headers, settings.deadline_ms, now_ns),
+            stream=read.stream,
+            wants_usage=read.wants_usage,
+            prompt_tokens=text_tokens + prompt.media_tokens,
+            least_tokens=exact if exact is not None else text_tokens // CERTAIN_PART,
+            text_bytes=prompt.text_bytes if exact is None else 0,
+            media_tokens=prompt.media_tokens,
+            max_tokens=most,
+            output_tokens=1 if endpoint in ANSWERS_IN_ONE else lengths.expected(meant.workload, most),
+            draw=self._bits(DRAW_BITS),
+            session=UNNAMED_SESSION if session is None else session,
+            blocks=prompt_blocks(seed, prompt.text),
+            tokens_per_block=max(1, int(WINDOW_BYTES * rate)),
+            when_infeasible=self._live.workloads[meant.workload].when_infeasible,
+            jurisdiction=where.origin.jurisdiction,
+            adds_usage=settings.adds_usage and read.stream and not read.wants_usage and endpoint in USAGE_ON_REQUEST,
+            group=self._groups.of(where, meant),
+        )
+
+    def _seed(self, tenant: str) -> bytes:
+        seed = self._seeds.get(tenant)
+        if seed is None:
+            seed = self._seeds[tenant] = tenant_seed(self._salt, tenant)
+        return seed
