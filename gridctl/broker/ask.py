@@ -65,8 +65,3 @@ class Ask:
     jurisdiction: str = ""
     adds_usage: bool = False
     group: Group | None = None
-
-    @property
-    def insert_at(self) -> int:
-        """Not negative where usage is asked for on the client's behalf."""
-        return 0 if self.adds_usage else -1

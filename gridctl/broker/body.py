@@ -8,20 +8,21 @@ prompt embeddings, which engines unpickle. Never re-serialises, never keeps the 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
 from gridctl.broker.refusal import Refusal, bad_request
 
+MARKUP_BYTES = 16
+"""The template's markup of a message, about four tokens, in bytes of text."""
 ROLE_BYTES = 14
-"""What a message's JSON frame, 30 bytes, has over the template's markup, about four tokens, in bytes of text."""
+"""What a message's JSON frame, 30 bytes, has over that."""
 MEDIA_TOKENS = 1024
 """Allowed for a picture, a sound or a file: between the few hundred and several thousand tokens that models make of
 one; what the engine reports corrects nothing here, because it counts the text as well."""
 LONGEST_MODEL = 256
 _MEDIA = re.compile(rb'"(?:input_)?(?:image|audio|video|file)')
-_NOT_ALLOWED = re.compile(r"[\x00-\x1f\x7f]")
 
 PROMPT_FIELDS: dict[str, tuple[str, ...]] = {
     "chat": ("tools", "messages"),
@@ -44,6 +45,8 @@ ANSWERS_IN_ONE = frozenset({"embeddings", "rerank", "tokenize"})
 """Endpoints whose answer is not generated token by token."""
 
 Number = int | float | None
+_ABSENT = msgspec.Raw()
+_NULL = b"null"
 
 
 class _StreamOptions(msgspec.Struct):
@@ -59,17 +62,17 @@ class _Body(msgspec.Struct):
     max_tokens: Number = None
     max_completion_tokens: Number = None
     max_output_tokens: Number = None
-    messages: msgspec.Raw = msgspec.Raw()
-    prompt: msgspec.Raw = msgspec.Raw()
-    input: msgspec.Raw = msgspec.Raw()
-    system: msgspec.Raw = msgspec.Raw()
-    instructions: msgspec.Raw = msgspec.Raw()
-    tools: msgspec.Raw = msgspec.Raw()
-    query: msgspec.Raw = msgspec.Raw()
-    documents: msgspec.Raw = msgspec.Raw()
-    prompt_embeds: msgspec.Raw = msgspec.Raw()
-    prompt_cache_key: msgspec.Raw = msgspec.Raw()
-    previous_response_id: msgspec.Raw = msgspec.Raw()
+    messages: msgspec.Raw = _ABSENT
+    prompt: msgspec.Raw = _ABSENT
+    input: msgspec.Raw = _ABSENT
+    system: msgspec.Raw = _ABSENT
+    instructions: msgspec.Raw = _ABSENT
+    tools: msgspec.Raw = _ABSENT
+    query: msgspec.Raw = _ABSENT
+    documents: msgspec.Raw = _ABSENT
+    prompt_embeds: msgspec.Raw = _ABSENT
+    prompt_cache_key: msgspec.Raw = _ABSENT
+    previous_response_id: msgspec.Raw = _ABSENT
 
 
 class _Part(msgspec.Struct):
@@ -81,8 +84,7 @@ class _Message(msgspec.Struct):
     content: str | list[_Part] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(NamedTuple):
     """A prompt's length: bytes of text, an allowance of tokens for what is not text, and its tokens if it is given as
     token numbers; `text` is its JSON, for hashing."""
 
@@ -92,8 +94,7 @@ class Prompt:
     exact_tokens: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """What a request asks for, as far as the broker cares. `affinity` names a conversation, if the client did."""
 
     model: str
@@ -122,65 +123,77 @@ def read_body(endpoint: str, body: bytes) -> Body:
     model = read.model
     if model is msgspec.UNSET or not model:
         raise bad_request("you must provide a model parameter", param="model")
-    if len(model) > LONGEST_MODEL or _NOT_ALLOWED.search(model):
+    if len(model) > LONGEST_MODEL or not model.isprintable():
         raise bad_request("Invalid 'model': not the name of a model.", param="model")
-    if bytes(read.prompt_embeds) not in (b"", b"null"):
+    if not _is_absent(read.prompt_embeds):
         raise bad_request("Prompt embeddings are not accepted.", param="prompt_embeds", code="unsupported_parameter")
     for name in REQUIRED.get(endpoint, ()):
-        if bytes(memoryview(getattr(read, name))[:4]) in (b"", b"null"):
+        if _is_absent(getattr(read, name)):
             raise bad_request(f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")
     options = read.stream_options
     return Body(
-        model=model,
-        stream=bool(read.stream),
-        wants_usage=options is not None and bool(options.include_usage),
-        max_tokens=_most_tokens(read),
-        prompt=_prompt(endpoint, read),
-        affinity=_affinity(read),
+        model,
+        bool(read.stream),
+        options is not None and bool(options.include_usage),
+        _most_tokens(read),
+        _prompt(endpoint, read),
+        _affinity(read),
     )
+
+
+def _is_absent(value: msgspec.Raw) -> bool:
+    """Whether a field was not given, or given as null."""
+    if value is _ABSENT:
+        return True
+    view = memoryview(value)
+    return len(view) == len(_NULL) and bytes(view) == _NULL
 
 
 def _most_tokens(read: _Body) -> int | None:
     """The longest answer the client wants: the newest of the API's names for it wins."""
-    for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"):
-        value = getattr(read, name)
-        if value is None:
-            continue
-        if not 0 <= value <= 1 << 31:
-            raise bad_request(
-                f"Invalid '{name}': integer out of range. Expected a value >= 1.",
-                param=name,
-                code="integer_below_min_value" if value < 0 else "integer_above_max_value",
-            )
-        return int(value)
-    return None
+    value, name = read.max_completion_tokens, "max_completion_tokens"
+    if value is None:
+        value, name = read.max_output_tokens, "max_output_tokens"
+    if value is None:
+        value, name = read.max_tokens, "max_tokens"
+    if value is None:
+        return None
+    if not 0 <= value <= 1 << 31:
+        raise bad_request(
+            f"Invalid '{name}': integer out of range. Expected a value >= 1.",
+            param=name,
+            code="integer_below_min_value" if value < 0 else "integer_above_max_value",
+        )
+    return int(value)
 
 
 def _affinity(read: _Body) -> bytes:
-    key = bytes(read.prompt_cache_key) or bytes(read.previous_response_id)
-    return b"" if key == b"null" else key
+    for value in (read.prompt_cache_key, read.previous_response_id):
+        if not _is_absent(value):
+            return bytes(value)
+    return b""
 
 
 def _prompt(endpoint: str, read: _Body) -> Prompt:
-    parts = [memoryview(getattr(read, name)) for name in PROMPT_FIELDS.get(endpoint, ())]
+    parts = [value for name in PROMPT_FIELDS.get(endpoint, ()) if (value := getattr(read, name)) is not _ABSENT]
     raw = bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
     if endpoint == "chat" or endpoint == "messages" or b'"role"' in raw:
         roles = raw.count(b'"role"')
-        if _MEDIA.search(raw) is not None:
+        if b'"type"' in raw and _MEDIA.search(raw) is not None:
             found = _without_media(parts)
             if found is not None:
                 text, media = found
-                return Prompt(raw, text + 16 * roles, media * MEDIA_TOKENS, None)
+                return Prompt(raw, text + MARKUP_BYTES * roles, media * MEDIA_TOKENS, None)
         return Prompt(raw, max(1, len(raw) - ROLE_BYTES * roles), 0, None)
     exact = None if b'"' in raw else raw.count(b",") + 1
     return Prompt(raw, max(1, len(raw) - 2), 0, exact)
 
 
-def _without_media(parts: list[memoryview]) -> tuple[int, int] | None:
+def _without_media(parts: list[msgspec.Raw]) -> tuple[int, int] | None:
     """(bytes of text, pictures and the like) of messages whose content comes in parts; None if it is otherwise."""
     text, media = 0, 0
     for raw in parts[:-1]:
-        text += len(raw)
+        text += len(memoryview(raw))
     try:
         messages = _MESSAGES.decode(parts[-1])
     except (msgspec.DecodeError, RecursionError):

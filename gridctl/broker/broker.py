@@ -19,18 +19,18 @@ from gridctl.broker.groups import Group, Groups, refusal_of
 from gridctl.broker.head import Head
 from gridctl.broker.keys import Keyring
 from gridctl.broker.learning import Lengths, TokenRates
-from gridctl.broker.live import MOST_TRIED, Live, make_sight, resolve
+from gridctl.broker.live import MOST_TRIED, Live, check_rows, make_sight, resolve
 from gridctl.broker.menu import Menu
 from gridctl.broker.origins import Origins
 from gridctl.broker.plan import Plan
 from gridctl.broker.refusal import Refusal, bad_request, too_busy, unavailable
 from gridctl.broker.rows import (
-    ANSWERS,
     CLOSED,
+    COUNT,
     FITTING,
     FULL,
     Sight,
-    decide_live,
+    decision_over,
 )
 from gridctl.broker.seen import keep_seen
 from gridctl.broker.splice import rewrite
@@ -99,6 +99,7 @@ class Broker:
 
     def _adopt(self, plan: Plan) -> None:
         live = resolve(plan)
+        check_rows(live, self._board)
         view = live.whole.view
         origins = Origins(view.sites, plan.settings)
         menu = Menu(view.workloads, view.models, live.backends, plan.settings)
@@ -113,6 +114,7 @@ class Broker:
         self._seeds: dict[str, bytes] = {}
         self._groups = Groups(live, plan.generation)
         self._answer = self._sight.answer
+        self._decide = decision_over(self._sight)
         self._reasons = [
             "" if policy.algorithm == "grid" else policy.algorithm
             for policy in (live.policy.for_workload(name) for name in live.workloads)
@@ -196,7 +198,7 @@ class Broker:
             count += 1
         turn = group.turn
         group.turn = turn + 1
-        index = decide_live(
+        index = self._decide(
             sight,
             group.engines,
             group.rtt_us,
@@ -223,7 +225,7 @@ class Broker:
         number, seen = int(engine), None
         if self._settings.records_decisions:
             sight, one = self._sight, slice(group.workload, group.workload + 1)
-            seen = keep_seen(sight.rows, int(told[ANSWERS - 1]), sight.templates[one], sight.policies[one], index)
+            seen = keep_seen(sight.rows, int(told[COUNT]), sight.templates[one], sight.policies[one], index)
         return Choice(
             self._live.backends[number],
             int(row),
@@ -237,7 +239,7 @@ class Broker:
             usd,
             rtt,
             int(cached),
-            int(told[ANSWERS - 1]),
+            int(told[COUNT]),
             self._reasons[group.workload] or ("cheapest" if worst <= 1.0 else "least-late"),
             int(other),
             seen,

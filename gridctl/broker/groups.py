@@ -9,22 +9,25 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gridctl.accounts.rows import NO_REASON, REASONS
+from gridctl.accounts.rows import REASONS, TOO_FAR
 from gridctl.broker.live import Live
 from gridctl.broker.menu import Meant
 from gridctl.broker.origins import Where
 from gridctl.broker.refusal import Refusal, forbidden, unavailable
-from gridctl.geography.place import Place
-from gridctl.grid.candidates import NOWHERE, RequestClass, find_candidates, refusals, request_class
+from gridctl.engine.state import GPU
+from gridctl.grid.candidates import ANY_RTT_US, NOWHERE, RequestClass, find_candidates, request_class
 from gridctl.grid.image import GridImage
 
 MOST_GROUPS = 4096
 RETRY_OUTAGE_MS = 5_000
 NO_ENDPOINT = "no-endpoint"
+WINDOWS = 0xFFFF
 
 
 @dataclass(slots=True)
@@ -50,8 +53,7 @@ class Groups:
         self._generation = generation
         self._numbers = {name: number for number, name in enumerate(live.workloads)}
         self._groups: OrderedDict[tuple[str, Meant], Group] = OrderedDict()
-        self._images: dict[tuple[str, str], tuple[GridImage, NDArray[np.int64]]] = {}
-        self._everything = live.image, np.arange(len(live.image.engines), dtype=np.int64)
+        self._images: dict[tuple[object, ...], tuple[GridImage, NDArray[np.int64]]] = {}
 
     def of(self, where: Where, meant: Meant) -> Group:
         """The group of requests that come from there and mean that."""
@@ -66,58 +68,70 @@ class Groups:
         return group
 
     def _find(self, where: Where, meant: Meant) -> Group:
-        image, numbers = self._engines(meant)
-        asked = self._asked(meant)
-        engines = rtt_us = np.zeros(0, np.int64)
-        if len(image.engines):
-            place = where.place or Place(NOWHERE.name, NOWHERE.lat, NOWHERE.lon, NOWHERE.country)
-            found = find_candidates(image, [place], [where.origin], [asked], self._live.policy.candidates)
-            listed = int(found.of[0, 0])
-            some = slice(int(found.offset[listed]), int(found.offset[listed + 1]))
-            engines = numbers[found.engine[some]]
-            rtt_us = found.rtt_us[some].astype(np.int64)
-            if where.place is None:
-                rtt_us = np.zeros_like(rtt_us)
+        image, numbers = self._engines(self._live.image, meant)
+        found = self._listed(image, where, meant)
         return Group(
             generation=self._generation,
             where=where,
             meant=meant,
             workload=self._numbers[meant.workload],
-            engines=np.ascontiguousarray(engines),
-            rtt_us=rtt_us,
-            reason="" if len(engines) else self._why(where, meant, asked),
+            engines=numbers[found.engines],
+            rtt_us=found.rtt_us,
+            reason="" if len(found.engines) else self._why(where, meant),
         )
 
-    def _asked(self, meant: Meant) -> RequestClass:
-        workload = self._live.workloads[meant.workload]
-        return request_class(meant.workload, workload, meant.model, self._live.policy)
+    def _listed(self, image: GridImage, where: Where, meant: Meant) -> _Listed:
+        """The engines of an image that may serve, nearest first, and the round trips to them; or why there are none.
 
-    def _engines(self, meant: Meant) -> tuple[GridImage, NDArray[np.int64]]:
-        """The running engines that a pinned variant leaves, and their numbers among all that run."""
-        if meant.variant is None or meant.model is None:
-            return self._everything
-        key = meant.model, meant.variant
+        From nowhere that is known every round trip is taken to be 0, and a bound on it to be exceeded."""
+        asked = self.asked(meant)
+        none = np.zeros(0, np.int64)
+        if not image.engines:
+            return _Listed(none, none, NO_ENDPOINT)
+        if where.place is None and asked.max_rtt_us < ANY_RTT_US:
+            return _Listed(none, none, REASONS[TOO_FAR])
+        place = where.place or NOWHERE
+        # Replicas beyond the list's end are shared out by origin: another one, another window.
+        window = crc32(where.origin.name.encode()) & WINDOWS
+        limit = self._live.policy.candidates
+        found = find_candidates(image, [place], [where.origin], [asked], limit, numbers=[window])
+        listed = int(found.of[0, 0])
+        some = slice(int(found.offset[listed]), int(found.offset[listed + 1]))
+        rtt_us = found.rtt_us[some].astype(np.int64)
+        return _Listed(
+            found.engine[some].astype(np.int64),
+            np.zeros_like(rtt_us) if where.place is None else rtt_us,
+            REASONS[int(found.reason[listed])],
+        )
+
+    def asked(self, meant: Meant) -> RequestClass:
+        """Such requests, with what the policy allows them."""
+        live = self._live
+        return request_class(meant.workload, live.workloads[meant.workload], meant.model, live.policy)
+
+    def _engines(self, image: GridImage, meant: Meant) -> tuple[GridImage, NDArray[np.int64]]:
+        """The engines on GPUs that a pinned variant leaves of an image, and their numbers in it."""
+        key = image is self._live.image, meant.variant and (meant.model, meant.variant)
         if key not in self._images:
-            image, every = self._everything
             kept = [
                 number
                 for number, engine in enumerate(image.engines)
-                if (engine.facts.model, engine.facts.variant) == key
+                if engine.spec.kind == GPU and (not key[1] or (engine.facts.model, engine.facts.variant) == key[1])
             ]
             some = dataclasses.replace(image, engines=tuple(image.engines[number] for number in kept))
-            self._images[key] = some, every[kept]
+            self._images[key] = some, np.array(kept, np.int64)
         return self._images[key]
 
-    def _why(self, where: Where, meant: Meant, asked: RequestClass) -> str:
+    def _why(self, where: Where, meant: Meant) -> str:
         """What keeps the whole grid from serving such requests; if nothing does, it is that no engine runs."""
-        whole = self._live.whole
-        reasons = refusals(whole, where.origin, asked, where.place)
-        if meant.variant is not None:
-            is_it = [(engine.facts.model, engine.facts.variant) == meant[1:] for engine in whole.engines]
-            reasons = reasons[np.array(is_it, np.bool_)]
-        if (reasons == NO_REASON).any():
-            return NO_ENDPOINT
-        return REASONS[int(reasons.max(initial=0))] or NO_ENDPOINT
+        image, _ = self._engines(self._live.whole, meant)
+        return self._listed(image, where, meant).reason or NO_ENDPOINT
+
+
+class _Listed(NamedTuple):
+    engines: NDArray[np.int64]
+    rtt_us: NDArray[np.int64]
+    reason: str
 
 
 def refusal_of(group: Group) -> Refusal:
@@ -132,6 +146,13 @@ def refusal_of(group: Group) -> Refusal:
     if group.reason == "quality":
         return forbidden(
             f"No variant of {what} reaches the quality that workload {workload} asks for.", reason="quality"
+        )
+    if group.reason == "tier":
+        return forbidden(f"The policy allows workload {workload} no tier that has {what}.", reason="no-candidate")
+    if group.reason == "too-far":
+        return forbidden(
+            f"Every engine with {what} is farther from {origin} than the policy allows workload {workload}.",
+            reason="no-candidate",
         )
     if group.reason == "outage":
         return unavailable(

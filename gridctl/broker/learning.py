@@ -18,6 +18,8 @@ PRIOR_REQUESTS = 16
 """As in a replay: how many finished requests a workload's declared mean output weighs as much as."""
 MOST_REQUESTS = 4096
 """Finished requests remembered per workload; then both sums are halved, so that habits may change."""
+LONGEST_ANSWER = 1 << 20
+"""Tokens an engine is believed to have answered with."""
 TOKENS_PER_BYTE = 0.25
 PRIOR_BYTES = 16_384.0
 MOST_BYTES = 4_194_304.0
@@ -43,7 +45,7 @@ class Lengths:
         if sums is None:
             return
         sums[0] += 1
-        sums[1] += tokens
+        sums[1] += min(tokens, LONGEST_ANSWER)
         if sums[0] >= MOST_REQUESTS:
             sums[0] //= 2
             sums[1] //= 2

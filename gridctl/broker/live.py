@@ -97,15 +97,17 @@ def _policy(image: GridImage, name: str) -> PolicySpec:
     )
 
 
-def make_sight(live: Live, board: Board, worker: int, own: Records, prefixes: PrefixIndex) -> Sight:
-    """The arrays of decisions over these engines; `own` and `prefixes` are the worker's, by row of the board.
-
-    Raises InputError when the plan has an engine in a row that the board does not have."""
+def check_rows(live: Live, board: Board) -> None:
+    """Raise InputError when the plan has an engine in a row that the board does not have."""
     beyond = [backend.row for backend in live.backends if not 0 <= backend.row < board.backends]
     if beyond:
         raise InputError(
             f"the plan uses row {beyond[0]} of the board, which has {board.backends}", where="plan", fix="gridctl up"
         )
+
+
+def make_sight(live: Live, board: Board, worker: int, own: Records, prefixes: PrefixIndex) -> Sight:
+    """The arrays of decisions over these engines; `own` and `prefixes` are the worker's, by row of the board."""
     engines = live.image.engines
     fleet = build_fleet([engine.spec for engine in engines], requests=1, in_flight=1)
     rows = np.array([backend.row for backend in live.backends], np.int64)
@@ -128,7 +130,7 @@ def make_sight(live: Live, board: Board, worker: int, own: Records, prefixes: Pr
         templates=request_records(list(live.workloads.values())),
         policies=policy_records([live.policy.for_workload(name) for name in names] or [live.policy]),
         access_us=np.array([round(spec.access_rtt_ms * 1000) for spec in live.workloads.values()] or [0], np.int64),
-        rows=np.zeros(min(most, live.policy.candidates), CANDIDATE).view(np.recarray),
+        rows=np.zeros(most, CANDIDATE).view(np.recarray),
         bases=np.zeros((most, 2)),
         tried=np.zeros(MOST_TRIED, np.int64),
         answer=np.zeros(ANSWERS),

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from gridctl.broker.ask import Principal
 from gridctl.broker.plan import Backend, Settings
 from gridctl.broker.refusal import Refusal, bad_request, forbidden, unknown_model
-from gridctl.errors import did_you_mean
+from gridctl.errors import InputError, did_you_mean
 from gridctl.resources import Model, Workload
 
 WORKLOAD_PREFIX = "workload:"
@@ -31,7 +31,7 @@ class Meant(NamedTuple):
 
 
 class Menu:
-    """The models and workloads of a plan, by tenant."""
+    """The models and workloads of a plan, by tenant. Raises InputError for a default workload that does not exist."""
 
     def __init__(
         self,
@@ -43,6 +43,13 @@ class Menu:
         self._workloads = workloads
         self._models = models
         self._default = settings.default_workload
+        if self._default is not None and self._default not in workloads:
+            close = did_you_mean(self._default, workloads)
+            raise InputError(
+                f"the default workload {self._default} does not exist",
+                where="settings.default_workload",
+                fix=f"did you mean {close}?" if close else "gridctl workload list",
+            )
         self._served = {backend.model for backend in backends}
         self._variants = sorted({(backend.model, backend.variant) for backend in backends})
         self._known: dict[tuple[Principal, str, str], Meant] = {}

@@ -18,7 +18,6 @@ from gridctl.broker.head import Head
 from gridctl.broker.plan import Settings
 from gridctl.broker.refusal import Refusal, bad_request
 from gridctl.errors import GridctlError, InputError
-from gridctl.geography.cities import slug
 from gridctl.geography.place import Place, place_of, resolve_place
 from gridctl.geography.regions import jurisdiction_of, region_of
 from gridctl.geography.sphere import unit_vector
@@ -105,7 +104,7 @@ class Origins:
     def _find(self, name: bytes) -> Where:
         if len(name) <= LONGEST_NAME:
             text = name.decode("utf-8", "replace").strip()
-            site = self._sites.get(text) or self._by_city.get(slug(text))
+            site = self._sites.get(text) or self._by_city.get(text.casefold())
             if site is not None:
                 return self._where(place_of(site))
             numbers = _COORDINATES.fullmatch(name)
@@ -123,7 +122,7 @@ class Origins:
         """A point, rounded; in the country of the nearest site, which knows its own."""
         if abs(lat) > 90 or abs(lon) > 180:
             raise bad_request("Latitudes are from -90 to 90 degrees, longitudes from -180 to 180.")
-        lat, lon = round(lat, DECIMALS), round(lon, DECIMALS)
+        lat, lon = round(lat, DECIMALS) + 0.0, round(lon, DECIMALS) + 0.0  # no negative zero
         return self._where(Place(f"{lat:g},{lon:g}", lat, lon, self._country_near(lat, lon)))
 
     def _country_near(self, lat: float, lon: float) -> str:
@@ -172,7 +171,7 @@ def _largest_by_city(sites: Mapping[str, Site]) -> dict[str, Site]:
     """Of each city with sites the one with the most people."""
     found: dict[str, Site] = {}
     for site in sites.values():
-        name = slug(site.spec.city)
+        name = site.spec.city.casefold()
         if name and (name not in found or site.spec.population > found[name].spec.population):
             found[name] = site
     return found

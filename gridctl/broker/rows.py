@@ -23,13 +23,15 @@ from numpy.typing import NDArray
 from gridctl.broker.prefixes import PrefixIndex, matching, remember, resident_share
 from gridctl.engine.profile import ProfileTables
 from gridctl.grid.expectation import charge_gpu, expect_batching
-from gridctl.kernels import compiled, fused, inner
+from gridctl.kernels import compiled, direct, fused, inner
 from gridctl.routing.price import price_candidate
 from gridctl.routing.route import route
 from gridctl.signals.rows import ALL_TRAFFIC_PPM, FRESH, UNSUPPORTED
 from gridctl.units import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gridctl.kernels import Records
 
 FRESH_PERIODS, STALE_PERIODS = 2, 3
@@ -41,6 +43,8 @@ NS_PER_US = 1000.0
 USUAL_PERIOD_NS = NS_PER_S
 NEWS_NS = 100 * NS_PER_MS
 """A report no older than this is compared with our own counts of the same moment."""
+MOST_REQUESTS = 1 << 20
+"""What a report is believed of requests at an engine; more is a lie or a defect."""
 NOISE_REQUESTS = 2
 """Requests that may be on the wire while an engine counts, so that they show in one count and not in the other."""
 RECENT_HALVING_NS = 10 * NS_PER_S
@@ -117,7 +121,7 @@ def _foreign(sight: Sight, row: int, in_flight: int, most: int, now_ns: int) -> 
     if seen.sequence != own.foreign_sequence and now_ns - seen.scrape_ns <= NEWS_NS:
         own.foreign_sequence = seen.sequence
         own.foreign_ns = seen.scrape_ns
-        excess = max(0, seen.running) + max(0, seen.waiting) - in_flight
+        excess = min(MOST_REQUESTS, max(0, seen.running)) + min(MOST_REQUESTS, max(0, seen.waiting)) - in_flight
         own.foreign = min(most, excess) if excess > NOISE_REQUESTS + (in_flight >> 2) else 0
     return own.foreign if now_ns - own.foreign_ns <= STALE_PERIODS * max(seen.period_ns, USUAL_PERIOD_NS) else 0
 
@@ -131,7 +135,8 @@ def _load(sight: Sight, row: int, host: np.record, now_ns: int) -> tuple[int, in
         own_in_flight += slot.in_flight
         pending += slot.pending_tokens
         kv += slot.kv_tokens
-    own_in_flight, pending, kv = max(0, own_in_flight), max(0, pending), max(0, kv)
+    own_in_flight, pending = max(0, own_in_flight), max(0, pending)
+    kv = max(0, min(kv, host.blocks_total * host.block_size))  # what waits for room has none yet
     seen = sight.scraped[row]
     state = seen.telemetry_state
     if state == UNSUPPORTED:
@@ -144,9 +149,9 @@ def _load(sight: Sight, row: int, host: np.record, now_ns: int) -> tuple[int, in
     if is_old:
         return own_in_flight, pending, kv, own_in_flight, doubt
     if seen.kv_used_tokens >= 0:
-        kv = seen.kv_used_tokens
-    if sight.counts_in_flight == 0:
-        in_flight = max(0, seen.running) + max(0, seen.waiting)
+        kv = min(seen.kv_used_tokens, host.blocks_total * host.block_size)
+    if sight.counts_in_flight == 0 and seen.running >= 0:
+        in_flight = min(MOST_REQUESTS, seen.running) + min(MOST_REQUESTS, max(0, seen.waiting))
     else:
         in_flight = own_in_flight + _foreign(sight, row, own_in_flight, host.max_num_seqs, now_ns)
     return in_flight, pending, kv, own_in_flight, doubt
@@ -303,3 +308,9 @@ def decide_live(
         if admits == 1:
             _admit(sight, blocks, now_ns)
     return choice
+
+
+def decision_over(sight: Sight) -> Callable[..., int]:
+    """`decide_live` for calls with this sight, or another of the same types, at the cost of the kernel alone."""
+    some = np.zeros(0, np.int64)
+    return direct(decide_live, sight, some, some, some, *([0] * 11))

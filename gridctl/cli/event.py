@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from gridctl.cli.output import OutputOption, emit, note
 from gridctl.errors import UsageError
 from gridctl.render.rows import Column
 from gridctl.render.time import utc_text
+
+if TYPE_CHECKING:
+    from gridctl.resources import Resource
 
 app = typer.Typer(help="What changed, when, by whom and why.", no_args_is_help=True, add_completion=False)
 
@@ -35,7 +38,8 @@ def _noun() -> None:
 @app.command("list")
 def list_(
     about: Annotated[
-        str | None, typer.Option("--for", metavar="KIND[/NAME]", help="Only events of this kind or resource.")
+        str | None,
+        typer.Option("--for", metavar="KIND[/NAME]", help="Only events of this kind or resource; key for access keys."),
     ] = None,
     since_version: Annotated[int, typer.Option(min=0, help="Only events after this version.")] = 0,
     limit: Annotated[int, typer.Option(min=1, help="At most this many, the newest.")] = DEFAULT_LIMIT,
@@ -48,11 +52,13 @@ def list_(
     """
     from gridctl.orchestrator.context import current_grid
     from gridctl.orchestrator.resources import kind_or_fail
+    from gridctl.registry.keys import KIND as KEY
 
-    kind, name = None, None
+    kind: type[Resource] | str | None = None
+    name = None
     if about is not None:
         word, slash, rest = about.partition("/")
-        kind, name = kind_or_fail(word), rest or None
+        kind, name = KEY if word.lower() == KEY.lower() else kind_or_fail(word), rest or None
         if slash and not rest:
             raise UsageError("a name is missing after the slash", where="--for", fix=f"write --for {word}/NAME")
     with current_grid().open_registry() as registry:

@@ -85,6 +85,8 @@ WORDS: dict[str, Word] = {
         Word("up", LIVE, "serve the grid: one OpenAI-compatible address in front of its engines"),
         Word("down", LIVE, "stop serving, letting requests under way finish"),
         Word("status", LIVE, "whether the grid is served, where, and by which plan"),
+        Word("health", LIVE, "what is wrong, since when, what it affects, what to do; every error budget"),
+        Word("top", LIVE, "the load of the last seconds: requests, latency, promises, dollars"),
         Word("route", LIVE, "where a request would go, and why: a decision with nothing sent"),
         Word("token", LIVE, "keys for clients, and for the admin API"),
         Word("engine", LIVE, "engines for trying things out: the twin behind an OpenAI-compatible port"),

@@ -34,6 +34,15 @@ ConnectionsOption = Annotated[
 TimeoutOption = Annotated[
     str, typer.Option("--answer-timeout", metavar="TIME", help="With --live: how long an answer may take.")
 ]
+ThinkOption = Annotated[
+    str,
+    typer.Option(
+        "--think",
+        metavar="TIME|trace",
+        help="With --live: a session's next turn comes this long after the answer, or as long as between the two turns"
+        " in the trace.",
+    ),
+]
 NetworkOption = Annotated[
     Literal["modelled", "measured"],
     typer.Option("--network", help="With --live: add the modelled way from origin to site, or measure only."),
@@ -52,6 +61,7 @@ class LiveOptions:
     api_key_env: str
     connections: int
     timeout: str
+    think: str
     network: str
     is_plain: bool
 
@@ -81,7 +91,7 @@ def run_live(
     from gridctl.cli.gating import emit_gated
     from gridctl.cli.run_argument import read_run
     from gridctl.cli.trace import seconds
-    from gridctl.liveload.load import Limits
+    from gridctl.liveload.heard import Limits
     from gridctl.liveload.target import target_of
     from gridctl.orchestrator.liveloading import LiveOrder, plan_load, replay_live
     from gridctl.orchestrator.plan import load_ensemble
@@ -94,7 +104,8 @@ def run_live(
             fix="--live http://HOST:PORT",
         )
     target = target_of(options.url, _key(options.api_key_env))
-    limits = Limits(options.connections, seconds(options.timeout, "--answer-timeout"))
+    think_s = None if options.think == "trace" else seconds(options.think, "--think")
+    limits = Limits(options.connections, seconds(options.timeout, "--answer-timeout"), think_s)
     if limits.timeout_s <= 0:
         raise UsageError("no answer comes in no time", where="--answer-timeout", fix="--answer-timeout 10m")
     _check_descriptors(limits.connections)

@@ -179,6 +179,11 @@ class _Bar:
             self._bar.stop()
 
 
+def width_of_terminal() -> int | None:
+    """Columns of the terminal that stdout is; None when it is none, where nothing is clipped."""
+    return _terminal_width(sys.stdout)
+
+
 def _terminal_width(stream: TextIO) -> int | None:
     if not stream.isatty():
         return None

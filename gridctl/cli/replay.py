@@ -17,6 +17,7 @@ from gridctl.cli.live_load import (
     LiveOptions,
     NetworkOption,
     PlainOption,
+    ThinkOption,
     TimeoutOption,
     refuse_beside_live,
     run_live,
@@ -96,6 +97,7 @@ def run(
     api_key_env: LiveKeyOption = "",
     max_connections: ConnectionsOption = 4096,
     answer_timeout: TimeoutOption = "10m",
+    think: ThinkOption = "0s",
     network: NetworkOption = "modelled",
     plain: PlainOption = False,
     gates: GateOption = None,
@@ -133,7 +135,7 @@ def run(
     source = _source(trace, sort, block_tokens, start, until, limit, speed, repeat)
     requests = _read(source)
     if live is not None or model or api_key_env or plain:
-        given = LiveOptions(live or "", model, api_key_env, max_connections, answer_timeout, network, plain)
+        given = LiveOptions(live or "", model, api_key_env, max_connections, answer_timeout, think, network, plain)
         refuse_beside_live(
             [("--policy", policy is not None), ("--seeds", seeds > 1), ("--resume", resume),
              ("--keep-draws", keep_draws), ("--faults", faults is not None)]

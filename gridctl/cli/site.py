@@ -8,8 +8,8 @@ import typer
 
 from gridctl.cli.kind import kind_app
 from gridctl.cli.labels import LabelsOption, parse_labels
-from gridctl.cli.options import DryRunOption
-from gridctl.cli.output import OutputOption
+from gridctl.cli.options import DryRunOption, complete_names
+from gridctl.cli.output import OutputOption, emit, note, painted, width_of_terminal, write
 from gridctl.cli.state import add_state_verbs
 from gridctl.resources import Site
 
@@ -51,6 +51,35 @@ def register(
         "cache_gib": cache_gib,
     }
     register_one(Site, name, parse_labels(label), spec, output, dry_run=dry_run)
+
+
+@app.command()
+def inspect(
+    name: Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete_names("site"))],
+    output: OutputOption = "table",
+) -> None:
+    """One site on one screen: state and why, engines and their probes, what is routed there, promises, changes.
+
+    Asked of the orchestrator that serves the grid; without one, of what is declared. CSV and names are of its engines.
+
+    Example:
+      gridctl site inspect pt-lisbon-01
+    """
+    import msgspec
+
+    from gridctl.orchestrator.context import current_grid
+    from gridctl.orchestrator.health import site_of
+    from gridctl.render.health import ENGINES, engine_items, site_text
+
+    report = site_of(current_grid(), name)
+    if output in ("table", "wide", "markdown"):
+        write(site_text(report, output, painted, width_of_terminal()))
+    elif output in ("json", "yaml"):
+        emit([{}], (), output, kind="SiteInspection", single=True, documents=[msgspec.to_builtins(report)])
+    else:
+        emit(engine_items(report), ENGINES, output, kind="SiteInspection", documents=report.engines)
+    if not report.is_live:
+        note("no orchestrator runs, so this is what is declared; start one: gridctl up --detach")
 
 
 add_state_verbs(app, Site)

@@ -74,7 +74,11 @@ def create(
     wanted = WantedKey(name=name, role=role, tenant=tenant, workload=workload, expires_ns=expires_ns)
     with current_grid().open_registry() as registry:
         if workload is not None:
-            registry.get("workload", workload)
+            named = registry.get("workload", workload).resource
+            if tenant not in named.spec.tenants:
+                note(
+                    f"workload {workload} does not list tenant {tenant}: until it does, this key's requests are refused"
+                )
         if dry_run:
             note(f"would make the {role} key {name} (dry run: nothing was written)")
             return

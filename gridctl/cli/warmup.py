@@ -19,8 +19,10 @@ def command() -> None:
     ready_replay()
     from gridctl.broker.warmup import warm_up_decisions
     from gridctl.kernels.cache import cache_folder
+    from gridctl.signals.meter import warm_up as warm_up_counting
 
     warm_up_decisions()
+    warm_up_counting()
     note(f"ready in {time.perf_counter() - started:.1f} s; compiled code is in {cache_folder()}")
 
 

@@ -7,6 +7,7 @@ there are; an exception that nobody foresaw becomes a 500 without its text.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 import traceback
@@ -29,6 +30,7 @@ from gridctl.errors import GridctlError, InputError, NotFoundError, UsageError
 LONGEST_BODY = 64 << 20
 """Bytes: tens of thousands of resources in one apply."""
 LONGEST_SMALL_BODY = 64 << 10
+BODY_TIMEOUT_S = 30.0
 JSON = "application/json"
 HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
@@ -162,19 +164,26 @@ async def _body(request: Request, route: Route) -> Any:
     media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if media_type != JSON:
         raise DeniedError(415, "media-type", f"the body must be {JSON}", where="content-type")
-    content = bytearray()
-    async for piece in request.stream():
-        content += piece
-        if len(content) > route.longest_body:
-            raise DeniedError(
-                413, "too-large", f"the body is longer than {route.longest_body} bytes", fix="send it in parts"
-            )
     try:
-        return msgspec.json.decode(bytes(content), type=route.body())
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            content = await _content(request, route.longest_body)
+    except TimeoutError:
+        raise DeniedError(408, "timeout", f"the body did not come in {BODY_TIMEOUT_S:g} s", fix="try again") from None
+    try:
+        return msgspec.json.decode(content, type=route.body())
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise InputError(
             f"the body is not what this route takes: {error}", where="body", fix="see /openapi.json"
         ) from None
+
+
+async def _content(request: Request, longest: int) -> bytes:
+    content = bytearray()
+    async for piece in request.stream():
+        content += piece
+        if len(content) > longest:
+            raise DeniedError(413, "too-large", f"the body is longer than {longest} bytes", fix="send it in parts")
+    return bytes(content)
 
 
 def _rendered(answer: object, status: int) -> Response:

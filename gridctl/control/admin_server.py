@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from gridctl.control.order import Tls
 
 KEEP_ALIVE_S = 30
+HEAD_TIMEOUT_S = 10.0
 MOST_CONNECTIONS = 256
 LONGEST_HEAD = 32 << 10
 END_GRACE_S = 2
@@ -30,6 +31,16 @@ class _PeerProtocol(H11Protocol):
         super().connection_made(transport)
         # A dictionary of this connection's own: the one handed in is shared by all.
         self.app_state = {**self.app_state, "peer_uid": peer_uid(transport.get_extra_info("socket"))}
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._give_up_on_head)
+
+    def _give_up_on_head(self) -> None:
+        """Hang up on who has connected and asked nothing; uvicorn itself times only what is kept open afterwards."""
+        if self.cycle is None:
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_timer.cancel()
+        super().connection_lost(exc)
 
 
 def peer_uid(connection: Any) -> int | None:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from gridctl.errors import InputError, UsageError
 
 BACKLOG = 4096
-_TCP = re.compile(r"^(?:(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:\[\]/]*):)?(?P<port>\d{1,5})$")
+_TCP = re.compile(r"^(?:(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:\[\]/\s]*):)?(?P<port>[0-9]{1,5})\Z")
 
 
 class Address(NamedTuple):

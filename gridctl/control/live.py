@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -24,6 +24,7 @@ from gridctl.control.order import Order
 from gridctl.control.questions import Questions
 from gridctl.control.services import Declared, GridServices
 from gridctl.control.supervisor import Supervisor
+from gridctl.health.facts import Facts
 from gridctl.registry import AccessKey
 from gridctl.signals.board import Board
 from gridctl.units import NS_PER_MS, NS_PER_S
@@ -82,6 +83,32 @@ class Live:
             started_unix_ns=self.started_unix_ns,
         )
 
+    def facts(self) -> Facts:
+        """What the screens of health are made from, as of now."""
+        return Facts(
+            grid=self.order.grid,
+            now_ns=time.monotonic_ns(),
+            now_unix_ns=time.time_ns(),
+            resources=self.plan.resources,
+            engines=self.plan.backends,
+            conditions=self.observer.conditions,
+            outcomes={row: tuple(outcomes) for row, outcomes in self.observer.outcomes.items()},
+            panics=self.observer.panics,
+            suspects=self.observer.suspects,
+            board=self.board,
+            series=self.history.series,
+            price_book=self.plan.price_book,
+            notices=tuple(self._notices()),
+        )
+
+    def _notices(self) -> Iterator[tuple[str, str]]:
+        """Troubles of the orchestrator itself, each with what to do."""
+        if self.problem:
+            yield f"the grid as it is now is not served: {self.problem}", "correct it and apply; see: gridctl status"
+        gone = sum(1 for worker in self.supervisor.describe() if worker["state"] != "ready")
+        if gone and self.state == "ready":
+            yield f"{gone} of {self.order.workers} workers do not serve", "see why: what gridctl up says"
+
     def status(self) -> Status:
         """What the orchestrator tells of itself."""
         now_ns = time.time_ns()
@@ -107,19 +134,25 @@ class Live:
             problem=self.problem,
         )
 
-    def _workers(self) -> tuple[WorkerStatus, ...]:
+    def beat_ages_s(self) -> dict[int, float]:
+        """Seconds since each worker last said that it lives; of those that have."""
         now_ns = time.monotonic_ns()
+        beats = self.board.heartbeats["beat_ns"].tolist()
+        return {worker: max(0, now_ns - beat_ns) / NS_PER_S for worker, beat_ns in enumerate(beats) if beat_ns}
+
+    def _workers(self) -> tuple[WorkerStatus, ...]:
+        ages_s = self.beat_ages_s()
         workers = []
         for known in self.supervisor.describe():
             status = msgspec.convert(known, WorkerStatus)
             beat = self.board.heartbeats[status.worker]
-            if beat["beat_ns"]:
+            if status.worker in ages_s:
                 status = msgspec.structs.replace(
                     status,
                     in_flight=int(beat["in_flight"]),
                     connections=int(beat["connections"]),
                     loop_lag_ms=int(beat["loop_lag_ns"]) / NS_PER_MS,
-                    beat_age_s=max(0, now_ns - int(beat["beat_ns"])) / NS_PER_S,
+                    beat_age_s=ages_s[status.worker],
                 )
             workers.append(status)
         return tuple(workers)

@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from gridctl.control import messages
 from gridctl.control.admin import Call, Route, Text
+from gridctl.control.health_routes import HEALTH_ROUTES
 from gridctl.control.registry_routes import REGISTRY_ROUTES
 from gridctl.errors import NotFoundError, UsageError
 from gridctl.routing.decision import Decision
@@ -45,10 +44,7 @@ async def _request(call: Call) -> object:
 
 
 async def _route_test(call: Call) -> object:
-    from gridctl.broker.dry_run import Question
-
-    body: messages.RouteTestMessage = call.body
-    return await call.live.questions.ask(Question(**msgspec.structs.asdict(body)), call.live.plan)
+    return await call.live.questions.ask(call.body, call.live.plan)
 
 
 async def _metrics(call: Call) -> object:
@@ -99,5 +95,6 @@ ROUTES: tuple[Route, ...] = (
         _type(messages.Stopping),
         body=_type(messages.StopMessage),
     ),
+    *HEALTH_ROUTES,
     *REGISTRY_ROUTES,
 )

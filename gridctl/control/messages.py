@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union
 
 import msgspec
 
+from gridctl.health.words import State
 from gridctl.registry import AccessKey, Change, Event, Planned, Stored
 from gridctl.registry.keys import Role
 from gridctl.resources import KINDS, Resource
@@ -150,6 +151,26 @@ class RouteTestMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     tenant: str | None = None
     prompt_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
     output_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
+
+
+class SiteSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A site in a line: `state` is the worse of what an operator said and what is observed; `traffic_share` is of the
+    last hour's requests, None when there were none."""
+
+    name: str
+    tier: str
+    city: str
+    country: str
+    state: State
+    engines: int
+    engines_available: int
+    traffic_share: float | None
+
+
+class SiteSummaryList(msgspec.Struct, frozen=True, kw_only=True):
+    """Every site that has an engine with an endpoint, or that an operator took out."""
+
+    items: tuple[SiteSummary, ...]
 
 
 class StopMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

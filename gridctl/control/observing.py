@@ -18,6 +18,7 @@ import numpy as np
 from gridctl.broker.plan import Backend, Plan
 from gridctl.health import outliers
 from gridctl.health.condition import Condition
+from gridctl.health.facts import Readings
 from gridctl.health.outcome import Outcome
 from gridctl.health.outliers import Sample, Suspect, suspects
 from gridctl.health.panic import Member, Panic, admissions
@@ -30,10 +31,13 @@ from gridctl.signals.board import Board
 from gridctl.signals.rows import CORDONED, FRESH, HEALTH_STATES, STALE
 from gridctl.signals.scrape import Scraper
 from gridctl.signals.scrape import Target as ScrapeTarget
+from gridctl.signals.totals import read_totals
 
 PERIOD_S = 1.0
 COMPARED_EVERY = 10
 """Rounds between two comparisons of engines with their peers."""
+READ_EVERY = 5
+"""Rounds between two readings of the meters, for rates."""
 KEPT_OUTCOMES = 40
 _CODES: dict[State, int] = {
     "cordoned": CORDONED,
@@ -52,6 +56,7 @@ class Observer:
         self.outcomes: dict[int, deque[Outcome]] = {}
         self.panics: dict[str, Panic] = {}
         self.suspects: tuple[Suspect, ...] = ()
+        self.readings = Readings()
         self.scraper = Scraper(board, clock)
         self._prober = Prober(self._take, ProbeSettings())
         self._board = board
@@ -111,6 +116,8 @@ class Observer:
         self._round += 1
         if self._round % COMPARED_EVERY == 0:
             self._compare(counts, now_ns)
+        if self._round % READ_EVERY == 1:
+            self.readings.take(now_ns, read_totals(self._board))
         self._write(now_ns)
 
     def note_probe(self, row: int) -> Outcome | None:

@@ -23,6 +23,7 @@ ERRORS = {
     "401": "no token, or none that is known",
     "403": "the role does not suffice",
     "404": "it does not exist",
+    "408": "the body did not come in time",
     "409": "it changed since it was read",
     "413": "the body is too long",
     "415": "the body is not JSON",

@@ -33,7 +33,7 @@ class Order:
     """One `gridctl up`. `settings` is what the gateway is told; `admin` is an address of the admin API beside its
     Unix socket in the live folder.
 
-    `recordings` None: nothing is recorded. `program` is what a worker runs, after the interpreter."""
+    `recordings` None: nothing is recorded. A ready worker that has not said that it lives for `stuck_after_s` is ended. `program` is what a worker runs, after the interpreter."""
 
     database: Path
     grid: str
@@ -47,6 +47,7 @@ class Order:
     require_key: bool = False
     log_requests: bool = False
     recordings: Path | None = None
+    stuck_after_s: float = 30.0
     settings: Settings = field(default_factory=Settings)
     program: tuple[str, ...] = WORKER_PROGRAM
 

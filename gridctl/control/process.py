@@ -39,6 +39,7 @@ from gridctl.errors import Interrupted
 from gridctl.signals.board import Board
 
 Say = Callable[[str], None]
+ATTEND_EVERY_S = 1.0
 
 
 def prepared(order: Order, services: GridServices) -> tuple[Declared, Plan]:
@@ -123,7 +124,7 @@ async def _serve(
         live.state = "ready"
         folder.write(live.control_file())
         watch = Watch(live, own_ports, say, lambda: folder.write(live.control_file()))
-        for work in (watch.run(), live.observer.run(), live.history.run()):
+        for work in (watch.run(), live.observer.run(), live.history.run(), _attend(live)):
             await stack.enter_async_context(_alongside(work, say))
         ready(live)
         await ending.asked.wait()
@@ -133,6 +134,13 @@ async def _serve(
         folder.write(live.control_file())
         say(f"draining: requests under way have {ending.grace_s:g} s; a second signal ends now")
         await ending.unless(asyncio.create_task(supervisor.drain(ending.grace_s)), second=True)
+
+
+async def _attend(live: Live) -> None:
+    """End workers that stand still, until cancelled."""
+    while True:
+        await asyncio.sleep(ATTEND_EVERY_S)
+        live.supervisor.end_stuck(live.beat_ages_s(), live.order.stuck_after_s)
 
 
 class _Ending:

@@ -14,6 +14,7 @@ from gridctl.control import messages
 from gridctl.control.admin import LONGEST_BODY, Call, Parameter, Route
 from gridctl.errors import InputError, UsageError
 from gridctl.registry import Registry, WantedKey
+from gridctl.registry.keys import KIND as KEY
 from gridctl.resources import KINDS, Resource, ResourceKey, kind_named
 from gridctl.units import NS_PER_S
 
@@ -101,13 +102,12 @@ async def _events(call: Call) -> object:
         raise UsageError("a name without its kind", where="query", fix="give kind, too")
     if not 1 <= limit <= MOST_EVENTS:
         raise UsageError(f"limit is {limit}", where="query", fix=f"1 to {MOST_EVENTS}")
-    kind = None if word is None or word == "Key" else _kind(word)
+    kind = word if word is None or word == KEY else _kind(word)
 
     def read(registry: Registry) -> object:
-        found = registry.events(
-            kind=kind, name=query.get("name"), since_version=int(query.get("since_version", "0")), limit=limit
-        )
-        return messages.EventList(items=tuple(event for event in found if word != "Key" or event.kind == "Key"))
+        since = int(query.get("since_version", "0"))
+        found = registry.events(kind=kind, name=query.get("name"), since_version=since, limit=limit)
+        return messages.EventList(items=tuple(found))
 
     return await _in_registry(call, read)
 
@@ -137,7 +137,10 @@ async def _make_key(call: Call) -> object:
 
 async def _revoke_key(call: Call) -> object:
     key = await _in_registry(
-        call, lambda registry: registry.revoke_key(call.path["name"], cause="key revoked through the admin API")
+        call,
+        lambda registry: registry.revoke_key(
+            call.path["name"], cause=call.query.get("cause") or "key revoked through the admin API"
+        ),
     )
     # The next call must not find it, however long the workers take to hear of it.
     call.live.keys.pop(key.digest, None)
@@ -232,5 +235,13 @@ REGISTRY_ROUTES = (
         body=_type(messages.WantedKeyMessage),
         status=201,
     ),
-    Route("DELETE", "/v1/keys/{name}", "admin", "Revoke an access key.", _revoke_key, _type(messages.KeyMessage)),
+    Route(
+        "DELETE",
+        "/v1/keys/{name}",
+        "admin",
+        "Revoke an access key.",
+        _revoke_key,
+        _type(messages.KeyMessage),
+        query=(Parameter("cause", "why; kept with the event"),),
+    ),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -161,6 +161,15 @@ class Supervisor:
             return None
         finally:
             del self._searches[number]
+
+    def end_stuck(self, ages_s: Mapping[int, float], most_s: float) -> None:
+        """End ready workers whose last sign of life is older than `most_s`: their event loop stands still, and with it
+        every request they hold. `ages_s` has those that have given one."""
+        for worker in self._workers():
+            age_s = ages_s.get(worker.index, 0.0)
+            if worker.state == "ready" and age_s > most_s:
+                self._say(f"worker {worker.index} (process {worker.pid}) has stood still for {age_s:.0f} s: ending it")
+                worker.kill()
 
     async def drain(self, grace_s: float) -> None:
         """Let workers finish what they are at, for `grace_s` at most; then they end or are ended."""

@@ -7,7 +7,6 @@ time. On Linux a timer descriptor rings; elsewhere the loop's own timer does. De
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import os
 import sys
@@ -88,10 +87,11 @@ class Alarm:
         assert failed == 0, "a valid moment can be set"
 
     def _rang(self) -> None:
-        # Empty when the alarm was set anew after it rang and before the loop looked.
-        with contextlib.suppress(BlockingIOError):
+        try:
             os.read(self._descriptor, 8)
-            self._woken()
+        except BlockingIOError:  # set anew after it rang and before the loop looked
+            return
+        self._woken()
 
     def _woken(self) -> None:
         self._when_ns = 0

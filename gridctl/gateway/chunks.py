@@ -11,6 +11,8 @@ from gridctl.gateway.grammar import CHUNK_SIZE, END_OF_HEAD, TRAILERS
 
 MAX_SIZE_LINE_BYTES = 1024
 MAX_TRAILER_BYTES = 8192
+PLAIN_SIZE_LINE_BYTES = 10
+_HEXADECIMAL = frozenset(b"0123456789abcdefABCDEF")
 LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -39,6 +41,13 @@ class ChunkedReader:
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
+        elif not self._left and not self._in_trailers:
+            # What an engine writes at a time, mostly: one whole chunk, and nothing else.
+            line_end = data.find(b"\r\n", 1, PLAIN_SIZE_LINE_BYTES)
+            if line_end > 0 and data.endswith(b"\r\n") and _HEXADECIMAL.issuperset(data[:line_end]):
+                size = int(data[:line_end], 16)
+                if size and line_end + size + 4 == len(data):
+                    return data[line_end + 2 : -2]
         pieces: list[bytes] = []
         position, end = 0, len(data)
         while position < end:

@@ -7,8 +7,11 @@ section 6.3.
 
 from __future__ import annotations
 
+from copy import copy
+
 from gridctl.gateway.chunks import FramingError
 from gridctl.gateway.grammar import LENGTH, RESPONSE_HEAD, fields_of, tokens_of
+from gridctl.gateway.templates import Templates, cut
 
 MAX_HEAD_BYTES = 32 * 1024
 MAX_HEADERS = 100
@@ -26,7 +29,8 @@ OUR_PREFIX = b"x-gridctl-"
 
 
 class EngineHead:
-    """`forwarded` is the block of headers for the client, each line ended; `content_length` is None without one."""
+    """`forwarded` is the block of headers for the client, each line ended; `content_length` is None without one. Heads
+    that are alike are one object: it is not changed once it is read."""
 
     __slots__ = (
         "content_length",
@@ -53,8 +57,29 @@ class EngineHead:
     retry_after: bytes | None
 
 
+_templates: Templates[EngineHead] = Templates()
+
+
 def parse_engine_head(raw: bytes) -> EngineHead:
     """The head in `raw`, which ends in an empty line. Raises FramingError for anything but plain HTTP/1."""
+    found = cut(raw)
+    if found is None:
+        return _parse(raw)
+    template, length = found
+    like = _templates.get(template)
+    if like is None:
+        head = _parse(raw)
+        if head.content_length == length:
+            _templates.learn(template, head)
+        return head
+    if like.content_length == length:
+        return like
+    head = copy(like)
+    head.content_length = length
+    return head
+
+
+def _parse(raw: bytes) -> EngineHead:
     matched = RESPONSE_HEAD.fullmatch(raw)
     if matched is None:
         raise FramingError("the engine's answer is not well-formed HTTP/1.1")

@@ -116,7 +116,8 @@ class Exchange:
         serving.in_flight += 1
         serving.hedges.requests += 1
         try:
-            serving.suspects.check(self.head.path, self._body, self.arrival_ns)
+            if serving.suspects:
+                serving.suspects.check(self.head.path, self._body, self.arrival_ns)
             ask = self._ask = serving.broker.ask(self.head, self._body, self.arrival_ns)
             ask.request_id = self.request_id.decode("ascii")
             ask.traceparent = self.traceparent.decode("ascii")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from gridctl.broker.refusal import Refusal
 from gridctl.gateway.grammar import CHUNKED, LENGTH, REQUEST_HEAD, fields_of, tokens_of
+from gridctl.gateway.templates import Templates, cut
 
 MAX_HEADERS = 100
 MAX_TARGET_BYTES = 8 * 1024
@@ -22,7 +23,8 @@ JOINED = frozenset(
 
 
 class Head:
-    """What `broker.Head` asks for, and how the body is framed. `content_length` is None without one."""
+    """What `broker.Head` asks for, and how the body is framed. `content_length` is None without one; `headers` hold
+    none, and are shared between heads that are alike."""
 
     __slots__ = (
         "content_length",
@@ -59,8 +61,33 @@ def head_too_large(limit: int) -> Refusal:
     return malformed(f"The request's headers are larger than {limit:,} bytes.", status=431, code="headers_too_large")
 
 
+_templates: Templates[Head] = Templates()
+
+
 def parse_head(raw: bytes, peer: str) -> Head:
     """The head in `raw`, which ends in an empty line. Raises Refusal for anything but plain HTTP/1.1 or 1.0."""
+    found = cut(raw)
+    if found is None:
+        return _parse(raw, peer)
+    template, length = found
+    like = _templates.get(template)
+    if like is None:
+        head = _parse(raw, peer)
+        if head.content_length == length:
+            _templates.learn(template, head)
+        return head
+    head = Head()
+    head.method, head.path, head.query, head.headers = like.method, like.path, like.query, like.headers
+    head.minor_version, head.keep_alive, head.expects_continue = (
+        like.minor_version,
+        like.keep_alive,
+        like.expects_continue,
+    )
+    head.peer, head.content_length, head.is_chunked = peer, length, False
+    return head
+
+
+def _parse(raw: bytes, peer: str) -> Head:
     matched = REQUEST_HEAD.fullmatch(raw)
     if matched is None:
         raise malformed("The request is not well-formed HTTP/1.1.")
@@ -113,7 +140,7 @@ def _frame(head: Head, block: bytes) -> None:
     """Where the body ends and whether the connection stays; refuses what two readers could read differently."""
     headers = head.headers
     coding = headers.get(b"transfer-encoding")
-    length = headers.get(b"content-length")
+    length = headers.pop(b"content-length", None)
     head.is_chunked = False
     head.content_length = None
     if coding is not None:

@@ -6,17 +6,20 @@ text of a prompt or an answer.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from gridctl.broker.menu import WORKLOAD_PREFIX
 from gridctl.signals.finished import Finished, ttft_ns
-from gridctl.traces.recorder import Recorded, Recorder
+from gridctl.traces.recorder import Recorded, RecordedEngine, Recorder
 
 if TYPE_CHECKING:
     from gridctl.broker.ask import Ask
     from gridctl.broker.choice import Choice
+    from gridctl.broker.plan import Backend
 
 MOST_REMEMBERED = 2048
 NS_PER_MS = 1e6
@@ -25,22 +28,20 @@ _NAMES = tuple(name for name in Finished.__dataclass_fields__ if name not in _LE
 
 
 class Memory:
-    """The last requests by id."""
+    """The last requests. `remember` keeps one, and forgets the oldest."""
 
-    __slots__ = ("_requests",)
+    __slots__ = ("_requests", "remember")
 
     def __init__(self) -> None:
-        self._requests: OrderedDict[str, Finished] = OrderedDict()
-
-    def remember(self, request: Finished) -> None:
-        """Keep a request; the oldest is forgotten."""
-        self._requests[request.request_id] = request
-        if len(self._requests) > MOST_REMEMBERED:
-            self._requests.popitem(last=False)
+        self._requests: deque[Finished] = deque(maxlen=MOST_REMEMBERED)
+        self.remember = self._requests.append
 
     def find(self, request_id: str) -> Finished | None:
-        """The request of that id, if it is not too long ago."""
-        return self._requests.get(request_id)
+        """The latest request of that id, if it is not too long ago. O(MOST_REMEMBERED)."""
+        for request in reversed(self._requests):
+            if request.request_id == request_id:
+                return request
+        return None
 
 
 def described(request: Finished) -> dict[str, Any]:
@@ -70,6 +71,16 @@ class RecordingSink:
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
 
+    def serve(self, generation: int, backends: Sequence[Backend]) -> None:
+        """Say which engines the numbers of this generation's decisions mean, in their order."""
+        self.recorder.keep_engines(
+            generation,
+            [
+                RecordedEngine(site=one.site, cluster=one.cluster, variant=one.variant, replica=one.replica)
+                for one in backends
+            ],
+        )
+
     def record(self, request: Finished) -> None:
         """Keep one request."""
         ask = cast("Ask | None", request.ask)
@@ -87,7 +98,7 @@ class RecordingSink:
                 origin=request.origin,
                 workload=request.workload,
                 tenant=request.tenant,
-                model=request.model,
+                model=_model(request.model),
                 session=ask.session if ask.session >= 0 else None,
                 request_id=request.request_id,
                 outcome=request.outcome,
@@ -102,6 +113,12 @@ class RecordingSink:
                 usd=request.usd if choice is not None else None,
                 attempts=request.attempts,
                 is_estimated=request.is_estimated,
+                generation=choice.generation if choice is not None else 0,
             ),
             choice.seen or b"" if choice is not None else b"",
         )
+
+
+def _model(asked: str) -> str:
+    """The model that a request insisted on, for a trace: of `model/variant` the model, of `workload:name` none."""
+    return "" if asked.startswith(WORKLOAD_PREFIX) else asked.partition("/")[0]

@@ -85,9 +85,7 @@ class Suspects:
             self._until.popitem(last=False)
 
     def check(self, path: str, body: bytes, now_ns: int) -> None:
-        """Raise Refusal for a request that is refused; costs nothing while there is none."""
-        if not self._until:
-            return
+        """Raise Refusal for a request that is refused."""
         fingerprint = hash((path, body))
         until = self._until.get(fingerprint)
         if until is None:

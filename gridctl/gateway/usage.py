@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -27,11 +27,32 @@ class Usage:
     output_tokens: int | None = None
 
 
-class _Whole(msgspec.Struct):
+_Tokens = Annotated[int, msgspec.Meta(ge=0, lt=MOST_TOKENS)]
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: _Tokens | None = None
+
+
+class _PlainUsage(msgspec.Struct):
+    """The usual report of the usual engines, for which nothing needs to be doubted field by field."""
+
+    prompt_tokens: _Tokens
+    completion_tokens: _Tokens | None = None
+    prompt_tokens_details: _Details | None = None
+    cache_read_input_tokens: None = None
+
+
+class _PlainAnswer(msgspec.Struct):
+    usage: _PlainUsage
+
+
+class _Answer(msgspec.Struct):
     usage: Any = None
 
 
-_whole = msgspec.json.Decoder(_Whole)
+_plain_answer = msgspec.json.Decoder(_PlainAnswer)
+_answer = msgspec.json.Decoder(_Answer)
 
 
 def usage_of(said: object) -> Usage | None:
@@ -56,7 +77,16 @@ def usage_of(said: object) -> Usage | None:
 def usage_of_answer(body: bytes) -> Usage | None:
     """What the body of an answer in one piece says; None when it is no JSON object or has no usage. O(len(body))."""
     try:
-        return usage_of(_whole.decode(body).usage)
+        plain = _plain_answer.decode(body).usage
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        plain = None
+    if plain is not None:
+        details = plain.prompt_tokens_details
+        return Usage(
+            plain.prompt_tokens, details.cached_tokens if details is not None else None, plain.completion_tokens
+        )
+    try:
+        return usage_of(_answer.decode(body).usage)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 

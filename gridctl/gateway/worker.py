@@ -55,6 +55,7 @@ class Worker:
         self._memory = Memory()
         self._log = _access_log(options.access_log)
         self._recorder = _recorder(options.record, options.worker)
+        self._recording = None if self._recorder is None else RecordingSink(self._recorder)
         self._listeners = [socket.socket(fileno=number) for number in options.listen_fd]
         self._context = _server_context(options.tls_cert, options.tls_key)
         self.serving = Serving(
@@ -69,6 +70,7 @@ class Worker:
         )
         self.serving.half_close_grace_ns = int(options.half_close_grace_s * 1e9)
         self._fit_connections(plan)
+        self._name_engines()
         self.server = Server(self.serving, self._listeners, context=self._context, on_beat=self._beat)
         self.drain = Drain(self.server)
         self._channel: Channel | None = None
@@ -120,6 +122,7 @@ class Worker:
             self._channel.say("refused", generation=generation, message=error.what)
             return
         self._fit_connections(plan)
+        self._name_engines()
         self._say_problems()
         self._channel.say("planned", generation=plan.generation)
 
@@ -174,9 +177,14 @@ class Worker:
         sinks: list[Sink] = [self._memory.remember]
         if self._log is not None:
             sinks.append(self._log.write)
-        if self._recorder is not None:
-            sinks.append(RecordingSink(self._recorder).record)
+        if self._recording is not None:
+            sinks.append(self._recording.record)
         return sinks
+
+    def _name_engines(self) -> None:
+        """Tell the recording which engines the decisions from now on number."""
+        if self._recording is not None:
+            self._recording.serve(self.serving.generation, self.serving.broker.live.backends)
 
     def _fit_connections(self, plan: Plan) -> None:
         self.serving.limits.most_connections = connections_that_fit(

@@ -265,12 +265,16 @@ def _empty_in_s(left: float | None, burn: float | None, period_s: float) -> floa
 
 
 def span_text(seconds: float) -> str:
-    """A length of time in the largest unit that tells it: `5 min`, `1 h`, `3 d`.
+    """A length of time in the largest unit that tells it, to two digits.
 
-    >>> [span_text(s) for s in (52, 300, 5400, 3600, 259200)]
-    ['52 s', '5 min', '1.5 h', '1 h', '3 d']
+    >>> [span_text(s) for s in (0.4, 52, 300, 5400, 3600, 84.6, 259200, 2592000)]
+    ['0.4 s', '52 s', '5 min', '1.5 h', '1 h', '1.4 min', '3 d', '30 d']
     """
     for unit, size in (("d", DAY_S), ("h", HOUR_S), ("min", 60.0)):
         if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"
+            return f"{_two_digits(seconds / size)} {unit}"
+    return f"{_two_digits(seconds)} s"
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.2g}" if value < 9.95 else f"{value:.0f}"

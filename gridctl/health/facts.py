@@ -15,7 +15,7 @@ from gridctl.health.condition import Condition
 from gridctl.health.outcome import Outcome
 from gridctl.health.outliers import Suspect
 from gridctl.health.panic import Panic
-from gridctl.resources import Cluster, Resource, Site, Workload
+from gridctl.resources import Cluster, PriceBook, Resource, Site, Workload
 from gridctl.signals.board import Board
 from gridctl.signals.series import Key, Series
 from gridctl.signals.totals import Totals
@@ -76,6 +76,7 @@ class Facts:
     suspects: Sequence[Suspect]
     board: Board
     series: Series
+    price_book: str = "default"
     notices: Sequence[tuple[str, str]] = field(default=())
 
     def unix_ns(self, at_ns: int) -> int:
@@ -93,6 +94,16 @@ class Facts:
     def workloads(self) -> dict[str, Workload]:
         """Declared workloads by name."""
         return {one.name: one for one in self.resources if isinstance(one, Workload)}
+
+    def gpu_usd_per_hour(self, clusters: Sequence[str]) -> float | None:
+        """What the GPUs of these clusters cost an hour; None where nothing says a price."""
+        book = next((one for one in self.resources if isinstance(one, PriceBook) and one.name == self.price_book), None)
+        prices = book.spec.gpu_hour_usd if book is not None else {}
+        declared = self.clusters()
+        known = [declared[name].spec for name in clusters if name in declared]
+        each = [prices.get(one.gpu) if one.usd_per_gpu_hour is None else one.usd_per_gpu_hour for one in known]
+        said = [price * one.gpus for price, one in zip(each, known, strict=True) if price is not None]
+        return sum(said) if said and len(said) == len(known) else None
 
     def count(self, key: Key, window_s: float) -> Count:
         """Requests of a key that ended in the last `window_s` seconds."""

@@ -1,4 +1,4 @@
-"""One site on one screen: its state and why, its engines, what is routed there, what changed near it, what happens next.
+"""One site on one screen: its state and why, its engines, what is routed there, what changed, what happens next.
 
 Must not gather or render. Without a running orchestrator the same screen shows what is declared and what changed.
 """
@@ -151,7 +151,7 @@ def _engine(facts: Facts, engine: Engine) -> EngineHealth:
         requests=int(slots["requests"].sum()),
         failures=int(slots["failures"].sum()) + int(slots["connect_failures"].sum()),
         telemetry_state=TELEMETRY_STATES[scraped.telemetry_state],
-        telemetry_age_s=(facts.now_ns - scraped.scrape_ns) / NS_PER_S if scraped.scrape_ns else None,
+        telemetry_age_s=max(0, facts.now_ns - scraped.scrape_ns) / NS_PER_S if scraped.scrape_ns else None,
         running=_reported(scraped.running),
         waiting=_reported(scraped.waiting),
         kv_share=used / capacity if capacity > 0 and used != NOT_REPORTED else None,

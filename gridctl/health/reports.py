@@ -174,8 +174,10 @@ class SiteReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TopRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One workload, site or cluster over the last seconds; `*` is all of them. `usd_per_hour` is what requests cost at
-    the prices they were routed by, so it is known of workloads only."""
+    """One workload, site or cluster over the last seconds; `*` is all of them.
+
+    `usd_per_hour` is what requests cost as they were routed, known of workloads only; `gpu_usd_per_hour` what the GPUs
+    of a site or cluster cost, busy or idle."""
 
     name: str
     requests_per_s: float
@@ -187,6 +189,7 @@ class TopRow(msgspec.Struct, frozen=True, kw_only=True):
     failed_per_s: float
     output_tokens_per_s: float | None
     usd_per_hour: float | None
+    gpu_usd_per_hour: float | None
     state: str | None
 
 

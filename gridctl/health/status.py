@@ -13,7 +13,7 @@ from gridctl.health.facts import Facts
 from gridctl.health.panic import AVAILABLE
 from gridctl.health.problems import budgets_of, operator_problem, problems_of
 from gridctl.health.reports import Affected, Counts, HealthReport, Problem, Verdict
-from gridctl.health.words import OperatorState, State, badness
+from gridctl.health.words import STATES, OperatorState, State, badness
 from gridctl.resources import Cluster, Resource, Site, Workload
 
 
@@ -59,16 +59,20 @@ def declared_report(grid: str, at_unix_ns: int, resources: Sequence[Resource]) -
             if one.spec.state != "active"
         ),
     ]
-    live = sum(bool(one.endpoints) for cluster in clusters for one in cluster.spec.deployments)
+    live = sum(bool(_endpoints(one)) for one in clusters)
     return HealthReport(
         grid=grid,
         at_unix_ns=at_unix_ns,
         is_live=False,
         verdict="unknown",
-        headline=f"no orchestrator runs: what {len(clusters)} clusters with {live} live deployments do cannot be told",
+        headline=f"no orchestrator runs: how the {live} clusters with endpoints do cannot be told",
         problems=tuple(problems),
         counts=Counts(engines={}, sites=_counted(site.spec.state for site in sites.values())),
     )
+
+
+def _endpoints(cluster: Cluster) -> tuple[str, ...]:
+    return cluster.spec.endpoints or tuple(url for one in cluster.spec.deployments for url in one.endpoints)
 
 
 def site_state(declared: OperatorState, engines: Sequence[State]) -> State:
@@ -142,9 +146,6 @@ def _unserved(clusters: Sequence[Cluster], sites: dict[str, Site], workloads: Se
 
 
 def _counted(states: Iterable[str]) -> dict[str, int]:
-    """How many of each, the worst state last."""
-    order = {"active": -1}
-    counted = Counter(states)
-    return dict(
-        sorted(counted.items(), key=lambda one: order.get(one[0], badness(one[0]) if one[0] != "active" else 0))
-    )  # type: ignore[arg-type]
+    """How many of each, the worst state last; what is declared active comes first."""
+    ranks: dict[str, int] = {"active": -1, **{state: badness(state) for state in STATES}}
+    return dict(sorted(Counter(states).items(), key=lambda one: ranks[one[0]]))

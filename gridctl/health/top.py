@@ -1,8 +1,8 @@
 """The load of the last seconds, by workload, site or cluster: what two readings of the meters and the board tell.
 
 Must not gather or render. Percentiles are of requests that ended in between, to 1 %. Which engine answered how fast is
-counted by workload only, so sites and clusters have requests, failures and promises kept, but no percentiles and no
-dollars.
+counted by workload only, so sites and clusters have requests, failures, promises kept and what their GPUs cost, but no
+percentiles.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def _workload_row(
         failed_per_s=sum(requests.outcomes[place] for place in _FAILED) / window_s,
         output_tokens_per_s=counted.total("output_tokens", name) / window_s,
         usd_per_hour=counted.usd(name) / window_s * SECONDS_PER_HOUR,
+        gpu_usd_per_hour=None,
         state=None,
     )
 
@@ -103,6 +104,7 @@ def _place_row(
         failed_per_s=sum(summed[place] for place in _FAILED) / window_s,
         output_tokens_per_s=None,
         usd_per_hour=None,
+        gpu_usd_per_hour=facts.gpu_usd_per_hour(sorted({engine.cluster for engine in engines})),
         state=_state(facts, name, engines, by),
     )
 

@@ -48,6 +48,18 @@ def fused(function: Kernel) -> Kernel:
     return _kernel(function, is_kept=False)
 
 
+def direct(entry: Kernel, *like: Any) -> Kernel:
+    """An entry's code for arguments of exactly the types of `like`, compiled or loaded now.
+
+    A call does not look at its arguments' types, which for a named tuple of arrays costs several times what a small
+    kernel does. Whoever calls it answers for the types: others are read as if they were these."""
+    if is_interpreted():
+        return entry
+    dispatcher: Any = entry
+    code: Kernel = dispatcher.compile(tuple(dispatcher.typeof_pyval(argument) for argument in like))
+    return code
+
+
 def _kernel(function: Kernel, *, is_kept: bool) -> Kernel:
     """The function, callable from Python and from kernels; what Python calls is kept in the cache if `is_kept`."""
     if is_interpreted():

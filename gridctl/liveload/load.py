@@ -2,8 +2,8 @@
 
 The clock of a request starts at its intended moment, not when it could be sent, so a target that stalls is charged for
 everybody it keeps waiting (no coordinated omission, as wrk2's README names it). A session's next turn needs the answer
-before it: it is intended for its moment in the trace or, when that is later, for the end of that answer. How late the
-generator itself was, `sent − intended`, is kept beside every request.
+before it: it is intended for its moment in the trace or, when that is later, for the end of that answer and the time a
+person thinks. How late the generator itself was, `sent − intended`, is kept beside every request.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import heapq
 import signal
 import ssl
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gridctl.executors.alarm import Alarm
 from gridctl.liveload.connection import Connection, Reply
+from gridctl.liveload.heard import Heard, Limits, turns_before
 from gridctl.liveload.request import RequestWriter
 from gridctl.liveload.target import Target
 from gridctl.traces.trace import Trace
@@ -32,35 +32,9 @@ HEAD_START_NS = 50 * NS_PER_MS
 """Before the first request: connections are opened meanwhile."""
 OPENED_AHEAD = 32
 SWEEP_S = 0.25
+NEVER = 1 << 62
 WRITTEN_AHEAD = 64
 """Requests worded before they are due, so that wording long prompts makes none of them late."""
-
-Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the generator may use: connections at once, and seconds that an answer may take."""
-
-    connections: int = 4096
-    timeout_s: float = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What came of the requests: `replies` by row, None where none was sent or awaited to its end.
-
-    `intended_ns` is on the monotonic clock of the replies, the start of the load included in it; `turns_late` counts
-    session turns that had to wait for an answer. `is_stopped` when a person ended it early.
-    """
-
-    replies: list[Reply | None]
-    intended_ns: Ints
-    start_ns: int
-    wall_s: float
-    turns_late: int
-    connections: int
-    is_stopped: bool
 
 
 class LiveLoad:
@@ -75,12 +49,13 @@ class LiveLoad:
         self._limits = limits
         self._advanced = advanced
         self._arrival_ns: list[int] = trace.arrival_ns.tolist()
-        self._before = _turns_before(trace.session)
+        self._before = turns_before(trace.session)
         count = len(trace)
         self._replies: list[Reply | None] = [None] * count
         self._intended = np.zeros(count, np.int64)
         self._ended = bytearray(count)
         self._parked: dict[int, int] = {}
+        self._thinking: list[tuple[int, int]] = []
         self._written: dict[int, bytes] = {}
         self._next_written = 0
         self._next = 0
@@ -133,17 +108,25 @@ class LiveLoad:
 
     # ---- when ----
 
+    def _next_due(self) -> tuple[int, bool]:
+        """When the next request is due, and whether it is a turn whose person is thinking."""
+        following = self._start_ns + self._arrival_ns[self._next] if self._next < len(self._arrival_ns) else NEVER
+        is_turn = bool(self._thinking) and self._thinking[0][0] < following
+        return (self._thinking[0][0] if is_turn else following), is_turn
+
     def _send_due(self) -> None:
         """Send what is due by now, and wait for what comes next."""
-        while self._next < len(self._arrival_ns):
-            row = self._next
-            due = self._start_ns + self._arrival_ns[row]
-            if due > time.monotonic_ns():
-                self._alarm.set(due)
-                self._write_ahead()
-                return
-            self._next += 1
-            self._due(row, due)
+        due, is_turn = self._next_due()
+        while due <= time.monotonic_ns():
+            if is_turn:
+                self._begin(heapq.heappop(self._thinking)[1], due)
+            else:
+                self._next += 1
+                self._due(self._next - 1, due)
+            due, is_turn = self._next_due()
+        if due < NEVER:
+            self._alarm.set(due)
+            self._write_ahead()
 
     def _write_ahead(self) -> None:
         """Word one more of the next requests; another one when the loop has looked at what came meanwhile."""
@@ -156,10 +139,26 @@ class LiveLoad:
     def _due(self, row: int, due: int) -> None:
         """A request's moment in the trace has come; a turn may have to wait for the answer before it."""
         before = self._before[row]
-        if before >= 0 and not self._ended[before]:
+        if before < 0:
+            self._begin(row, due)
+        elif self._ended[before]:
+            self._turn(row, before, due)
+        else:
             self._parked[before] = row
-            return
-        self._begin(row, due)
+
+    def _turn(self, row: int, before: int, due: int) -> None:
+        """The answer before a turn is there: it begins at its moment, or when its person has thought."""
+        reply = self._replies[before]
+        assert reply is not None, "it has ended"
+        think_s = self._limits.think_s
+        think_ns = self._arrival_ns[row] - self._arrival_ns[before] if think_s is None else round(think_s * NS_PER_S)
+        intended = max(due, reply.end_ns + think_ns)
+        self._turns_late += intended > due
+        if intended <= time.monotonic_ns():
+            self._begin(row, intended)
+        else:
+            heapq.heappush(self._thinking, (intended, row))
+            self._alarm.set(self._next_due()[0])
 
     def _begin(self, row: int, intended_ns: int) -> None:
         self._intended[row] = intended_ns
@@ -188,8 +187,7 @@ class LiveLoad:
         if self._left == 0 or self._is_stopped:
             self._is_over.set()
         elif following >= 0:
-            self._turns_late += 1
-            self._begin(following, max(reply.end_ns, self._start_ns + self._arrival_ns[following]))
+            self._turn(following, row, self._start_ns + self._arrival_ns[following])
 
     async def _sweep(self) -> None:
         """End requests that take longer than they may."""
@@ -270,17 +268,6 @@ class LiveLoad:
             self._send(connection, self._backlog.popleft())
         else:
             self._idle.append(connection)
-
-
-def _turns_before(session: Ints) -> list[int]:
-    """The row of each request's turn before it in its session; −1 for first turns and requests of none."""
-    last: dict[int, int] = {}
-    before = []
-    for row, number in enumerate(session.tolist()):
-        before.append(last.get(number, -1) if number >= 0 else -1)
-        if number >= 0:
-            last[number] = row
-    return before
 
 
 def run_load(

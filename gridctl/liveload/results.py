@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from gridctl.accounts.rows import COMPLETED, EngineFacts, RunRows, empty_rows
 from gridctl.accounts.usd import EGRESS_BYTES_PER_TOKEN
 from gridctl.liveload.connection import Reply
-from gridctl.liveload.load import Heard
+from gridctl.liveload.heard import Heard
 from gridctl.liveload.outcome import outcome_of, said
 from gridctl.liveload.places import Places
 from gridctl.traces.trace import Trace

@@ -6,6 +6,7 @@ not served from each other, so that no load of a thousand failures has to. The A
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,7 +82,11 @@ def models_at(target: Target) -> tuple[str, ...]:
     transport = httpx.HTTPTransport(uds=target.socket_path) if target.socket_path else None
     timeout = httpx.Timeout(CONNECT_S)
     try:
-        with httpx.Client(headers=headers, timeout=timeout, transport=transport, trust_env=False) as client:
+        # The certificates that the load itself trusts, and no proxy: it knows none.
+        verify = ssl.create_default_context() if target.is_tls else False
+        with httpx.Client(
+            headers=headers, timeout=timeout, transport=transport, trust_env=False, verify=verify
+        ) as client:
             response = client.get(f"{target.base}/v1/models")
     except httpx.TimeoutException:
         raise UnreachableError(

@@ -156,6 +156,7 @@ def serve(
 async def _serve(
     address: Address, make_pace: PaceMaker, manner: Manner, faults: list[Fault], ready: Callable[[str], None]
 ) -> bool:
+    _allow_descriptors()
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -172,6 +173,15 @@ async def _serve(
         return server.died.is_set()
     finally:
         server.close()
+
+
+def _allow_descriptors() -> None:
+    """As many open files as the system lets this process have: every client is one."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import httpx
 
     from gridctl.control import messages
+    from gridctl.health.reports import HealthReport, SiteReport, TopBy, TopFrame
     from gridctl.orchestrator.context import GridHome
     from gridctl.registry import Event, Planned, Stored
     from gridctl.resources import Resource, ResourceKey
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
 TOKEN_VARIABLE = "GRIDCTL_TOKEN"
+START_IT = "start it: gridctl up --detach"
 _BASE = "http://orchestrator"
 _Answer = TypeVar("_Answer")
 
@@ -80,6 +82,30 @@ class LiveClient:
         from gridctl.control import messages
 
         return self.get("/v1/status", messages.Status)
+
+    def health(self) -> HealthReport:
+        """What is wrong, since when, what it affects, what to do."""
+        from gridctl.health.reports import HealthReport
+
+        return self.get("/v1/health", HealthReport)
+
+    def sites(self) -> list[messages.SiteSummary]:
+        """Sites that serve, and their states."""
+        from gridctl.control import messages
+
+        return list(self.get("/v1/sites", messages.SiteSummaryList).items)
+
+    def site(self, name: str) -> SiteReport:
+        """One site on one screen. Raises NotFoundError."""
+        from gridctl.health.reports import SiteReport
+
+        return self.get(f"/v1/sites/{quote(name, safe='')}", SiteReport)
+
+    def top(self, by: TopBy = "workload", window_s: int | None = None) -> TopFrame:
+        """Requests, latencies and dollars of the last seconds."""
+        from gridctl.health.reports import TopFrame
+
+        return self.get("/v1/top", TopFrame, by=by, window_s=window_s)
 
     def metrics(self) -> str:
         """The metrics, in Prometheus' text format."""
@@ -178,11 +204,11 @@ class LiveClient:
 
         return self.post("/v1/keys", wanted, messages.MadeKey)
 
-    def revoke_key(self, name: str) -> messages.KeyMessage:
+    def revoke_key(self, name: str, cause: str) -> messages.KeyMessage:
         """Revoke a key. Raises NotFoundError."""
         from gridctl.control import messages
 
-        content = self._send("DELETE", f"/v1/keys/{quote(name, safe='')}")
+        content = self._send("DELETE", f"/v1/keys/{quote(name, safe='')}", params={"cause": cause} if cause else {})
         return self._decoded(content, messages.KeyMessage)
 
     # ── the wire ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -202,6 +228,9 @@ class LiveClient:
 
         from gridctl.control.problems import error_of, read_problem
 
+        path_of_socket = self.remote.url.removeprefix("unix:") if self.remote.url.startswith("unix:") else ""
+        if path_of_socket and not os.path.exists(path_of_socket):
+            raise self._unreachable("does not listen any more", START_IT)
         try:
             answer = self._client.request(method, path, **what)
         except httpx.ConnectTimeout:
@@ -240,7 +269,7 @@ class LiveClient:
         if "SSL" in text or "TLS" in text:
             return self._unreachable(f"speaks no TLS we could agree on: {text}", "check the URL's scheme and port")
         if self.remote.url.startswith("unix:"):
-            return self._unreachable("does not listen any more", "start it: gridctl up --detach")
+            return self._unreachable("does not listen any more", START_IT)
         return self._unreachable(f"cannot be reached: {text}", "check the address; is gridctl up running there?")
 
     def _unreachable(self, what: str, fix: str) -> UnreachableError:

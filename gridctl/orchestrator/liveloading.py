@@ -18,8 +18,9 @@ from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, ROW_TYPES, Origin
 from gridctl.errors import GridctlError, InputError, Interrupted, UnreachableError
 from gridctl.geography.place import Place, place_of
 from gridctl.grid.image import GridImage, build_image
+from gridctl.liveload.heard import Heard, Limits
 from gridctl.liveload.lag import Lag, lag_of
-from gridctl.liveload.load import Heard, Limits, run_load
+from gridctl.liveload.load import run_load
 from gridctl.liveload.request import Manner, RequestWriter
 from gridctl.liveload.results import SHOWN_FAILURES, Distances, Results, results_of
 from gridctl.liveload.target import Target, model_for, models_at

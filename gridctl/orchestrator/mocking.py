@@ -6,7 +6,7 @@ gives the very engine that a replay of the grid has there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gridctl.errors import InputError, NotFoundError, UsageError, did_you_mean
@@ -35,7 +35,7 @@ class Wanted:
     variant: str = ""
     tensor_parallel: int = 1
     data_parallel: int = 1
-    limits: EngineLimits = EngineLimits()
+    limits: EngineLimits = field(default_factory=EngineLimits)
     kv_blocks: int | None = None
 
 

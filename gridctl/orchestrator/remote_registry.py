@@ -16,6 +16,7 @@ from gridctl.control.messages import KeyMessage, WantedKeyMessage
 from gridctl.errors import ConflictError, InputError, NotFoundError
 from gridctl.orchestrator.live_client import LiveClient, Remote
 from gridctl.registry import AccessKey, Event, Planned, Registry, Stored, WantedKey
+from gridctl.registry.keys import KIND as KEY
 from gridctl.registry.registry import Check
 from gridctl.resources import Resource, ResourceKey, key_of, kind_named
 
@@ -111,7 +112,7 @@ class RemoteRegistry(Registry):
         since_version: int = 0,
         limit: int | None = None,
     ) -> builtins.list[Event]:
-        word = None if kind is None else _word(kind)
+        word = None if kind is None else KEY if kind == KEY else _word(kind)
         return self._client.events(kind=word, name=name, since_version=since_version, limit=limit)
 
     def access_keys(self) -> builtins.list[AccessKey]:
@@ -131,7 +132,7 @@ class RemoteRegistry(Registry):
         return _access_key(made), made.token
 
     def revoke_key(self, name: str, *, cause: str) -> AccessKey:
-        return _access_key(self._client.revoke_key(name))
+        return _access_key(self._client.revoke_key(name, cause))
 
     def check_integrity(self) -> builtins.list[str]:
         raise InputError("a database is checked where it is", fix="run gridctl doctor on the orchestrator's machine")

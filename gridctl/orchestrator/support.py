@@ -11,9 +11,9 @@ import json
 import os
 import platform
 import sys
-import time
 import zipfile
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,6 @@ from gridctl import __version__
 from gridctl.errors import GridctlError, InputError
 from gridctl.orchestrator.context import GridHome, current_grid
 from gridctl.orchestrator.redaction import known_secrets, redacted
-from gridctl.render.time import stamped_ns, utc_text
 
 MOST_EVENTS = 1_000
 LOG_BYTES = 512 << 10
@@ -55,7 +54,7 @@ def gather(listen: str) -> list[Part]:
         )
     ]
     listed = {part.name: part.about for part in parts}
-    about = {"gridctl": __version__, "made": utc_text(stamped_ns(time.time_ns())), "parts": listed}
+    about = {"gridctl": __version__, "made": datetime.now(UTC).isoformat(timespec="seconds"), "parts": listed}
     first = Part("contents.json", "this list", _json(about))
     return [first, *parts]
 
@@ -82,8 +81,7 @@ def write_bundle(parts: list[Part], path: Path) -> None:
 
 def default_name() -> str:
     """A file name by the time of day."""
-    stamp = utc_text(stamped_ns(time.time_ns())).replace(":", "").replace("-", "")
-    return f"gridctl-support-{stamp}.zip"
+    return f"gridctl-support-{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}.zip"
 
 
 def _part(name: str, about: str, make: Callable[[], str | bytes], secrets: tuple[str, ...]) -> Part:

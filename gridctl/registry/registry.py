@@ -184,11 +184,12 @@ class Registry:
         since_version: int = 0,
         limit: int | None = None,
     ) -> builtins.list[Event]:
-        """Events after `since_version`, oldest first; with a `limit` the newest that many."""
+        """Events after `since_version`, oldest first; with a `limit` the newest that many. Those of access keys are of
+        the kind `Key`."""
         with self._database.reading() as connection:
             return ledger.events(
                 connection,
-                kind=None if kind is None else _kind_name(kind),
+                kind=None if kind is None else keys.KIND if kind == keys.KIND else _kind_name(kind),
                 name=name,
                 since_version=since_version,
                 limit=limit,

@@ -77,6 +77,7 @@ def run_item(info: RunInfo) -> dict[str, object]:
         "requests_per_s": info.requests / wall_s if wall_s > 0 else None,
         "digest": info.digest,
         "centralized": info.centralized or None,
+        "live": info.live or None,
         "created_ns": stamped_ns(info.created_ns),
         "gridctl_version": info.gridctl_version,
         "notes": list(info.notes),

@@ -35,6 +35,9 @@ from gridctl.signals.rows import (
 )
 
 MAGIC = b"gridctl\x00"
+_BARE_MAGIC = MAGIC.rstrip(b"\x00")
+NAME_PREFIX = "gridctl-"
+"""Of boards that lie among other programs' shared memory: of these, those left behind are removed."""
 VERSION = 1
 """Of everything in here: rows, layout, words. A board of another version is refused."""
 HEADER = np.dtype(
@@ -127,13 +130,14 @@ class Board:
                 board.report(row, Scraped())
             made.append(board)
 
-        segment.make(name, size, MAGIC.rstrip(b"\x00"), fill)
+        segment.remove_orphans(NAME_PREFIX, _BARE_MAGIC)
+        segment.make(name, size, _BARE_MAGIC, fill)
         return made[0]
 
     @classmethod
     def attach(cls, name: str) -> Board:
         """The board of that name. Raises NotFoundError, or InputError for a file that is not this program's board."""
-        memory = segment.open_existing(name, MAGIC.rstrip(b"\x00"))
+        memory = segment.open_existing(name, _BARE_MAGIC)
         if len(memory) < PAGE:
             raise InputError("the board is cut short", where=str(segment.path_of(name)), fix="gridctl up")
         return cls(name, memory)

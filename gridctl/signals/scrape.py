@@ -90,6 +90,8 @@ class Scraper:
         self._watched: dict[int, _Watched] = {}
         self._stretch = 1.0
         self._surveyed_ns = 0
+        self._next_ns = 0
+        self._woken = asyncio.Event()
         self._loads = np.zeros((board.backends, 3), np.int64)
 
     def watch(self, targets: Iterable[Target]) -> None:
@@ -123,12 +125,22 @@ class Scraper:
         """Ask, until cancelled; then every connection is closed."""
         try:
             while True:
-                next_ns = self._ask_who_is_due(self._clock())
-                wait_s = (next_ns - self._clock()) / NS_PER_S
-                await asyncio.sleep(min(max(wait_s, SHORTEST_SLEEP_S), LONGEST_SLEEP_S))
+                self._next_ns = self._ask_who_is_due(self._clock())
+                wait_s = (self._next_ns - self._clock()) / NS_PER_S
+                await self._sleep(min(max(wait_s, SHORTEST_SLEEP_S), LONGEST_SLEEP_S))
         finally:
             for watched in list(self._watched.values()):
                 self._close(watched)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, but not beyond the moment at which an engine that has just answered is due again."""
+        loop = asyncio.get_running_loop()
+        self._woken = asyncio.Event()
+        timer = loop.call_later(seconds, self._woken.set)
+        try:
+            await self._woken.wait()
+        finally:
+            timer.cancel()
 
     def _ask_who_is_due(self, now_ns: int) -> int:
         """Start the questions that are due; when the next one is."""
@@ -176,6 +188,8 @@ class Scraper:
                 now_ns, watched.asked_ns + jittered_ns(self._pace, period, watched.target.row, watched.turn)
             )
             watched.task = None
+            if watched.due_ns < self._next_ns:
+                self._woken.set()
             if self._watched.get(watched.target.row) is watched:
                 self._write(watched, now_ns)
 

@@ -2,7 +2,8 @@
 
 The file lies in the memory file system where there is one (`/dev/shm`), else in the folder of temporary files; a name
 with a folder in it is taken as a path. Its space is reserved when it is made: a full file system is an error then,
-not a crash of whoever first writes a page. It lives until it is unlinked, whoever dies.
+not a crash of whoever first writes a page. It lives until it is unlinked, whoever dies; its maker holds a lock on it,
+so that segments whose makers are gone can be told and removed by the next one.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def make(name: str, size: int, magic: bytes, fill: Callable[[mmap.mmap], None]) 
                 os.posix_fallocate(descriptor, 0, size)
             else:
                 os.ftruncate(descriptor, size)
-            memory = mmap.mmap(descriptor, size)
+            _claim(descriptor)
+            memory = mmap.mmap(descriptor, size)  # keeps a copy of the descriptor, and so the lock
         finally:
             os.close(descriptor)
         fill(memory)
@@ -87,6 +89,38 @@ def unlink(name: str) -> None:
     """Take the name away; who has the segment open keeps it."""
     with suppress(FileNotFoundError):
         path_of(name).unlink()
+
+
+def remove_orphans(prefix: str, magic: bytes) -> int:
+    """Remove the segments in the folder of plain names whose makers are gone, of this user and with that prefix and
+    magic; how many there were. A machine that was killed off again and again does not fill its memory with them."""
+    folder, removed = path_of("any").parent, 0
+    for path in sorted(folder.glob(f"{prefix}*")):
+        try:
+            descriptor = os.open(path, os.O_RDWR | _OPEN | getattr(os, "O_NONBLOCK", 0))
+        except OSError:
+            continue
+        try:
+            _check(descriptor, path, magic)
+            if _claim(descriptor):
+                path.unlink()
+                removed += 1
+        except (OSError, InputError):
+            continue
+        finally:
+            os.close(descriptor)
+    return removed
+
+
+def _claim(descriptor: int) -> bool:
+    """Lock a segment for as long as it is open here; False when its maker holds it, or where there are no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def _check(descriptor: int, path: Path, magic: bytes) -> None:

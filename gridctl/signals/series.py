@@ -27,7 +27,7 @@ from gridctl.signals.totals import Totals
 
 SAMPLE_S = 10
 HOUR_S = 3600
-THINNED_EVERY_S = 600
+THINNED_EVERY_S = HOUR_S
 TIERS = (
     (HOUR_S + 600, SAMPLE_S // 2),
     (6 * HOUR_S + 1200, 60),

@@ -35,7 +35,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,7 @@ def _rounds(
 
 def _turn(folder: Path, side: Side, engines: Engines, quick: bool) -> Figures:
     """All repeated figures of one side."""
-    seconds = (4.0 if side.is_slow else 1.0) if quick else (5.0 if side.is_slow else 2.5)
+    seconds = 3.0 if side.is_slow else 1.0 if quick else 2.5
 
     def run(**options: object) -> dict[str, Any]:
         return load(folder, LOAD_CORE, side.port, model=MODEL, bearer=side.bearer, **options)
@@ -145,26 +145,30 @@ def _turn(folder: Path, side: Side, engines: Engines, quick: bool) -> Figures:
         many = run(connections=64, seconds=seconds, warmup=0)
     one = run(connections=1, seconds=seconds / 2, warmup=0.1)
     figures["requests_per_s"] = many["requests_per_s"]
-    figures["cpu_us_per_request"] = 1e6 * spent[0] / max(1, many["requests"])
+    figures["cpu_us_per_request"] = _each(spent[0], many["requests"])
     figures["p50_64_us"] = many["latency_us"].get("p50", float("nan"))
     figures["p50_1_us"] = one["latency_us"].get("p50", float("nan"))
     paced = f"chunks-{CHUNKS} every-{EVERY_US}"
+    warmup = 0 if side.is_slow else 1.2 * STREAM_S
     burst = run(connections=STREAMS, stream=1, seconds=seconds, warmup=0, prompt=paced)
     _wait_until_idle(engines)
     with _cpu(side) as spent:
-        spread = run(
-            connections=STREAMS, stream=1, seconds=seconds, warmup=1.2 * STREAM_S, ramp_s=STREAM_S, prompt=paced
-        )
+        spread = run(connections=STREAMS, stream=1, seconds=seconds, warmup=warmup, ramp_s=STREAM_S, prompt=paced)
     _wait_until_idle(engines)
     flood = run(connections=STREAMS, stream=1, seconds=seconds, warmup=0.5, prompt=f"chunks-{CHUNKS} every-1000")
     figures["burst_ttft_us"] = burst["ttft_us"].get("p50", float("nan"))
     figures["spread_ttft_us"] = spread["ttft_us"].get("p50", float("nan"))
     figures["spread_chunks_per_s"] = spread["events_per_s"]
-    figures["cpu_us_per_chunk"] = 1e6 * spent[0] / max(1, spread["events_with_warmup"])
+    figures["cpu_us_per_chunk"] = _each(spent[0], spread["events_with_warmup"])
     figures["flood_chunks_per_s"] = flood["events_per_s"]
     figures["errors"] = float(sum(result["errors"] for result in (many, one, burst, spread, flood)))
     _wait_until_idle(engines)
     return figures
+
+
+def _each(seconds: float, count: int) -> float:
+    """Microseconds each; not a number where nothing was finished."""
+    return 1e6 * seconds / count if count else float("nan")
 
 
 @contextlib.contextmanager
@@ -177,10 +181,10 @@ def _cpu(side: Side) -> Iterator[list[float]]:
         spent[0] = side.process.cpu_s() - before
 
 
-def _wait_until_idle(engines: Engines, seconds: float = 10.0) -> None:
+def _wait_until_idle(engines: Engines, seconds: float = 4.0) -> None:
     """Until no engine serves anything: a side that does not cancel leaves the next one a busy engine."""
     deadline = time.monotonic() + seconds
-    while engines.requests()[0] and time.monotonic() < deadline:
+    while engines.requests()["running"] and time.monotonic() < deadline:
         time.sleep(0.02)
 
 
@@ -217,19 +221,19 @@ def _abort_delays(side: Side, engines: Engines, tries: int, window: str) -> list
         message: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": prompt}], "max_tokens": 16}
         body = json.dumps(message | ({"stream": True} if window == "stream" else {})).encode()
         _wait_until_idle(engines)
-        known = len(engines.requests()[1])
+        known = engines.requests()["aborts"]
         with socket.create_connection(("127.0.0.1", side.port), timeout=5) as client:
             client.sendall(side.head(body))
             if window == "stream":
                 client.recv(65536)
             deadline = time.monotonic() + 2
-            while not engines.requests()[0] and time.monotonic() < deadline:
+            while not engines.requests()["running"] and time.monotonic() < deadline:
                 pass
             left_ns = time.monotonic_ns()
         while time.monotonic_ns() - left_ns < 1_200_000_000:
-            aborts = engines.requests()[1]
-            if len(aborts) > known:
-                delays.append((aborts[-1] - left_ns) / 1e6)
+            seen = engines.requests()
+            if seen["aborts"] > known:
+                delays.append((seen["last_abort_ns"] - left_ns) / 1e6)
                 break
             time.sleep(0.001)
     return delays
@@ -334,12 +338,11 @@ def _report(sides: list[Side], rounds: list[dict[str, Figures]], once: dict[str,
             figures["added_spread_us"] = figures["spread_ttft_us"] - bare["spread_ttft_us"]
     names = [side.name for side in sides]
     print(f"{platform.platform()}, Python {platform.python_version()}, {len(rounds)} rounds, {seconds:.0f} s")
+    print(f"load average {os.getloadavg()[0]:.1f} over the last minute, of {os.cpu_count()} cores")
     print(f"gateway on core {GATEWAY_CORE}, load and {ENGINES} mock engines on core {LOAD_CORE}; medians of the rounds")
     _print_row("", names)
     for label, key, shape, scale, _ in ROWS:
-        _print_row(
-            label, [shape.format(scale * statistics.median(turn[name][key] for turn in rounds)) for name in names]
-        )
+        _print_row(label, [shape.format(scale * _median(turn[name][key] for turn in rounds)) for name in names])
     _report_once(names, once)
     _report_ratios(names, rounds)
 
@@ -372,13 +375,20 @@ def _report_ratios(names: list[str], rounds: list[dict[str, Figures]]) -> None:
             if key in ("errors", "spread_chunks_per_s"):
                 continue
             pairs = [(turn["gridctl"][key], turn[peer][key]) for turn in rounds]
-            if any(min(pair) <= 0 for pair in pairs):
-                print(f"  {label.strip():<36} no ratio: a side is not above the bare load")
+            pairs = [pair for pair in pairs if all(value > 0 for value in pair)]  # not of what was not measured, either
+            if not pairs:
+                print(f"  {label.strip():<36} no ratio: a side finished nothing, or added nothing to the bare load")
                 continue
             ratios = [ours / theirs if is_more_better else theirs / ours for ours, theirs in pairs]
-            ours, theirs = (shape.format(scale * statistics.median(side)) for side in zip(*pairs, strict=True))
+            ours, theirs = (shape.format(scale * _median(side)) for side in zip(*pairs, strict=True))
             spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
             print(f"  {label.strip():<36} {statistics.median(ratios):>8.2f}  ({spread})  {ours} and {theirs}")
+
+
+def _median(values: Iterable[float]) -> float:
+    """The median of what was measured; not a number where nothing was."""
+    found = [value for value in values if value == value]
+    return statistics.median(found) if found else float("nan")
 
 
 def _print_row(label: str, cells: list[str]) -> None:

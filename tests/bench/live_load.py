@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from gridctl.liveload.load import Limits, run_load
+from gridctl.liveload.heard import Limits
+from gridctl.liveload.load import run_load
 from gridctl.liveload.request import Manner, RequestWriter
 from gridctl.liveload.target import Target
 from gridctl.traces.trace import Trace

@@ -34,7 +34,6 @@ def test_the_newest_name_for_the_longest_answer_wins() -> None:
         (b"{", "could not parse", None),
         (b'{"model": "m", "messages": [NaN]}', "could not parse", None),
         (b'\xff{"model": "m"}', "could not parse", None),
-        (b"[" * 100_000, "could not parse", None),
         (b'{"model":"m","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "could not parse", None),
         (b"[1]", "must be a JSON object, but it is an array", None),
         (b'"text"', "must be a JSON object, but it is a string", None),
@@ -65,10 +64,12 @@ def test_a_bad_body_is_refused_with_the_parameter_at_fault(body: bytes, message:
 
 @given(st.binary(max_size=200) | st.text(max_size=80).map(str.encode))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
+    status = 400
     try:
         read_body("chat", body)
     except Refusal as refusal:
-        assert refusal.status == 400
+        status = refusal.status
+    assert status == 400
 
 
 _JSON = st.recursive(
@@ -88,12 +89,13 @@ _JSON = st.recursive(
     endpoint=st.sampled_from(["chat", "completions", "embeddings", "messages", "responses", "rerank", "tokenize"]),
 )
 def test_any_json_is_read_or_refused(fields: dict[str, object], endpoint: str) -> None:
+    status, text_bytes = 400, 1
     try:
-        body = read_body(endpoint, json.dumps(fields).encode())
+        text_bytes = read_body(endpoint, json.dumps(fields).encode()).prompt.text_bytes
     except Refusal as refusal:
-        assert refusal.status == 400
-    else:
-        assert body.prompt.text_bytes >= 1
+        status = refusal.status
+    assert status == 400
+    assert text_bytes >= 1
 
 
 def test_a_prompt_of_token_numbers_is_counted_exactly() -> None:

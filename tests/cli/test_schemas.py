@@ -104,6 +104,14 @@ def test_changes_differences_and_events_keep_their_schema(grid: Callable, manife
     assert {event["action"] for event in events["items"]} == {"created", "updated", "deleted"}
 
 
+def test_a_decision_with_nothing_sent_keeps_its_schema(grid: Callable) -> None:
+    asked = ("route", "test", "--origin", "fr-paris-01", "--workload", "chat", "-o", "json")
+    found = hold(grid(*asked).out, "RouteTest")
+    assert found["decision"]["outcome"] == "routed"
+    nobody = hold(grid(*asked, "--prompt-tokens", "1000000").out, "RouteTest")
+    assert nobody["decision"]["reason"] == "too-long"
+
+
 @pytest.fixture
 def replayed(grid: Callable) -> Callable:
     """A grid that holds a run of three requests, its centralised alternative beside it."""

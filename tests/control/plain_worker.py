@@ -25,7 +25,9 @@ async def main() -> None:
     parser.add_argument("--listen-fd", type=int)
     parser.add_argument("--channel-fd", type=int)
     parser.add_argument("--record", type=Path)
-    parser.add_argument("--log-requests", action="store_true")
+    parser.add_argument("--access-log")
+    parser.add_argument("--tls-cert")
+    parser.add_argument("--tls-key")
     given = parser.parse_args()
     mood = os.environ.get("PLAIN_WORKER", "").split()
     if "die" in mood:
@@ -83,6 +85,18 @@ async def main() -> None:
 
     say(event="something-new", words=["that", "nobody", "knows"])
     say(event="ready")
+    if "beats" in mood:
+        sys.path.insert(0, os.environ["PYTHONPATH"])
+        from gridctl.signals.board import Board
+
+        board = Board.attach(given.board)
+
+        async def beat() -> None:
+            while True:
+                board.beat(given.worker, time.monotonic_ns(), pid=os.getpid())
+                await asyncio.sleep(0.05)
+
+        draining.append(asyncio.ensure_future(beat()))
     listening = asyncio.ensure_future(listen())
     await ended.wait()
     await writer.drain()

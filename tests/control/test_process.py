@@ -59,6 +59,18 @@ def test_a_worker_that_dies_is_started_anew_and_its_rows_are_cleared(
     assert f"worker 0 (process {first['pid']}) was ended by signal 9" in "".join(up.said)
 
 
+def test_a_worker_that_stands_still_is_ended_and_started_anew(start: Start, wait_until: Callable[..., Any]) -> None:
+    up = start("beats", stuck_after_s=1.5)
+    first = up.asked()
+    with local_client(up.home) as client:
+        wait_until(lambda: client.status().workers[0].beat_age_s is not None)
+        os.kill(first["pid"], signal.SIGSTOP)
+        wait_until(lambda: client.status().workers[0].restarts == 1)
+    assert wait_until(lambda: _answer(up))["pid"] != first["pid"]
+    up.end()
+    assert "has stood still for" in "".join(up.said)
+
+
 def _answer(up: Any) -> Any:
     try:
         return up.asked()
@@ -252,6 +264,41 @@ def test_an_engine_at_our_own_address_is_refused(start: Start, home: GridHome) -
     text = up.rest()
     assert up.process.returncode == 3
     assert "is this orchestrator itself" in text
+
+
+def test_who_connects_to_the_admin_api_and_asks_nothing_is_hung_up_on(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In this process, because the deadline is 10 s.
+    import asyncio
+
+    from gridctl.control import admin_server
+    from gridctl.control.listening import Address, open_listener
+
+    monkeypatch.setattr(admin_server, "HEAD_TIMEOUT_S", 0.2)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def ask() -> tuple[bytes, bytes]:
+        listener, address = open_listener(Address("127.0.0.1", 0), "--admin")
+        server = admin_server.AdminServer(app, listener, None)
+        server.start()
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        silent = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        answered = await asyncio.wait_for(reader.readline(), 10)
+        writer.close()
+        await server.close()
+        return silent, answered
+
+    silent, answered = asyncio.run(ask())
+    assert silent == b""
+    assert b"204" in answered
 
 
 def test_a_token_opens_the_tcp_address_as_far_as_its_role(

@@ -238,7 +238,11 @@ def plan_of(urls: Sequence[str], settings: Settings | None = None, generation: i
 
 @contextmanager
 def running_gateway(
-    urls: Sequence[str], settings: Settings | None = None, *, deadline_s: float = 30.0, directory: Directory | None = None
+    urls: Sequence[str],
+    settings: Settings | None = None,
+    *,
+    deadline_s: float = 30.0,
+    directory: Directory | None = None,
 ) -> Iterator[Gateway]:
     plan = plan_of(urls, settings)
     listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
@@ -323,7 +327,11 @@ def scripted_engine(script: Script, loop: asyncio.AbstractEventLoop | None = Non
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = next(
-                    (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")),
+                    (
+                        int(line.split(b":")[1])
+                        for line in head.split(b"\r\n")
+                        if line.lower().startswith(b"content-length")
+                    ),
                     0,
                 )
                 served = Served(reader, writer, head, await reader.readexactly(length), engine)
@@ -335,9 +343,6 @@ def scripted_engine(script: Script, loop: asyncio.AbstractEventLoop | None = Non
         finally:
             engine.open -= 1
             writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
-            engine.writers.discard(writer)
 
     with in_thread() as own:
 
@@ -358,8 +363,10 @@ def scripted_engine(script: Script, loop: asyncio.AbstractEventLoop | None = Non
                 for task in others:
                     task.cancel()
                 await asyncio.gather(*others, return_exceptions=True)
-                while engine.writers:  # until every transport has closed
-                    await asyncio.sleep(0.001)
+                for writer in engine.writers:
+                    writer.transport.abort()
+                    with contextlib.suppress(ConnectionError):
+                        await writer.wait_closed()
 
             asyncio.run_coroutine_threadsafe(stop(), own).result(10)
 
@@ -393,9 +400,10 @@ async def answers(served: Served) -> None:
 
 
 def event(delta: dict[str, Any], finish: str | None = None) -> bytes:
-    return b"data: %b\n\n" % json.dumps(
-        {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
-    ).encode()
+    return (
+        b"data: %b\n\n"
+        % json.dumps({"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}).encode()
+    )
 
 
 USAGE_EVENT = b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":12,"completion_tokens":3,"total_tokens":15}}\n\n'

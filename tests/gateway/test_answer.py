@@ -35,7 +35,9 @@ def test_an_anthropic_error_has_its_own_shape() -> None:
 
 
 def test_nobody_is_asked_to_wait_longer_than_clients_do() -> None:
-    _, headers, _ = parsed(error_answer("chat", too_busy("x", reason="quota", retry_after_ms=10**9), b"r", keep_alive=True))
+    _, headers, _ = parsed(
+        error_answer("chat", too_busy("x", reason="quota", retry_after_ms=10**9), b"r", keep_alive=True)
+    )
     assert headers["retry-after"] == "120"
 
 

@@ -159,7 +159,7 @@ def test_models_and_health_are_answered_here(gateway: Gateway) -> None:
     "raw",
     [
         b"nonsense\r\n\r\n",
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /v1/x HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
         b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"a" * 40_000 + b"\r\n\r\n",
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999\r\n\r\n",
@@ -182,11 +182,14 @@ def test_what_cannot_be_read_is_answered_and_closed_and_nothing_behind_it_is_ser
 
 
 def test_a_head_that_does_not_come_is_given_up() -> None:
-    with running_gateway([], quick(head_timeout_ms=100)) as gateway:
-        with gateway.connect() as silent, gateway.connect() as slow:
-            slow.sendall(b"POST /v1/chat/comple")
-            assert read_answer(slow).status == 408
-            assert closed_by_peer(silent)
+    with (
+        running_gateway([], quick(head_timeout_ms=100)) as gateway,
+        gateway.connect() as silent,
+        gateway.connect() as slow,
+    ):
+        slow.sendall(b"POST /v1/chat/comple")
+        assert read_answer(slow).status == 408
+        assert closed_by_peer(silent)
         wait_for(lambda: gateway.serving.limits.connections == 0)
 
 
@@ -198,7 +201,7 @@ def test_a_body_that_does_not_go_on_is_given_up() -> None:
         assert gateway.serving.limits.held_body_bytes == 0
 
 
-def test_a_thousand_slow_clients_hold_little_and_harm_nobody() -> None:
+def test_hundreds_of_slow_clients_hold_little_and_harm_nobody() -> None:
     with scripted_engine(answers) as engine, running_gateway([engine.url], quick(head_timeout_ms=1000)) as gateway:
         slow = [gateway.connect() for _ in range(300)]
         for connection in slow:
@@ -212,13 +215,16 @@ def test_a_thousand_slow_clients_hold_little_and_harm_nobody() -> None:
 
 
 def test_an_idle_connection_is_closed_after_its_time() -> None:
-    with scripted_engine(answers) as engine, running_gateway([engine.url], quick(keep_alive_ms=100)) as gateway:
-        with gateway.connect() as connection:
-            connection.sendall(request(CHAT))
-            assert read_answer(connection).status == 200
-            started = time.monotonic()
-            assert closed_by_peer(connection)
-            assert time.monotonic() - started < 3
+    with (
+        scripted_engine(answers) as engine,
+        running_gateway([engine.url], quick(keep_alive_ms=100)) as gateway,
+        gateway.connect() as connection,
+    ):
+        connection.sendall(request(CHAT))
+        assert read_answer(connection).status == 200
+        started = time.monotonic()
+        assert closed_by_peer(connection)
+        assert time.monotonic() - started < 3
 
 
 def test_an_address_with_too_many_connections_is_told_so_and_others_wait_their_turn() -> None:
@@ -241,7 +247,7 @@ def test_at_the_cap_accepting_pauses_and_nobody_is_dropped() -> None:
         wait_for(lambda: gateway.serving.limits.connections == 2)
         with gateway.connect() as waiting:
             waiting.sendall(request(CHAT))
-            wait_for(lambda: gateway.server.pauses == 1)
+            wait_for(lambda: gateway.server.pauses)
             assert gateway.serving.limits.connections == 2
             held[0].close()
             assert read_answer(waiting).status == 200
@@ -253,11 +259,10 @@ def test_a_client_that_half_closes_is_gone_unless_it_is_given_grace() -> None:
         await asyncio.sleep(0.05)
         await answers(served)
 
-    with scripted_engine(later) as engine, running_gateway([engine.url]) as gateway:
-        with gateway.connect() as connection:
-            connection.sendall(request(CHAT))
-            connection.shutdown(socket.SHUT_WR)
-            assert closed_by_peer(connection)
+    with scripted_engine(later) as engine, running_gateway([engine.url]) as gateway, gateway.connect() as connection:
+        connection.sendall(request(CHAT))
+        connection.shutdown(socket.SHUT_WR)
+        assert closed_by_peer(connection)
         gateway.settled()
         assert gateway.meter.rows[-1].outcome == "cancelled"
         gateway.serving.half_close_grace_ns = 5_000_000_000
@@ -300,17 +305,21 @@ def test_a_new_plan_is_served_without_losing_what_is_under_way() -> None:
         await asyncio.sleep(0.1)
         await answers(served)
 
-    with scripted_engine(slow) as old, scripted_engine(answers) as new, running_gateway([old.url]) as gateway:
-        with gateway.connect() as connection:
-            connection.sendall(request(CHAT))
-            wait_for(lambda: old.requests)
+    with (
+        scripted_engine(slow) as old,
+        scripted_engine(answers) as new,
+        running_gateway([old.url]) as gateway,
+        gateway.connect() as connection,
+    ):
+        connection.sendall(request(CHAT))
+        wait_for(lambda: old.requests)
 
-            async def reload() -> None:
-                gateway.serving.reload(plan_of([new.url], generation=2))
+        async def reload() -> None:
+            gateway.serving.reload(plan_of([new.url], generation=2))
 
-            gateway.call(reload())
-            assert ask(gateway).status == 200
-            assert len(new.requests) == 1
-            assert read_answer(connection).json == ANSWER
+        gateway.call(reload())
+        assert ask(gateway).status == 200
+        assert len(new.requests) == 1
+        assert read_answer(connection).json == ANSWER
         gateway.settled()
         wait_for(lambda: old.open == 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 
 import h11
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from gridctl.broker.refusal import Refusal
 from gridctl.gateway.head import Head, parse_head
 
+POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
 GOOD = b"POST /v1/chat/completions?a=b HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nX-Thing:  two words \t\r\n\r\n"
 
 
@@ -25,7 +27,7 @@ def refused(raw: bytes) -> int:
 def test_a_plain_head_is_read_as_it_stands() -> None:
     head = parse_head(GOOD, "10.0.0.1")
     assert (head.method, head.path, head.query, head.peer) == ("POST", "/v1/chat/completions", "a=b", "10.0.0.1")
-    assert head.headers == {b"host": b"x", b"content-length": b"5", b"x-thing": b"two words"}
+    assert head.headers == {b"host": b"x", b"x-thing": b"two words"}
     assert (head.content_length, head.is_chunked, head.keep_alive) == (5, False, True)
 
 
@@ -35,19 +37,19 @@ def test_a_plain_head_is_read_as_it_stands() -> None:
         ("no host", b"GET / HTTP/1.1\r\n\r\n", 400),
         ("two hosts", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
         ("two equal hosts", b"GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n", 400),
-        ("length and coding", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
-        ("two lengths", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", 400),
-        ("a list of lengths", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n", 400),
-        ("a signed length", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", 400),
-        ("a negative length", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
-        ("a hexadecimal length", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x1\r\n\r\n", 400),
-        ("an empty length", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n", 400),
-        ("an endless length", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: " + b"9" * 40 + b"\r\n\r\n", 400),
-        ("gzip, chunked", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
-        ("chunked twice", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n", 501),
-        ("two codings", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n", 400),
-        ("identity", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", 501),
-        ("a coding hidden by a vertical tab", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n", 400),
+        ("length and coding", POST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        ("two lengths", POST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\n", 400),
+        ("a list of lengths", POST + b"Content-Length: 1, 1\r\n\r\n", 400),
+        ("a signed length", POST + b"Content-Length: +1\r\n\r\n", 400),
+        ("a negative length", POST + b"Content-Length: -1\r\n\r\n", 400),
+        ("a hexadecimal length", POST + b"Content-Length: 0x1\r\n\r\n", 400),
+        ("an empty length", POST + b"Content-Length:\r\n\r\n", 400),
+        ("an endless length", POST + b"Content-Length: " + b"9" * 40 + b"\r\n\r\n", 400),
+        ("gzip, chunked", POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 501),
+        ("chunked twice", POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n", 501),
+        ("two codings", POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n", 400),
+        ("identity", POST + b"Transfer-Encoding: identity\r\n\r\n", 501),
+        ("a coding hidden by a vertical tab", POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n", 400),
         ("chunked in HTTP/1.0", b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
         ("a folded line", b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n 2\r\n\r\n", 400),
         ("a space before the colon", b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
@@ -68,7 +70,7 @@ def test_a_plain_head_is_read_as_it_stands() -> None:
         ("letters beyond ASCII in the target", "GET /ä HTTP/1.1\r\nHost: a\r\n\r\n".encode(), 400),
         ("two keys", b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n", 400),
         ("two workloads", b"GET / HTTP/1.1\r\nHost: a\r\nX-Gridctl-Workload: a\r\nX-Gridctl-Workload: b\r\n\r\n", 400),
-        ("an expectation", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: cake\r\n\r\n", 417),
+        ("an expectation", POST + b"Content-Length: 1\r\nExpect: cake\r\n\r\n", 417),
         ("a TLS greeting", b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
@@ -135,21 +137,37 @@ def agrees_with_httptools(raw: bytes, head: Head) -> bool:
     """Whether an independent parser reads the same method, target and headers."""
     reader = _SecondReader()
     parser = httptools.HttpRequestParser(reader)
-    try:
+    with contextlib.suppress(httptools.HttpParserUpgrade):
         parser.feed_data(raw)
-    except httptools.HttpParserUpgrade:
-        pass
     target = f"{head.path}?{head.query}" if b"?" in reader.url else head.path
     return (
         reader.complete
         and parser.get_method().decode() == head.method
         and reader.url.decode() == target
-        and {name for name, _ in reader.headers} == set(head.headers)
-        and all(head.headers[name] == value for name, value in reader.headers if name in (b"host", b"content-length"))
+        and {name for name, _ in reader.headers} - {b"content-length"} == set(head.headers)
+        and all(head.headers[name] == value for name, value in reader.headers if name == b"host")
+        and [int(value) for name, value in reader.headers if name == b"content-length"]
+        == ([] if head.content_length is None else [head.content_length])
     )
 
 
-MUTATIONS = [b"\r", b"\n", b"\r\n", b" ", b"\t", b"\x00", b":", b",", b";", b"\x0b", b"\xff", b"0", b"chunked", b"+", b"\r\n "]
+MUTATIONS = [
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b" ",
+    b"\t",
+    b"\x00",
+    b":",
+    b",",
+    b";",
+    b"\x0b",
+    b"\xff",
+    b"0",
+    b"chunked",
+    b"+",
+    b"\r\n ",
+]
 
 
 def mutated(seed: int) -> bytes:
@@ -189,10 +207,8 @@ def test_ten_thousand_mutated_heads_are_read_as_other_parsers_read_them_or_refus
         read += 1
         try:
             same = agrees_with_httptools(raw, head)
-        except httptools.HttpParserError as error:
-            # The only thing that it refuses and we do not: methods that it does not know. No route takes them.
-            assert isinstance(error, httptools.HttpParserInvalidMethodError), raw
-            continue
+        except httptools.HttpParserInvalidMethodError:
+            continue  # the one thing that it refuses and we do not: methods that it does not know. No route takes them.
         assert same, raw
         if head.minor_version:
             other = h11.Connection(h11.SERVER)
@@ -209,4 +225,7 @@ def test_any_bytes_are_a_head_or_a_refusal(raw: bytes) -> None:
     try:
         parse_head(raw + b"\r\n\r\n", "")
     except Refusal as refusal:
-        assert 400 <= refusal.status < 506
+        status = refusal.status
+    else:
+        status = 400
+    assert 400 <= status < 506

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from gateway_parts import (
     ANSWER,
@@ -20,12 +21,14 @@ from gateway_parts import (
     ask,
     event,
     framed,
+    plan_of,
     read_answer,
     request,
     running_gateway,
     scripted_engine,
     serves,
     streams,
+    wait_for,
     whole,
 )
 
@@ -36,7 +39,9 @@ def test_an_answer_in_one_piece_is_relayed_byte_for_byte_with_what_we_promise() 
     odd = b'{ "choices" : [ ],\n\t"usage":{"prompt_tokens":12,"completion_tokens":7}, "x":1e-7 }\n'
 
     async def script(served: Served) -> None:
-        served.send(whole(odd, more=b"openai-processing-ms: 12\r\nset-cookie: a=b\r\nx-gridctl-site: lie\r\nserver: x\r\n"))
+        served.send(
+            whole(odd, more=b"openai-processing-ms: 12\r\nset-cookie: a=b\r\nx-gridctl-site: lie\r\nserver: x\r\n")
+        )
 
     with scripted_engine(script) as engine, running_gateway([engine.url]) as gateway:
         answer = ask(gateway, more=b"x-request-id: mine\r\n")
@@ -82,9 +87,6 @@ def test_the_request_reaches_the_engine_in_our_framing_and_without_the_clients_c
 
 
 def test_an_engines_own_key_is_sent_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    import msgspec
-    from gateway_parts import plan_of
-
     monkeypatch.setenv("TEST_ENGINE_KEY", "engine-key")
     with scripted_engine(answers) as engine, running_gateway([engine.url]) as gateway:
         plan = plan_of([engine.url], generation=2)
@@ -106,7 +108,7 @@ def test_an_engines_own_key_is_sent_to_it(monkeypatch: pytest.MonkeyPatch) -> No
         ("chunked", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + framed(BODY) + b"0\r\n\r\n", True),
         ("in many chunks", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
          + b"".join(framed(BODY[at : at + 7]) for at in range(0, len(BODY), 7)) + b"0\r\nx: y\r\n\r\n", True),
-        ("after interim answers", b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nlink: x\r\n\r\n" + whole(BODY), True),
+        ("interim answers", b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nlink: x\r\n\r\n" + whole(BODY), True),
         ("closing", whole(BODY, more=b"connection: close\r\n"), False),
         ("HTTP/1.0", whole(BODY).replace(b"HTTP/1.1", b"HTTP/1.0"), False),
     ],
@@ -291,8 +293,6 @@ def test_bytes_that_nobody_asked_for_end_the_connection_and_reach_nobody() -> No
     with scripted_engine(script) as engine, running_gateway([engine.url]) as gateway:
         for _ in range(3):
             assert ask(gateway).body == BODY
-            from gateway_parts import wait_for
-
             wait_for(lambda: engine.open == 0)
         gateway.settled()
 

@@ -28,7 +28,11 @@ def read_all(reader: RequestReader, data: bytes, step: int, most_body: int = 100
 @pytest.mark.parametrize("step", [1, 3, 1000])
 @pytest.mark.parametrize(
     ("message", "body"),
-    [(HEAD + b"hello", b"hello"), (CHUNKED + b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", b"hello"), (b"\r\n" + HEAD + b"hello", b"hello")],
+    [
+        (HEAD + b"hello", b"hello"),
+        (CHUNKED + b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", b"hello"),
+        (b"\r\n" + HEAD + b"hello", b"hello"),
+    ],
 )  # fmt: skip
 def test_a_request_is_complete_with_its_last_byte_and_not_a_byte_later(message: bytes, body: bytes, step: int) -> None:
     reader = reader_of()
@@ -67,9 +71,10 @@ def test_a_head_may_have_32_kib_and_no_more(size: int) -> None:
 
 def test_a_head_without_an_end_is_refused_at_the_limit() -> None:
     reader = reader_of()
+    for _ in range(31):
+        reader.read(b"X: " + b"a" * 1021, "", 32 * 1024, 5)
     with pytest.raises(Refusal) as caught:
-        for _ in range(40):
-            reader.read(b"X: " + b"a" * 1021, "", 32 * 1024, 5)
+        reader.read(b"X: " + b"a" * 1021, "", 32 * 1024, 5)
     assert caught.value.status == 431
 
 

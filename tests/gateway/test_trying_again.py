@@ -21,6 +21,7 @@ from gateway_parts import (
     ask,
     event,
     framed,
+    plan_of,
     read_answer,
     request,
     running_gateway,
@@ -87,28 +88,36 @@ async def stream_without_token(served: Served) -> None:
 def test_an_engine_that_fails_before_the_first_byte_is_replaced_by_another(
     broken: Script, failure: str | None, body: dict[str, object]
 ) -> None:
-    with scripted_engine(broken) as first, scripted_engine(serves) as second:
-        with running_gateway([first.url, second.url]) as gateway:
-            answer = ask(gateway, body)
-            gateway.settled()
-            assert answer.status == 200
-            assert answer.headers["x-gridctl-site"] == "site-1"
-            assert answer.headers["x-gridctl-attempts"] == "2"
-            assert len(second.requests) == 1
-            assert gateway.broker.failures == ([(0, failure)] if failure else [])
-            assert [(row, outcome) for row, outcome, _ in gateway.broker.ended_with] == [(0, "failed"), (1, "completed")]
-            (row,) = gateway.meter.rows
-            assert (row.outcome, row.attempts, row.backend) == ("completed", 2, 1)
+    with (
+        scripted_engine(broken) as first,
+        scripted_engine(serves) as second,
+        running_gateway([first.url, second.url]) as gateway,
+    ):
+        answer = ask(gateway, body)
+        gateway.settled()
+        assert answer.status == 200
+        assert answer.headers["x-gridctl-site"] == "site-1"
+        assert answer.headers["x-gridctl-attempts"] == "2"
+        assert len(second.requests) == 1
+        assert gateway.broker.failures == ([(0, failure)] if failure else [])
+        assert [(row, outcome) for row, outcome, _ in gateway.broker.ended_with] == [
+            (0, "failed"),
+            (1, "completed"),
+        ]
+        (row,) = gateway.meter.rows
+        assert (row.outcome, row.attempts, row.backend) == ("completed", 2, 1)
 
 
 def test_many_engines_may_be_unreachable_before_one_answers() -> None:
-    with scripted_engine(answers) as engine:
-        with running_gateway([nobody_there() for _ in range(6)] + [engine.url]) as gateway:
-            answer = ask(gateway)
-            gateway.settled()
-            assert answer.status == 200
-            assert answer.headers["x-gridctl-attempts"] == "7"
-            assert [kind for _, kind in gateway.broker.failures] == ["connect-failed"] * 6
+    with (
+        scripted_engine(answers) as engine,
+        running_gateway([nobody_there() for _ in range(6)] + [engine.url]) as gateway,
+    ):
+        answer = ask(gateway)
+        gateway.settled()
+        assert answer.status == 200
+        assert answer.headers["x-gridctl-attempts"] == "7"
+        assert [kind for _, kind in gateway.broker.failures] == ["connect-failed"] * 6
 
 
 def test_when_nobody_can_be_reached_the_client_is_told_and_told_not_to_try_again() -> None:
@@ -124,7 +133,11 @@ def test_when_nobody_can_be_reached_the_client_is_told_and_told_not_to_try_again
 def test_when_there_is_no_engine_at_all_the_brokers_words_are_passed_on() -> None:
     with running_gateway([]) as gateway:
         answer = ask(gateway)
-        assert (answer.status, answer.headers["retry-after-ms"], answer.headers["x-should-retry"]) == (503, "500", "true")
+        assert (answer.status, answer.headers["retry-after-ms"], answer.headers["x-should-retry"]) == (
+            503,
+            "500",
+            "true",
+        )
         assert gateway.meter.rows[0].outcome == "rejected"
 
 
@@ -137,16 +150,20 @@ def test_the_last_engines_refusal_is_the_answer_when_there_is_no_other() -> None
 
 
 def test_what_broke_two_engines_is_not_tried_on_a_third_and_refused_for_a_while() -> None:
-    with scripted_engine(resets) as first, scripted_engine(resets) as second, scripted_engine(answers) as third:
-        with running_gateway([first.url, second.url, third.url]) as gateway:
-            answer = ask(gateway)
-            assert answer.status == 502
-            assert answer.headers["x-should-retry"] == "false"
-            again = ask(gateway)
-            assert (again.status, again.json["error"]["code"]) == (400, "request_breaks_engines")
-            gateway.settled()
-            assert [len(engine.requests) for engine in (first, second, third)] == [1, 1, 0]
-            assert ask(gateway, {**CHAT, "seed": 1}).status == 502  # another request is another matter
+    with (
+        scripted_engine(resets) as first,
+        scripted_engine(resets) as second,
+        scripted_engine(answers) as third,
+        running_gateway([first.url, second.url, third.url]) as gateway,
+    ):
+        answer = ask(gateway)
+        assert answer.status == 502
+        assert answer.headers["x-should-retry"] == "false"
+        again = ask(gateway)
+        assert (again.status, again.json["error"]["code"]) == (400, "request_breaks_engines")
+        gateway.settled()
+        assert [len(engine.requests) for engine in (first, second, third)] == [1, 1, 0]
+        assert ask(gateway, {**CHAT, "seed": 1}).status == 502  # another request is another matter
 
 
 def test_a_kept_connection_that_the_engine_closed_meanwhile_is_no_failure() -> None:
@@ -196,12 +213,16 @@ def test_retries_of_refused_requests_keep_within_the_budget() -> None:
         await asyncio.sleep(0.3)
         await answers(served)
 
-    with scripted_engine(declines_together) as first, scripted_engine(slow) as second:
-        with running_gateway([first.url, second.url], settings) as gateway, ThreadPoolExecutor(10) as clients:
-            statuses = [one.result().status for one in [clients.submit(ask, gateway) for _ in range(10)]]
-            gateway.settled()
-            assert sorted(statuses) == [200, 200] + [503] * 8
-            assert len(second.requests) == 2
+    with (
+        scripted_engine(declines_together) as first,
+        scripted_engine(slow) as second,
+        running_gateway([first.url, second.url], settings) as gateway,
+        ThreadPoolExecutor(10) as clients,
+    ):
+        statuses = [one.result().status for one in [clients.submit(ask, gateway) for _ in range(10)]]
+        gateway.settled()
+        assert sorted(statuses) == [200, 200] + [503] * 8
+        assert len(second.requests) == 2
 
 
 def test_an_engine_that_does_not_begin_is_left_after_its_time() -> None:
@@ -209,12 +230,15 @@ def test_an_engine_that_does_not_begin_is_left_after_its_time() -> None:
         await served.gone()
 
     settings = Settings(anonymous=True, first_byte_timeout_ms=100)
-    with scripted_engine(silent) as first, scripted_engine(answers) as second:
-        with running_gateway([first.url, second.url], settings) as gateway:
-            answer = ask(gateway)
-            gateway.settled()
-            assert answer.headers["x-gridctl-site"] == "site-1"
-            assert gateway.broker.failures == [(0, "timeout")]
+    with (
+        scripted_engine(silent) as first,
+        scripted_engine(answers) as second,
+        running_gateway([first.url, second.url], settings) as gateway,
+    ):
+        answer = ask(gateway)
+        gateway.settled()
+        assert answer.headers["x-gridctl-site"] == "site-1"
+        assert gateway.broker.failures == [(0, "timeout")]
 
 
 def test_a_stream_that_stands_still_ends_with_an_error_event() -> None:
@@ -226,8 +250,6 @@ def test_a_stream_that_stands_still_ends_with_an_error_event() -> None:
     with scripted_engine(stands_still) as engine, running_gateway([engine.url]) as gateway:
 
         async def reload() -> None:
-            from gateway_parts import plan_of
-
             gateway.serving.reload(plan_of([engine.url], settings, 2))
 
         gateway.call(reload())
@@ -273,15 +295,18 @@ def test_a_deadline_in_a_stream_is_an_error_event() -> None:
 
 def hedged(first: Script, second: Script, body: dict[str, object] = STREAMED) -> tuple[Gateway, str, list[int]]:
     settings = Settings(anonymous=True, hedge=True, hedge_budget=1.0)
-    with scripted_engine(first) as one, scripted_engine(second) as two:
-        with running_gateway([one.url, two.url], settings) as gateway:
-            answer = ask(gateway, body)
-            gateway.settled()
-            assert answer.body.endswith(b"data: [DONE]\n\n")
-            deadline = time.monotonic() + 1
-            while one.cancelled_at == [] and first is not serves and time.monotonic() < deadline:
-                time.sleep(0.002)
-            return gateway, answer.headers["x-gridctl-site"], [len(one.requests), len(two.requests)]
+    with (
+        scripted_engine(first) as one,
+        scripted_engine(second) as two,
+        running_gateway([one.url, two.url], settings) as gateway,
+    ):
+        answer = ask(gateway, body)
+        gateway.settled()
+        assert answer.body.endswith(b"data: [DONE]\n\n")
+        deadline = time.monotonic() + 1
+        while one.cancelled_at == [] and first is not serves and time.monotonic() < deadline:
+            time.sleep(0.002)
+        return gateway, answer.headers["x-gridctl-site"], [len(one.requests), len(two.requests)]
 
 
 async def silent_script(served: Served) -> None:
@@ -319,8 +344,6 @@ def test_an_engine_at_a_forbidden_address_gets_no_connection(url: str) -> None:
 
 def test_an_engine_whose_url_is_the_gateways_own_address_gets_no_connection() -> None:
     with running_gateway([]) as gateway:
-        from gateway_parts import plan_of
-
         plan = plan_of([gateway.url], generation=2)
 
         async def reload() -> None:

@@ -41,7 +41,9 @@ def test_an_answer_that_is_no_answer_has_no_usage(body: bytes) -> None:
 
 
 def test_the_end_of_a_long_answer_holds_its_usage() -> None:
-    body = json.dumps({"data": [0.5] * 4000, "usage": {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 2}}})
+    body = json.dumps(
+        {"data": [0.5] * 4000, "usage": {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 2}}}
+    )
     assert usage_at_end(body.encode()[-8192:]) == Usage(9, 2, None)
     assert usage_at_end(b"no usage here") is None
 

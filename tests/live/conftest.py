@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from livegrid import write_grid
-from liveprograms import Orchestrator, Program, apply_grid
-
-Starter = Callable[..., Orchestrator]
+from liveprograms import Orchestrator, Starter, apply_grid
 
 
 @pytest.fixture
@@ -38,17 +36,5 @@ def orchestrate(tmp_path: Path, programs: contextlib.ExitStack) -> Starter:
         programs.callback(orchestrator.end)
         orchestrator.wait_until_ready()
         return orchestrator
-
-    return start
-
-
-@pytest.fixture
-def run_program(tmp_path: Path, programs: contextlib.ExitStack) -> Callable[..., Program]:
-    """Start a program that is ended with the test: `run_program("name", [command], {environment})`."""
-
-    def start(name: str, command: list[str], environment: dict[str, str] | None = None) -> Program:
-        program = Program.start(command, tmp_path / f"{name}.log", environment)
-        programs.callback(program.end)
-        return program
 
     return start

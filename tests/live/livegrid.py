@@ -23,6 +23,15 @@ ARCHITECTURE = {
     "vocab_size": 128256,
     "tied_embeddings": True,
 }
+PROFILED_ARCHITECTURE = {
+    "layers": 32,
+    "hidden_size": 4096,
+    "heads": 32,
+    "kv_heads": 8,
+    "head_dim": 128,
+    "intermediate_size": 14336,
+    "vocab_size": 128256,
+}
 
 
 def write_grid(
@@ -34,14 +43,24 @@ def write_grid(
     algorithm: str = "grid",
     ttft_ms: float = 5_000.0,
     max_num_seqs: int | None = None,
+    profile: str | None = None,
 ) -> None:
-    """Sites with a cluster each, its engines at the given URLs, one model `tiny`, one workload `chat`."""
+    """Sites with a cluster each, its engines at the given URLs, one model `tiny`, one workload `chat`.
+
+    With a profile, `tiny` is the 8-billion-parameter architecture that the shipped profiles were measured on."""
     objectives = [
         {"metric": "ttft_ms", "threshold_ms": ttft_ms, "percentile": 99},
         {"metric": "e2e_ms", "threshold_ms": 60_000, "percentile": 99},
     ]
     documents = [
-        document("Model", MODEL, {"architecture": ARCHITECTURE, "variants": [{"name": "bf16", "quality": 0.5}]}),
+        document(
+            "Model",
+            MODEL,
+            {
+                "architecture": PROFILED_ARCHITECTURE if profile else ARCHITECTURE,
+                "variants": [{"name": "bf16", "quality": 0.5}],
+            },
+        ),
         document("PriceBook", "default", {"gpu_hour_usd": {GPU: 1.69}, "egress_usd_per_gb": 0.005}),
         document("Policy", "default", {"algorithm": algorithm}),
         document("Workload", "chat", {"objectives": objectives, "models": [MODEL], "access_rtt_ms": 1}),
@@ -50,6 +69,8 @@ def write_grid(
         deployment: dict[str, Any] = {"variant": f"{MODEL}/bf16", "replicas": len(urls), "endpoints": urls}
         if served_model is not None:
             deployment["served_model"] = served_model
+        if profile is not None:
+            deployment["profile"] = profile
         if max_num_seqs is not None:
             deployment["engine"] = {"max_num_seqs": max_num_seqs}
         cluster: dict[str, Any] = {"site": site, "gpu": GPU, "gpus": len(urls), "deployments": [deployment]}

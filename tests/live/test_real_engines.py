@@ -194,11 +194,8 @@ def test_a_frozen_engine_costs_nobody_an_answer_while_another_serves(system: Sys
 
 def test_engines_that_die_mid_stream_are_told_to_clients_and_taken_back_when_they_live_again(system: System) -> None:
     """One engine is killed under a stream, then the other; then one comes back. One test, for engines start slowly."""
-    t=time.time()
     one_dies_mid_stream(system)
-    print('A',time.time()-t)
     both_are_dead(system)
-    print('B',time.time()-t)
     one_lives_again(system)
 
 
@@ -240,6 +237,8 @@ def one_lives_again(system: System) -> None:
     system.engines["madrid"].wait()
 
     def answered() -> bool:
-        return system.said_to_official_client("whole", 8).get("site") == "madrid"
+        return asyncio.run(ask(system.orchestrator.port, question("there again?"))).site == "madrid"
 
-    wait_for("Madrid to be used again", answered, 60, every_s=0.5)
+    # It failed twice in a row, so its second ejection, of 60 s, is the longest to wait for.
+    wait_for("Madrid to be used again", answered, 90, every_s=0.2)
+    assert system.said_to_official_client("whole", 8)["output_tokens"] == 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import resource
 import signal
 import socket
@@ -14,14 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Starter
 from liveclient import Answer, Crowd, ask, question, until
 from livegrid import write_grid
-from liveprograms import MockEngine, Orchestrator, apply_grid, descendants, get, gridctl, wait_for
+from liveprograms import MockEngine, Orchestrator, Starter, apply_grid, descendants, get, gridctl, wait_for
 
 NEAR, FAR = "paris", "madrid"
-CHEAP = {NEAR: 0.2, FAR: 4.0}  # dollars per GPU hour: most traffic goes to Paris while Paris is there
-MOST = 0.6
+MOST = 0.9
 TIMES = ("--ttft-ms", "20", "--tpot-ms", "2", "--model-name", "tiny")
 FIRST_SHARE, FIRST_STEP_S = 0.05, 5.0  # of the ramp of a site that returns: 5 % of its traffic for at least 5 s
 
@@ -46,7 +45,7 @@ def test_a_lost_site_costs_no_request_that_could_be_retried_and_is_not_hammered_
     orchestrate: Starter, mock_engine: Callable[..., MockEngine]
 ) -> None:
     near, far = mock_engine(NEAR), mock_engine(FAR)
-    orchestrator = orchestrate({NEAR: [near.url], FAR: [far.url]}, usd_per_gpu_hour=CHEAP)
+    orchestrator = orchestrate({NEAR: [near.url], FAR: [far.url]}, "--default-origin", NEAR, algorithm="nearest")
 
     async def story() -> tuple[Crowd, float, float]:
         async with Crowd(orchestrator.port, clients=6, tokens=50) as crowd:
@@ -61,7 +60,6 @@ def test_a_lost_site_costs_no_request_that_could_be_retried_and_is_not_hammered_
             await until(
                 "most traffic at Paris again", lambda: at(recent(crowd), NEAR) > MOST * max(20, len(recent(crowd))), 60
             )
-        print("TIMES", back_s - lost_s, time.monotonic() - back_s, crowd.summary())
         return crowd, lost_s, back_s
 
     crowd, lost_s, back_s = asyncio.run(story())
@@ -200,14 +198,49 @@ def test_a_client_that_leaves_frees_its_engine_s_seat(
     asyncio.run(story())
 
 
+def test_a_killed_worker_is_replaced_and_costs_only_what_it_was_serving(
+    orchestrate: Starter, mock_engine: Callable[..., MockEngine]
+) -> None:
+    engine = mock_engine(NEAR)
+    orchestrator = orchestrate({NEAR: [engine.url]}, "--workers", "2")
+    workers = set(descendants(orchestrator.pid))
+    assert len(workers) == 2
+
+    async def story() -> tuple[Crowd, float]:
+        async with Crowd(orchestrator.port, clients=8) as crowd:
+            await crowd.more(30)
+            os.kill(min(workers), signal.SIGKILL)
+            killed_s = time.monotonic()
+            await until("a new worker", lambda: len(set(descendants(orchestrator.pid)) - workers) == 1, 60)
+            await until("it to serve", lambda: get(f"{orchestrator.url}/health")[0] == 200)
+            await crowd.more(60)
+        return crowd, killed_s
+
+    crowd, killed_s = asyncio.run(story())
+    lost = [one for one in crowd.answers if one.verdict != "ok"]
+    assert len(lost) <= 8, crowd.summary()
+    assert all(one.sent_s <= killed_s + 0.1 for one in lost), crowd.summary()
+
+
+def test_after_a_power_cut_of_the_control_process_the_next_one_starts_clean(
+    orchestrate: Starter, mock_engine: Callable[..., MockEngine]
+) -> None:
+    engine = mock_engine(NEAR)
+    first = orchestrate({NEAR: [engine.url]}, "--grace", "1s")
+    workers, segments = descendants(first.pid), shared_memory_of(first)
+    first.kill()
+    wait_for("its workers to end", lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 20)
+    second = orchestrate({NEAR: [engine.url]})
+    assert asyncio.run(ask(second.port, question("hello again"))).verdict == "ok"
+    assert not any(Path("/dev/shm", name).exists() for name in segments if name not in shared_memory_of(second))
+
+
 @pytest.mark.slow
 def test_ten_thousand_idle_connections_are_held_while_others_are_served(
     orchestrate: Starter, mock_engine: Callable[..., MockEngine]
 ) -> None:
-    count = 10_000
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < count + 500:
-        pytest.skip(f"a process may open {hard:,} files here")
+    count = min(10_000, (hard - 200) // 2)  # a worker sets two descriptors aside for each: one may go to an engine
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     engine = mock_engine(NEAR, "--ttft-ms", "0", "--tpot-ms", "0", "--model-name", "tiny")
     orchestrator = orchestrate({NEAR: [engine.url]})

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from gridctl.liveload.load import Heard, Limits, LiveLoad
+from gridctl.liveload.heard import Heard, Limits
+from gridctl.liveload.load import LiveLoad
 from gridctl.liveload.request import Manner, RequestWriter
 from gridctl.liveload.target import Target
 from gridctl.traces.trace import Trace

@@ -23,7 +23,7 @@ from gridctl.accounts.clock import client_clock
 from gridctl.accounts.pairing import unpaired
 from gridctl.accounts.rows import OUTCOMES, REASONS, Run, RunInfo
 from gridctl.errors import InputError, Interrupted, NotFoundError, UnreachableError
-from gridctl.liveload.load import Limits
+from gridctl.liveload.heard import Limits
 from gridctl.liveload.target import target_of
 from gridctl.manifest import parse_manifest
 from gridctl.mockengine.clock import Clock
@@ -85,8 +85,8 @@ def trace(tmp_path: Path) -> Callable[..., Path]:
         path = tmp_path / "trace.jsonl"
         rows = []
         for number in range(count):
-            row = {"arrival_ms": number * gap_ms, "input_tokens": draw.randrange(600, 900),
-                   "output_tokens": draw.randrange(4, 25), "origin": "fr-paris-01", "workload": "chat", "tenant": "t",
+            row = {"timestamp": number * gap_ms, "input_length": draw.randrange(600, 900),
+                   "output_length": draw.randrange(4, 25), "origin": "fr-paris-01", "workload": "chat", "tenant": "t",
                    **columns}  # fmt: skip
             rows.append(json.dumps(row))
         path.write_text("\n".join([json.dumps({"gridctl_trace": "v1"}), *rows]) + "\n")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from liveparts import HEAD, Asked, Endpoint, at_once, chunk, load, token, trace_of, whole_answer
 
-from gridctl.liveload.load import Limits, LiveLoad
+from gridctl.liveload.heard import Limits
+from gridctl.liveload.load import LiveLoad
 from gridctl.liveload.target import Target
 from gridctl.units import NS_PER_MS
 
@@ -68,6 +69,22 @@ def test_a_turn_waits_for_the_answer_before_it_and_is_intended_for_its_end() -> 
     assert alone.sent_ns < first.end_ns <= second.sent_ns
     assert second.end_ns <= third.sent_ns
     assert heard.turns_late == 1
+
+
+@pytest.mark.parametrize(("think_s", "after_ms"), [(0.1, 100), (None, 60)])
+def test_a_person_thinks_before_the_next_turn(think_s: float | None, after_ms: int) -> None:
+    async def slow(asked: Asked, writer: asyncio.StreamWriter) -> bool:
+        await asyncio.sleep(0.08)
+        writer.write(whole_answer())
+        return True
+
+    heard = load(trace_of([0, 60, 120], sessions=[1, 1, 1]), Endpoint(slow), Limits(think_s=think_s))
+    ends = [reply.end_ns for reply in heard.replies if reply is not None]
+    assert heard.intended_ns[1:].tolist() == [end + after_ms * NS_PER_MS for end in ends[:2]]
+    for row, reply in enumerate(heard.replies):
+        assert reply is not None
+        assert 0 <= ms(reply.sent_ns - int(heard.intended_ns[row])) < 60
+    assert heard.turns_late == 2
 
 
 def test_a_turn_goes_on_after_one_that_failed() -> None:

@@ -11,8 +11,8 @@ from liveparts import trace_of
 from gridctl.accounts.rows import EngineFacts, Run, RunInfo
 from gridctl.accounts.usd import request_usd
 from gridctl.liveload.connection import Reply
+from gridctl.liveload.heard import Heard
 from gridctl.liveload.lag import lag_of
-from gridctl.liveload.load import Heard
 from gridctl.liveload.results import Distances, Results, results_of
 from gridctl.resources import Objective, WorkloadSpec
 from gridctl.units import NS_PER_MS, NS_PER_S

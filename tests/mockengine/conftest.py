@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from mockbench import DEADLINE_S, Play, running
+from mockbench import DEADLINE_S, Play, linear_engine, running
 
 from gridctl.engine.fleet import EngineSpec
 from gridctl.mockengine.clock import Clock
@@ -40,8 +40,16 @@ def plain() -> Callable[..., None]:
     return run
 
 
+@pytest.fixture(scope="session")
+def compiled() -> None:
+    """The twin's kernels, so that compiling them counts against no test's deadline."""
+    loop = asyncio.new_event_loop()
+    TwinPace(loop, linear_engine(), Clock(1.0)).close()
+    loop.close()
+
+
 @pytest.fixture
-def twin() -> Callable[..., None]:
+def twin(compiled: None) -> Callable[..., None]:
     """Runs a test's coroutine beside an engine of the twin."""
 
     def run(play: Play, spec: EngineSpec, *, speed: float = 1.0, faults: str = "", **manner: Any) -> None:

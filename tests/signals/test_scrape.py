@@ -17,7 +17,14 @@ from gridctl.signals.rows import FAILING, FRESH, NEVER, NOT_REPORTED, STALE, UNS
 from gridctl.signals.scrape import Scraper, Target, scraped_of
 
 MS = 1_000_000
-QUICK = Pace(busy_ns=10 * MS, usual_ns=20 * MS, idle_ns=60 * MS, unsupported_ns=200 * MS, quiet_after_ns=10**12)
+QUICK = Pace(
+    busy_ns=10 * MS,
+    usual_ns=20 * MS,
+    idle_ns=60 * MS,
+    unsupported_ns=200 * MS,
+    quiet_after_ns=10**12,
+    stale_periods=30,  # more than a busy machine is late by
+)
 DEADLINE_S = 8.0
 
 
@@ -30,6 +37,7 @@ class Engine:
         self.heads: list[bytes] = []
         self.connections = 0
         self.closes_after = 1 << 30
+        self.takes_s = 0.0
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -41,6 +49,7 @@ class Engine:
                 self.heads.append(head)
                 path = head.split(b" ", 2)[1].decode()
                 self.asked.append(path)
+                await asyncio.sleep(self.takes_s)
                 writer.write(self.answer(path))
                 await writer.drain()
                 answered += 1
@@ -225,18 +234,68 @@ def test_a_row_given_up_forgets_and_another_engine_in_it_starts_anew(board: Boar
     run(test)
 
 
+def test_a_new_plan_with_the_same_engine_goes_on_with_what_is_known_of_it(board: Board) -> None:
+    async def test() -> None:
+        async with (
+            listening(Engine(lambda path: vllm(3))) as engine,
+            scraping(board, Target(0, engine.url, generation=1)) as scraper,
+        ):
+            await until(lambda: board.scraped(0).running == 3)
+            scraper.watch([Target(0, engine.url, generation=2)])
+            assert board.scraped(0).running == 3
+            assert board.engines[0].generation == 2
+            assert engine.connections == 1
+
+    run(test)
+
+
+def test_an_engine_that_answers_slowly_is_not_stale_for_it(board: Board) -> None:
+    """It takes 80 ms to answer and is to be asked every 10 ms: its news is as new as it can be."""
+    pace = QUICK._replace(busy_ns=10 * MS, usual_ns=10 * MS, stale_periods=4)
+
+    async def test() -> None:
+        engine = Engine(lambda path: vllm(3))
+        engine.takes_s = 0.08
+        states = set()
+        async with listening(engine), scraping(board, Target(0, engine.url), pace=pace):
+            await until(lambda: board.scraped(0).telemetry_state == FRESH)
+            began = len(engine.asked)
+
+            def seen() -> bool:
+                states.add(board.scraped(0).telemetry_state)
+                return len(engine.asked) >= began + 6
+
+            await until(seen)
+        assert states == {FRESH}
+
+    run(test)
+
+
 def test_one_engine_that_hangs_delays_no_other(board: Board) -> None:
     async def test() -> None:
         async with (
             listening(Engine(lambda path: b"")) as silent,
             listening(Engine(lambda path: vllm(1))) as engine,
-            scraping(
-                board, Target(0, silent.url), Target(1, engine.url), pace=QUICK._replace(timeout_ns=100 * MS)
-            ) as scraper,
+            scraping(board, Target(0, silent.url), Target(1, engine.url), pace=QUICK._replace(timeout_ns=10**11)),
         ):
-            await until(lambda: scraper.note(0).cause == "timeout")
-            assert len(engine.asked) >= 2
+            await until(lambda: len(silent.asked) == 1)
+            before = len(engine.asked)
+            await until(lambda: len(engine.asked) >= before + 5)
+            assert len(silent.asked) == 1
+            assert board.scraped(1).telemetry_state == FRESH
+
+    run(test)
+
+
+def test_an_engine_that_never_answers_fails_after_its_time(board: Board) -> None:
+    async def test() -> None:
+        async with (
+            listening(Engine(lambda path: b"")) as silent,
+            scraping(board, Target(0, silent.url), pace=QUICK._replace(timeout_ns=50 * MS)) as scraper,
+        ):
             await until(lambda: board.scraped(0).telemetry_state == FAILING)
+            assert scraper.note(0).cause == "timeout"
+            assert silent.connections >= 3
 
     run(test)
 
@@ -381,6 +440,21 @@ def test_a_body_that_ends_with_the_connection_is_whole(new_loop: Loop) -> None:
 def test_a_body_cut_short_is_no_body(new_loop: Loop) -> None:
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nabcde"
     assert fetched(answer, new_loop, closes_after=1)[0] == [Fetched(failure="reset")]
+
+
+def test_an_answer_cut_at_any_byte_is_whole_or_a_reset(new_loop: Loop) -> None:
+    answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    cuts = iter(range(len(answer) + 1))
+    engine = Engine(lambda path: answer[: next(cuts)])
+    engine.closes_after = 1
+    results: list[Fetched] = []
+
+    async def test() -> None:
+        async with listening(engine):
+            results.extend([await Fetcher(engine.url).get("/metrics", 5.0) for _ in range(len(answer) + 1)])
+
+    run(test, new_loop)
+    assert results == [Fetched(failure="reset")] * len(answer) + [Fetched(200, b"abcde")]
 
 
 def test_a_credential_cannot_smuggle_a_header(new_loop: Loop) -> None:

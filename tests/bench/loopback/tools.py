@@ -159,18 +159,18 @@ class Engines:
     def urls(self) -> list[str]:
         return [f"http://127.0.0.1:{port}" for port in self.ports]
 
-    def requests(self) -> tuple[int, list[int]]:
-        """How many requests are being served, and when connections were closed under one (monotonic ns)."""
+    def requests(self) -> dict[str, int]:
+        """How many are `running`, how many `aborts` there were, and `last_abort_ns`, of the monotonic clock."""
         with socket.create_connection(("127.0.0.1", self.ports[0]), timeout=5) as connection:
             connection.sendall(b"GET /requests HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
             text = b""
-            while not text.endswith(b"]}"):
+            while not text.endswith(b"}"):
                 received = connection.recv(1 << 20)
                 if not received:
                     raise BenchError("the mock engine closed the connection")
                 text += received
-        answer: dict[str, Any] = json.loads(text.partition(b"\r\n\r\n")[2])
-        return int(answer["running"]), [int(ns) for ns in answer["aborts"]]
+        answer: dict[str, int] = json.loads(text.partition(b"\r\n\r\n")[2])
+        return answer
 
 
 def load(folder: Path, core: int, port: int, **options: object) -> dict[str, Any]:

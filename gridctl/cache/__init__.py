@@ -1,0 +1,1 @@
+"""Cache: answers kept, and when they may be served again; knows no HTTP."""

@@ -1,0 +1,59 @@
+"""Templates: a head without its Content-Length, so that heads which differ in nothing else are parsed once.
+
+On a busy connection one head is like the last but for the length. The length is cut out only where it is a line of its
+own, and only of a head that was parsed as a whole before; so a head that meets a known template means what that one
+meant, with another length. Everything else is parsed anew.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+Parsed = TypeVar("Parsed")
+Template = tuple[int, bytes]
+"""Where the length stands, and what is around it."""
+
+MOST_TEMPLATES = 512
+MAX_TEMPLATE_BYTES = 2048
+MAX_DIGITS = 15
+_NAMES = (b"\r\ncontent-length: ", b"\r\nContent-Length: ")
+_SIZE = len(_NAMES[0])
+
+
+def cut(raw: bytes) -> tuple[Template, int] | None:
+    """The template of a head and its length; None for a head without one, or with one in another spelling.
+
+    >>> cut(b"HTTP/1.1 200 OK\\r\\nContent-Length: 12\\r\\n\\r\\n")
+    ((33, b'HTTP/1.1 200 OK\\r\\nContent-Length: \\r\\n\\r\\n'), 12)
+    """
+    start = raw.find(_NAMES[0])
+    if start < 0:
+        start = raw.find(_NAMES[1])
+        if start < 0:
+            return None
+    start += _SIZE
+    end = raw.find(b"\r", start, start + MAX_DIGITS + 1)
+    digits = raw[start:end]
+    if end < 0 or not digits.isdigit():
+        return None
+    return (start, raw[:start] + raw[end:]), int(digits)
+
+
+class Templates(Generic[Parsed]):
+    """What was parsed, by template; bounded, and forgotten as a whole when full."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[Template, Parsed] = {}
+
+    def get(self, template: Template) -> Parsed | None:
+        """What a head of that template meant."""
+        return self._known.get(template)
+
+    def learn(self, template: Template, parsed: Parsed) -> None:
+        """A head of that template has been parsed, and its length was the one that was cut out."""
+        if len(template[1]) <= MAX_TEMPLATE_BYTES:
+            if len(self._known) >= MOST_TEMPLATES:
+                self._known.clear()
+            self._known[template] = parsed
