@@ -159,7 +159,8 @@ class Broker:
         number, seen = int(engine), None
         if self._records:
             sight, one = self._sight, slice(group.workload, group.workload + 1)
-            seen = keep_seen(sight.rows, int(told[COUNT]), sight.templates[one], sight.policies[one], index)
+            count = int(told[COUNT])
+            seen = keep_seen(sight.rows, sight.facts, count, sight.templates[one], sight.policies[one], index)
         return Choice(
             self._live.backends[number],
             int(row),

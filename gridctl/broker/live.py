@@ -15,7 +15,7 @@ import numpy as np
 
 from gridctl.broker.plan import Backend, Plan
 from gridctl.broker.prefixes import PrefixIndex, resize
-from gridctl.broker.rows import ANSWERS, Sight
+from gridctl.broker.rows import ANSWERS, FACTS, Sight
 from gridctl.engine.fleet import build_fleet
 from gridctl.engine.state import GPU
 from gridctl.errors import InputError, NotFoundError, did_you_mean
@@ -131,7 +131,7 @@ def make_sight(live: Live, board: Board, worker: int, own: Records, prefixes: Pr
         policies=policy_records([live.policy.for_workload(name) for name in names] or [live.policy]),
         access_us=np.array([round(spec.access_rtt_ms * 1000) for spec in live.workloads.values()] or [0], np.int64),
         rows=np.zeros(most, CANDIDATE).view(np.recarray),
-        bases=np.zeros((most, 2)),
+        facts=np.zeros((most, FACTS)),
         tried=np.zeros(MOST_TRIED, np.int64),
         answer=np.zeros(ANSWERS),
         worker=worker,

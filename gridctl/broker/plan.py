@@ -93,7 +93,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allow_link_local: bool = False
     sse_keep_alive_ms: int = 0
     adds_usage: bool = True
-    records_decisions: bool = False
+    records_decisions: bool = True
     workers: int = 1
 
 

@@ -69,10 +69,16 @@ ANSWERS = 17
 used, and have a row."""
 
 
+BASE_TTFT, BASE_TPOT, SEEN_PENDING, SEEN_KV, REPORT_AGE, REPORT_STATE = range(6)
+FACTS = 6
+"""Columns of `Sight.facts`: predictions before correction (µs), prompt tokens pending and KV tokens as they were
+seen, how old the engine's report was (µs; negative: there was none) and its telemetry state."""
+
+
 class Sight(NamedTuple):
     """Everything a decision reads. Per live engine: `engines`, prices, `board_row`; per row of the board: `scraped`,
-    `slots` (by worker, too), `own`; per workload: `templates`, `policies`, `access_us`. `rows`, `bases` (predictions
-    before correction) and `answer` are written."""
+    `slots` (by worker, too), `own`; per workload: `templates`, `policies`, `access_us`. Written are `rows`, beside
+    each of them its `facts`, and `answer`."""
 
     engines: Records
     profiles: ProfileTables
@@ -88,7 +94,7 @@ class Sight(NamedTuple):
     policies: Records
     access_us: NDArray[np.int64]
     rows: Records
-    bases: NDArray[np.float64]
+    facts: NDArray[np.float64]
     tried: NDArray[np.int64]
     answer: NDArray[np.float64]
     worker: int
@@ -213,7 +219,7 @@ def _fill(
         row.rtt_us = rtt_us[place] + sight.access_us[workload]
         row.cached_tokens = _cached(sight, number, blocks, block_tokens, prompt, kv, now_ns)
         expect_batching(row, host, sight.profiles, (in_flight, pending, kv), prompt, output)
-        sight.bases[count, 0], sight.bases[count, 1] = row.ttft_us, row.tpot_us
+        _keep_facts(sight, count, number, row, pending, kv, now_ns)
         row.ttft_us = row.ttft_us * sight.own[number].ttft_ratio + doubt_us
         row.tpot_us = row.tpot_us * sight.own[number].tpot_ratio
         if policy.gpu_weight > 0.0:
@@ -224,6 +230,15 @@ def _fill(
     answer = sight.answer
     answer[FITTING], answer[FULL], answer[CLOSED], answer[COUNT] = fitting, full, closed, count
     return count
+
+
+@inner
+def _keep_facts(sight: Sight, count: int, number: int, row: np.record, pending: int, kv: int, now_ns: int) -> None:
+    facts, report = sight.facts[count], sight.scraped[number]
+    facts[BASE_TTFT], facts[BASE_TPOT] = row.ttft_us, row.tpot_us
+    facts[SEEN_PENDING], facts[SEEN_KV] = pending, kv
+    facts[REPORT_AGE] = (now_ns - report.scrape_ns) / NS_PER_US if report.scrape_ns > 0 else -1.0
+    facts[REPORT_STATE] = report.telemetry_state
 
 
 @fused
@@ -249,7 +264,7 @@ def _tell(sight: Sight, choice: int, prompt: int, output: int) -> None:
     answer[ROW] = sight.board_row[row.engine]
     answer[ENGINE_INDEX] = row.engine
     answer[TTFT], answer[TPOT] = row.client_ttft_us, row.tpot_us
-    answer[ENGINE_TTFT], answer[ENGINE_TPOT] = sight.bases[choice, 0], sight.bases[choice, 1]
+    answer[ENGINE_TTFT], answer[ENGINE_TPOT] = sight.facts[choice, BASE_TTFT], sight.facts[choice, BASE_TPOT]
     answer[RTT], answer[CACHED], answer[WORST] = row.rtt_us, row.cached_tokens, row.worst_ratio
     answer[PENDING], answer[KV] = prompt - row.cached_tokens, prompt + (output >> 1)
 

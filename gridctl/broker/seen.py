@@ -1,6 +1,7 @@
 """Seen: the rows of a decision as bytes, so that it can be recorded, and routed again exactly as it was.
 
-Version, counts, the request's record, the policy's record, then the candidate rows as `route` saw them, little-endian.
+Version, counts, the request's record, the policy's record, then the candidate rows as `route` saw them and the facts
+beside them (see `rows.FACTS`), little-endian.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.errors import InputError
+from gridctl.broker.rows import FACTS
 from gridctl.kernels import Records
 from gridctl.routing.rows import CANDIDATE, POLICY, REQUEST
 
-VERSION = 1
+VERSION = 2
+_WIDTH = CANDIDATE.itemsize + FACTS * 8
 _HEAD = struct.Struct("<HHii")
 
 
@@ -23,21 +26,28 @@ class Seen(NamedTuple):
     """A decision's inputs, and the index of the row it chose (negative: nobody)."""
 
     rows: Records
+    facts: NDArray[np.float64]
     request: np.record
     policy: np.record
     choice: int
 
 
 def keep_seen(
-    rows: NDArray[np.void], count: int, request: NDArray[np.void], policy: NDArray[np.void], choice: int
+    rows: NDArray[np.void],
+    facts: NDArray[np.float64],
+    count: int,
+    request: NDArray[np.void],
+    policy: NDArray[np.void],
+    choice: int,
 ) -> bytes:
-    """The first `count` rows with one request and one policy record (arrays of one)."""
+    """The first `count` rows and their facts, with one request and one policy record (arrays of one)."""
     return b"".join(
         (
-            _HEAD.pack(VERSION, CANDIDATE.itemsize, count, choice),
+            _HEAD.pack(VERSION, _WIDTH, count, choice),
             request.tobytes(),
             policy.tobytes(),
             rows[:count].tobytes(),
+            facts[:count].tobytes(),
         )
     )
 
@@ -47,10 +57,11 @@ def read_seen(kept: bytes) -> Seen:
     fixed = _HEAD.size + REQUEST.itemsize + POLICY.itemsize
     if len(kept) >= fixed:
         version, width, count, choice = _HEAD.unpack_from(kept)
-        whole = len(kept) == fixed + count * CANDIDATE.itemsize
-        if version == VERSION and width == CANDIDATE.itemsize and whole and choice < count:
+        whole = len(kept) == fixed + count * _WIDTH
+        if version == VERSION and width == _WIDTH and whole and choice < count:
             request = np.frombuffer(kept, REQUEST, 1, _HEAD.size).copy().view(np.recarray)[0]
             policy = np.frombuffer(kept, POLICY, 1, _HEAD.size + REQUEST.itemsize).copy().view(np.recarray)[0]
             rows = np.frombuffer(kept, CANDIDATE, count, fixed).copy().view(np.recarray)
-            return Seen(rows, request, policy, choice)
+            facts = np.frombuffer(kept, np.float64, count * FACTS, fixed + rows.nbytes).reshape(count, FACTS)
+            return Seen(rows, facts, request, policy, choice)
     raise InputError("the decision was recorded by another gridctl, or is damaged", where="recorded decision")

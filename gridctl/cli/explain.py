@@ -58,8 +58,8 @@ def command(
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RUN/REQUEST]",
-            help="A number, worst, worst-ttft, missed:3.",
+            metavar="[RUN/REQUEST|ID]",
+            help="A number, worst, worst-ttft, missed:3; of a live request, its id.",
             autocompletion=complete_request,
         ),
     ] = None,
@@ -79,11 +79,14 @@ def command(
     """Describe a kind's fields, or one field: type, default, range, meaning. With no argument, the kinds.
 
     With `request`, explain why a request of a run went where it went: every candidate with its predicted latency and
-    dollars, the runner-up, what the router saw, and what came of it. `gridctl help explain`.
+    dollars, the runner-up, what the router saw, and what came of it. `gridctl help explain`. A live request is named by
+    the x-request-id of its answer: the running orchestrator remembers the latest, a recording all of them.
 
     Example:
       gridctl explain request base/worst
       gridctl explain request base/missed:3 --site fr-paris-01
+      gridctl explain request req-2726c9076bec51da9ca377c00349139c
+      gridctl explain request day.recording/req-2726c9076bec51da9ca377c00349139c
       gridctl explain workload.objectives
       gridctl explain site --schema > site.schema.json
       gridctl explain Tokenomics --schema
@@ -107,6 +110,12 @@ def _explain_request(target: str | None, trace: str | None, site: str | None, ou
         raise UsageError("which request?", where="RUN/REQUEST", fix="gridctl explain request RUN/worst")
     from gridctl.cli.warmup import ready_replay
     from gridctl.orchestrator.context import current_grid
+    from gridctl.orchestrator.explaining_live import is_recorded
+
+    recorded = is_recorded(target)
+    if recorded is not None or "/" not in target:
+        _explain_live(target, recorded, output)
+        return
     from gridctl.orchestrator.explaining import explain, find_question
     from gridctl.render.explanation_of_request import COLUMNS, candidate_items, document, text
 
@@ -122,6 +131,24 @@ def _explain_request(target: str | None, trace: str | None, site: str | None, ou
         emit(
             [{"name": explanation.name}], [], output, kind="Explanation", single=True, documents=[document(explanation)]
         )
+
+
+def _explain_live(target: str, recorded: tuple[str, str] | None, output: str) -> None:
+    """A request that was really served: of a recording, or one that the running orchestrator remembers."""
+    from gridctl.orchestrator.context import current_grid
+    from gridctl.orchestrator.explaining_live import explain_live, explain_recorded
+    from gridctl.render.explanation_of_live import document, text
+    from gridctl.render.explanation_of_request import COLUMNS, candidate_items
+
+    explanation = explain_live(current_grid(), target) if recorded is None else explain_recorded(*recorded)
+    if output in ("table", "wide", "markdown"):
+        write(text(explanation, output))
+    elif output == "csv":
+        items = [] if explanation.decision is None else candidate_items(explanation.decision)
+        emit(items, COLUMNS, output, kind="LiveExplanation")
+    else:
+        name = {"name": explanation.request_id}
+        emit([name], [], output, kind="LiveExplanation", single=True, documents=[document(explanation)])
 
 
 def _print_schema(name: str | None) -> None:

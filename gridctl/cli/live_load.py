@@ -47,6 +47,17 @@ NetworkOption = Annotated[
     Literal["modelled", "measured"],
     typer.Option("--network", help="With --live: add the modelled way from origin to site, or measure only."),
 ]
+PromptSeedOption = Annotated[
+    int | None,
+    typer.Option(
+        "--prompt-seed",
+        metavar="N",
+        min=0,
+        max=2**62,
+        help="With --live: the words of made-up prompts follow from it; new ones each time otherwise, so that no cache"
+        " knows them from an earlier load.",
+    ),
+]
 PlainOption = Annotated[
     bool, typer.Option("--plain", help="With --live: send no fields beyond OpenAI's (ignore_eos, min_tokens).")
 ]
@@ -64,6 +75,7 @@ class LiveOptions:
     think: str
     network: str
     is_plain: bool
+    prompt_seed: int | None
 
 
 def refuse_beside_live(options: Sequence[tuple[str, bool]]) -> None:
@@ -109,7 +121,15 @@ def run_live(
     if limits.timeout_s <= 0:
         raise UsageError("no answer comes in no time", where="--answer-timeout", fix="--answer-timeout 10m")
     _check_descriptors(limits.connections)
-    live = LiveOrder(order, target, limits, options.model, options.network == "modelled", options.is_plain)
+    live = LiveOrder(
+        order,
+        target,
+        limits,
+        options.model,
+        adds_distance=options.network == "modelled",
+        is_plain=options.is_plain,
+        prompt_seed=options.prompt_seed,
+    )
     if dry_run:
         plan = plan_load(home, traffic, live, note)
         names = ", ".join(dict.fromkeys(name for name in plan.models if name))

@@ -17,6 +17,7 @@ from gridctl.cli.live_load import (
     LiveOptions,
     NetworkOption,
     PlainOption,
+    PromptSeedOption,
     ThinkOption,
     TimeoutOption,
     refuse_beside_live,
@@ -100,6 +101,7 @@ def run(
     think: ThinkOption = "0s",
     network: NetworkOption = "modelled",
     plain: PlainOption = False,
+    prompt_seed: PromptSeedOption = None,
     gates: GateOption = None,
     baseline: BaselineOption = None,
     junit: JunitOption = None,
@@ -135,7 +137,9 @@ def run(
     source = _source(trace, sort, block_tokens, start, until, limit, speed, repeat)
     requests = _read(source)
     if live is not None or model or api_key_env or plain:
-        given = LiveOptions(live or "", model, api_key_env, max_connections, answer_timeout, think, network, plain)
+        given = LiveOptions(
+            live or "", model, api_key_env, max_connections, answer_timeout, think, network, plain, prompt_seed
+        )
         refuse_beside_live(
             [("--policy", policy is not None), ("--seeds", seeds > 1), ("--resume", resume),
              ("--keep-draws", keep_draws), ("--faults", faults is not None)]

@@ -175,7 +175,6 @@ def _settings(flags: dict[str, object], *, anonymous: bool) -> Settings:
         max_body_bytes=max_body,
         deadline_ms=round(deadline_s * 1000),
         drain_ms=round(seconds_of(str(flags["grace"]), "--grace") * 1000),
-        records_decisions=flags["record"] is not None,
     )
 
 

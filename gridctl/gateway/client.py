@@ -115,7 +115,7 @@ class ClientConnection(asyncio.Protocol):
     def look_at(self, look_ns: int) -> None:
         """Call the exchange's `on_look` once that time has come."""
         self._look_ns = look_ns
-        self._serving.deadlines.arm(self, min(look_ns, self._stalled_ns))
+        self._arm(look_ns)
 
     def ended(self, exchange: Exchange) -> None:
         """The exchange is over and has written what it had to."""
@@ -127,8 +127,7 @@ class ClientConnection(asyncio.Protocol):
             self._reader.release()
         elif self.breaks_off:
             self._reader.release()
-            self._state = CLOSED
-            self.transport.abort()
+            self.cut()
         else:
             self._await_next()
 
@@ -141,9 +140,9 @@ class ClientConnection(asyncio.Protocol):
         self._server.enter(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._state == READING:
+        if self._state == READING and not self.is_paused:
             self._advance(data)
-        elif self._state == SERVING:
+        elif self._state in (READING, SERVING):
             self._early += data
             if len(self._early) > MAX_EARLY_BYTES and self.transport is not None and not self._early_is_full:
                 self._early_is_full = True
@@ -174,7 +173,7 @@ class ClientConnection(asyncio.Protocol):
         self.is_paused = True
         self._stalled_ns = time.monotonic_ns() + self._serving.write_stall_ns
         self._stalled_bytes = self._unsent()
-        self._serving.deadlines.arm(self, min(self.deadline_ns, self._stalled_ns))
+        self._arm(self.deadline_ns)
         if self._exchange is not None:
             self._exchange.on_pause()
 
@@ -183,6 +182,8 @@ class ClientConnection(asyncio.Protocol):
         self._stalled_ns = NEVER_NS
         if self._exchange is not None:
             self._exchange.on_resume()
+        elif self._state == READING and not self._is_advancing:
+            self._take_early()
 
     # ── requests ──
 
@@ -191,7 +192,7 @@ class ClientConnection(asyncio.Protocol):
         reader, settings = self._reader, self._serving.settings
         self._is_advancing = True
         try:
-            while data and self._state == READING:
+            while data and self._state == READING and not self.is_paused:
                 data = reader.read(data, self.peer, settings.max_head_bytes, settings.max_body_bytes)
                 if reader.state == COMPLETE:
                     self._begin()
@@ -201,8 +202,8 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(refusal, is_complete=False)
         finally:
             self._is_advancing = False
-        if data and self._state == SERVING:
-            self._early = data
+        if data and self._state in (READING, SERVING):
+            self._early = data  # its turn comes when what is before it has been answered, and the answer been read
 
     def _wait_for_more(self) -> None:
         """A head or a body has come in part: what is missing has a deadline."""
@@ -214,7 +215,7 @@ class ClientConnection(asyncio.Protocol):
             serving, now = self._serving, time.monotonic_ns()
             self._timed_state, self._since_ns = reader.state, now
             is_body = reader.state == IN_BODY
-            serving.deadlines.arm(self, now + (serving.body_timeout_ns if is_body else serving.head_timeout_ns))
+            self._arm(now + (serving.body_timeout_ns if is_body else serving.head_timeout_ns))
 
     def _begin(self) -> None:
         """A request is complete: answer it ourselves, or give it to an exchange."""
@@ -262,12 +263,17 @@ class ClientConnection(asyncio.Protocol):
             self._close_gently()
             return
         self._state = READING
-        self._serving.deadlines.arm(self, time.monotonic_ns() + self._serving.keep_alive_ns)
-        if self._early and not self._is_advancing:
+        self._arm(time.monotonic_ns() + self._serving.keep_alive_ns)
+        if not self._is_advancing and not self.is_paused:
+            self._take_early()
+
+    def _take_early(self) -> None:
+        """It is the turn of what came early."""
+        if self._early_is_full and self.transport is not None:
+            self._early_is_full = False
+            self.transport.resume_reading()
+        if self._early:
             early, self._early = self._early, b""
-            if self._early_is_full and self.transport is not None:
-                self._early_is_full = False
-                self.transport.resume_reading()
             self._advance(early)
 
     # ── closing ──
@@ -300,6 +306,7 @@ class ClientConnection(asyncio.Protocol):
 
     def cut(self) -> None:
         """Close at once."""
+        self._state = CLOSED
         if self.transport is not None:
             self.transport.abort()
 
@@ -310,6 +317,7 @@ class ClientConnection(asyncio.Protocol):
         self._state = CLOSING
         self.transport.close()
         if self.transport.get_write_buffer_size():
+            self._stalled_bytes = self._unsent()
             self._serving.deadlines.arm(self, time.monotonic_ns() + self._serving.write_stall_ns)
 
     def _linger(self, now_ns: int) -> None:
@@ -322,35 +330,47 @@ class ClientConnection(asyncio.Protocol):
 
     # ── deadlines ──
 
+    def _arm(self, deadline_ns: int) -> None:
+        """Look again at that time, or sooner if the client does not read."""
+        self._serving.deadlines.arm(self, min(deadline_ns, self._stalled_ns))
+
     def on_deadline(self, now_ns: int) -> None:
         """Something was to have happened by now: find out what, and what follows."""
         if self.transport is None or self._state == CLOSED:
             return
         if self._state == CLOSING:
-            self._state = CLOSED
-            self.transport.abort()
+            if self.transport.get_write_buffer_size() and not self._is_stalled(now_ns):
+                self._arm(self._stalled_ns)  # it still reads what it was sent last
+            else:
+                self.cut()
+        elif now_ns >= self._stalled_ns and self._is_stalled(now_ns):
+            self.cut()
+            if self._exchange is not None:
+                self._exchange.client_gone("slow-client")
         elif self._state == SERVING:
             self._on_serving_deadline(now_ns)
         elif self._reader.state == IN_BODY:
             self._on_body_deadline(now_ns)
         elif self._since_ns:
             self._late("The request's headers did not arrive in time.")
+        elif self.is_paused:
+            self._arm(self._stalled_ns)
         else:
             self._close_gently()
+
+    def _is_stalled(self, now_ns: int) -> bool:
+        """Whether the client has taken nothing since it was last looked at; if it has, it gets as much time again."""
+        unsent = self._unsent()
+        if unsent >= self._stalled_bytes:
+            return True
+        self._stalled_bytes = unsent
+        self._stalled_ns = now_ns + self._serving.write_stall_ns
+        return False
 
     def _on_serving_deadline(self, now_ns: int) -> None:
         exchange = self._exchange
         if exchange is None:
             return
-        if now_ns >= self._stalled_ns:
-            unsent = self._unsent()
-            if unsent >= self._stalled_bytes:
-                self._state = CLOSED
-                exchange.client_gone("slow-client")
-                self.cut()
-                return
-            self._stalled_bytes = unsent
-            self._stalled_ns = now_ns + self._serving.write_stall_ns
         if now_ns >= self._look_ns:
             if self._has_half_closed:
                 exchange.client_gone()
@@ -359,14 +379,14 @@ class ClientConnection(asyncio.Protocol):
             if self._exchange is not exchange:
                 return
             self._look_ns = exchange.next_look_ns()
-        self._serving.deadlines.arm(self, min(self._look_ns, self._stalled_ns))
+        self._arm(self._look_ns)
 
     def _on_body_deadline(self, now_ns: int) -> None:
         """A body may take longer than its time as long as it keeps coming fast enough."""
         earned_ns = self._reader.received * _NS // LEAST_BODY_RATE
         due_ns = self._since_ns + self._serving.body_timeout_ns + earned_ns
         if due_ns > now_ns:
-            self._serving.deadlines.arm(self, due_ns)
+            self._arm(due_ns)
         else:
             self._late("The request's body did not arrive in time.")
 

@@ -36,6 +36,8 @@ class Answered(Protocol):
 class Keeper(Protocol):
     """Where connections come from and return to."""
 
+    def made(self, connection: EngineConnection) -> None: ...
+
     def give_back(self, connection: EngineConnection) -> None: ...
 
     def lost(self, connection: EngineConnection) -> None: ...
@@ -125,6 +127,7 @@ class EngineConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
         self.transport.set_write_buffer_limits(HIGH_WATER_BYTES, LOW_WATER_BYTES)
+        self._pool.made(self)
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)

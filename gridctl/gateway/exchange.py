@@ -171,7 +171,12 @@ class Exchange:
 
     def engine_declined(self, attempt: Attempt, kind: str) -> None:
         """An engine answered that it cannot: go elsewhere if there is an elsewhere, else its answer is the answer."""
-        if self._may_go_elsewhere and self._rival is None:
+        if self._rival is not None and self.relaying is None:
+            attempt.abandon()
+            if kind != "status-429":
+                self.serving.broker.failed(attempt.choice.row, "status-5xx", time.monotonic_ns())
+            self._leave_to_rival(attempt)
+        elif self._may_go_elsewhere:
             self._go_elsewhere(attempt, kind)
 
     def attempt_failed(self, attempt: Attempt, kind: str, why: str = "") -> None:
@@ -181,9 +186,7 @@ class Exchange:
         serving, now = self.serving, time.monotonic_ns()
         serving.broker.failed(attempt.choice.row, kind, now)
         if self._rival is not None and self.relaying is None:
-            self._close(attempt, "failed", 0, now)
-            survivor = self._rival if attempt is self.attempt else self.attempt
-            self.attempt, self._rival = survivor, None
+            self._leave_to_rival(attempt)
             return
         if self._may_go_elsewhere:
             if kind != "connect-failed":
@@ -233,6 +236,12 @@ class Exchange:
         following.start()
         self.look_again()
         return True
+
+    def _leave_to_rival(self, attempt: Attempt) -> None:
+        """One of two copies has failed: the other one is left."""
+        self._close(attempt, "failed", 0, time.monotonic_ns())
+        survivor = self._rival if attempt is self.attempt else self.attempt
+        self.attempt, self._rival = survivor, None
 
     def _hedge(self) -> None:
         """Ask a second engine while the first has not begun: whoever begins first serves."""
@@ -435,5 +444,8 @@ class Exchange:
             attempt.abandon()
             reported = usage.prompt_tokens if usage is not None else None
             self._close(attempt, outcome, finished.output_tokens, now_ns, reported or 0)
+        # Attempts know their exchange: without this a body would be held until the collector finds the circle.
+        self.attempt = self.relaying = self._rival = None
+        self._body = b""
         serving.ended(finished, is_whole=outcome == "completed")
         self.client.ended(self)

@@ -133,6 +133,11 @@ class Pool:
             keep_ns = min(keep_ns, int(max(0.0, connection.keep_alive_s - KEEP_ALIVE_MARGIN_S) * 1e9))
         self._deadlines.arm(connection, time.monotonic_ns() + keep_ns)
 
+    def made(self, connection: EngineConnection) -> None:
+        """A connection is open."""
+        self.opened += 1
+        self.open_now += 1
+
     def lost(self, connection: EngineConnection) -> None:
         """A connection has gone, in use or idle."""
         self.open_now -= 1
@@ -181,10 +186,12 @@ class Pool:
         try:
             async with asyncio.timeout(self.settings.connect_timeout_ms / 1000):
                 connection = await self._connect(await self._resolve())
+            if not connection.is_usable:
+                why = "it closed the connection at once"
         except TimeoutError:
             why = "it did not take the connection in time"
-        except OSError as error:
-            why = error.strerror or str(error) or type(error).__name__
+        except (OSError, ValueError) as error:  # ValueError: a certificate's, or of a name that no resolver takes
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
             self._resolved_at = -RESOLVE_S
         finally:
             self._opening -= 1
@@ -194,11 +201,6 @@ class Pool:
                 asker.on_no_connection(why)
             if self._waiting:
                 self._open_as_needed()
-            return
-        self.opened += 1
-        self.open_now += 1
-        if not connection.is_usable:
-            self.lost(connection)
             return
         asker = self._next_waiting()
         if asker is None:

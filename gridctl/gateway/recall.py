@@ -7,7 +7,6 @@ text of a prompt or an answer.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -18,8 +17,8 @@ from gridctl.traces.recorder import Recorded, RecordedEngine, Recorder
 
 if TYPE_CHECKING:
     from gridctl.broker.ask import Ask
+    from gridctl.broker.broker import Broker
     from gridctl.broker.choice import Choice
-    from gridctl.broker.plan import Backend
 
 MOST_REMEMBERED = 2048
 NS_PER_MS = 1e6
@@ -44,10 +43,29 @@ class Memory:
         return None
 
 
-def described(request: Finished) -> dict[str, Any]:
+def named_engines(broker: Broker) -> list[RecordedEngine]:
+    """Which engines the numbers in this broker's decisions mean, in their order."""
+    live, hosts = broker.live, broker.sight.engines
+    return [
+        RecordedEngine(
+            site=backend.site,
+            cluster=backend.cluster,
+            variant=backend.variant,
+            replica=backend.replica,
+            model=backend.model,
+            tier=engine.facts.tier,
+            batch_slots=int(host.max_num_seqs),
+            kv_capacity_tokens=int(host.blocks_total * host.block_size),
+        )
+        for backend, engine, host in zip(live.backends, live.image.engines, hosts, strict=True)
+    ]
+
+
+def described(request: Finished, broker: Broker) -> dict[str, Any]:
     """A request as data that JSON can carry: its facts, and `decision` with what the router went by.
 
-    `seen` in it are the candidate rows as `broker.seen` keeps them, in hexadecimal digits."""
+    `seen` in it are the candidate rows as `broker.seen` keeps them, in hexadecimal digits, and `engines` whom they
+    number, unless the plan has changed since."""
     facts: dict[str, Any] = {name: getattr(request, name) for name in _NAMES}
     choice = cast("Choice | None", request.choice)
     if choice is not None:
@@ -59,6 +77,8 @@ def described(request: Finished) -> dict[str, Any]:
             "runner_up": choice.runner_up,
             "cached_tokens": choice.cached_tokens,
             "seen": choice.seen.hex() if choice.seen is not None else None,
+            "policy": broker.live.policy_name,
+            "engines": msgspec.to_builtins(named_engines(broker)) if choice.generation == broker.generation else [],
         }
     return facts
 
@@ -70,16 +90,6 @@ class RecordingSink:
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
-
-    def serve(self, generation: int, backends: Sequence[Backend]) -> None:
-        """Say which engines the numbers of this generation's decisions mean, in their order."""
-        self.recorder.keep_engines(
-            generation,
-            [
-                RecordedEngine(site=one.site, cluster=one.cluster, variant=one.variant, replica=one.replica)
-                for one in backends
-            ],
-        )
 
     def record(self, request: Finished) -> None:
         """Keep one request."""

@@ -33,6 +33,8 @@ SEND_BUFFER_BYTES = 256 * 1024
 """What the kernel holds for a client that does not read."""
 EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 TLS_HANDSHAKE_S = 10.0
+SAID_AGAIN_S = 10.0
+"""How long an error that keeps happening at one place is not said again."""
 CLOSING_TURNS = 1000
 """Turns of the loop that connections which were cut may take to go."""
 
@@ -59,6 +61,7 @@ class Server:
         self._context = context
         self._on_beat = on_beat
         self._metrics = metrics
+        self._said_at: dict[str, float] = {}
         self._opening: set[asyncio.Task[None]] = set()
         self._is_accepting = False
         self._is_resting = False
@@ -175,13 +178,16 @@ class Server:
         return self._metrics() if self._metrics is not None else b""
 
     def report(self, error: BaseException) -> None:
-        """An error of our own that a request ran into: said with its place, never with the request."""
+        """An error of our own that a request ran into: said with its place, never with the request, once in a while."""
         self.errors += 1
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
         place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "?"
-        _say(f"internal error: {type(error).__name__} at {place}")
+        now = time.monotonic()
+        if now - self._said_at.get(place, -SAID_AGAIN_S) >= SAID_AGAIN_S:
+            self._said_at[place] = now
+            _say(f"internal error: {type(error).__name__} at {place} ({self.errors} errors since the start)")
 
     # ── the clockwork ──
 

@@ -107,8 +107,9 @@ class Serving:
                 self.upstreams[backend.row] = Upstream(backend, self._pool(backend))
             except InputError as error:
                 self.problems.append(error)
-        for upstream in before.values():
+        for row, upstream in before.items():
             upstream.pool.close()
+            self._words[row * SLOT_WORDS + _CONNECTIONS] = 0
 
     def _pool(self, backend: Backend) -> Pool:
         origin = parse_origin(backend.url, f"cluster {backend.cluster}")

@@ -32,7 +32,7 @@ from gridctl.gateway.channel import Channel
 from gridctl.gateway.deadlines import Deadlines
 from gridctl.gateway.drain import Drain
 from gridctl.gateway.limits import connections_that_fit, raise_descriptor_limit
-from gridctl.gateway.recall import Memory, RecordingSink, described
+from gridctl.gateway.recall import Memory, RecordingSink, described, named_engines
 from gridctl.gateway.server import Server
 from gridctl.gateway.serving import Serving, Sink
 from gridctl.signals.board import Board
@@ -129,7 +129,9 @@ class Worker:
     def _find(self, request_id: str, ask: object) -> None:
         assert self._channel is not None
         request = self._memory.find(request_id)
-        self._channel.say("found", ask=ask, request=described(request) if request is not None else None)
+        self._channel.say(
+            "found", ask=ask, request=described(request, self.serving.broker) if request is not None else None
+        )
 
     def _go(self, grace_s: float) -> None:
         """Drain; a second time: end now."""
@@ -184,7 +186,8 @@ class Worker:
     def _name_engines(self) -> None:
         """Tell the recording which engines the decisions from now on number."""
         if self._recording is not None:
-            self._recording.serve(self.serving.generation, self.serving.broker.live.backends)
+            broker = self.serving.broker
+            self._recording.recorder.keep_engines(broker.generation, named_engines(broker))
 
     def _fit_connections(self, plan: Plan) -> None:
         self.serving.limits.most_connections = connections_that_fit(

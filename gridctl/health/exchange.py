@@ -9,8 +9,10 @@ httpx with a new connection takes 800, which for 4,400 endpoints every 30 s is 1
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import ssl
 from dataclasses import dataclass, field
+from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -23,13 +25,15 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an endpoint listens, taken apart once. `prefix` is its path without a slash at the end."""
+    """Where an endpoint listens, taken apart once. `prefix` is its path without a slash at the end; `is_literal`: the
+    host is an address and no name."""
 
     host: str
     port: int
     is_tls: bool
     prefix: str
     authority: str
+    is_literal: bool
 
     @classmethod
     def of(cls, url: str) -> Origin:
@@ -55,7 +59,15 @@ class Origin:
         named = f"[{host}]" if ":" in host else host
         number = port if port is not None else DEFAULT_PORTS[parts.scheme]
         authority = named if number == DEFAULT_PORTS[parts.scheme] else f"{named}:{number}"
-        return cls(host, number, parts.scheme == "https", parts.path.rstrip("/"), authority)
+        return cls(host, number, parts.scheme == "https", parts.path.rstrip("/"), authority, _is_literal(host))
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(slots=True)
@@ -87,9 +99,9 @@ class Exchange(asyncio.Protocol):
         self._is_framed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(self._request)
+        # Of what connects, all loops give a transport that writes; uvloop's is no subclass that would say so.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         if self._done.done():

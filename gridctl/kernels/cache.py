@@ -27,6 +27,7 @@ from gridctl.kernels import is_interpreted
 
 KERNEL_ROOMS = ("engine", "grid", "kernels", "replay", "routing")
 KERNEL_FILES = (
+    "artifacts/planes",
     "broker/prefixes",
     "broker/rows",
     "mockengine/steps",

@@ -1,7 +1,9 @@
 """Prompts: text for requests of which a trace says only lengths and prefix blocks. Equal blocks get equal text.
 
-A block's words follow from its id alone, so prompts that share blocks share their beginning byte for byte, and a prefix
-cache finds what it would have found. What no block covers follows from the request's number, so no cache knows it.
+A block's words follow from its id and the load's seed, so prompts that share blocks share their beginning byte for
+byte, and a prefix cache finds what it would have found. What no block covers follows from the request's number. A load
+with another seed has other words throughout: an engine's cache outlives a load, and must not know the next one's
+prompts.
 Every word has three letters and a space: one token to most tokenizers, four bytes to whoever estimates tokens by bytes.
 """
 
@@ -35,9 +37,9 @@ CACHED_BLOCKS = 8192
 
 
 @lru_cache(maxsize=CACHED_BLOCKS)
-def block_text(block: int, tokens: int) -> bytes:
+def block_text(seed: int, block: int, tokens: int) -> bytes:
     """`tokens` words, each with a space behind it, that follow from the block's id."""
-    return _words(b"block %d" % block, tokens)
+    return _words(b"block %d %d" % (seed, block), tokens)
 
 
 def _words(seed: bytes, tokens: int) -> bytes:
@@ -54,7 +56,7 @@ def prompt_text(number: int, seed: int, tokens: int, blocks: list[int], block_to
         if left <= 0:
             break
         # The text of a partial block is the beginning of the whole one's.
-        parts.append(block_text(block, block_tokens)[: WORD_BYTES * left])
+        parts.append(block_text(seed, block, block_tokens)[: WORD_BYTES * left])
         left -= block_tokens
     if left > 0:
         parts.append(_words(b"request %d %d" % (seed, number), left))

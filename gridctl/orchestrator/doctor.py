@@ -108,32 +108,16 @@ def _python() -> Iterator[Finding]:
 
 
 def _dependencies() -> Iterator[Finding]:
-    """Whether what gridctl needs is installed, in a version it can use."""
-    from importlib import metadata
+    from gridctl.orchestrator.requirements import installed
 
-    try:
-        wanted = metadata.requires("gridctl") or []
-    except metadata.PackageNotFoundError:
+    found = installed()
+    if found is None:
         yield Finding("dependencies", "OK", "run from its source folder: not checked")
-        return
-    wrong = []
-    count = 0
-    for requirement in wanted:
-        if "extra ==" in requirement or not _applies_here(requirement):
-            continue
-        count += 1
-        name, bounds = _parsed(requirement.partition(";")[0])
-        try:
-            version = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            wrong.append(f"{name} is missing")
-            continue
-        if not all(_holds(version, bound) for bound in bounds):
-            wrong.append(f"{name} is {version}, needed is {','.join(bounds)}")
-    if wrong:
-        yield Finding("dependencies", "FAIL", "; ".join(wrong), "install gridctl anew: pip install --upgrade gridctl")
+    elif found.problems:
+        fix = "install gridctl anew: pip install --upgrade gridctl"
+        yield Finding("dependencies", "FAIL", "; ".join(found.problems), fix)
     else:
-        yield Finding("dependencies", "OK", f"{count} packages, each in a version that fits")
+        yield Finding("dependencies", "OK", f"{found.looked_at} packages, each in a version that fits")
 
 
 def _configuration() -> Iterator[Finding]:
@@ -391,41 +375,3 @@ async def _probed(backends: Sequence[Backend]) -> list[Outcome]:
             )
 
     return await asyncio.gather(*(one(backend) for backend in backends))
-
-
-# ── requirements as packages state them ─────────────────────────────────────────────────────────────────────────────
-
-
-def _applies_here(requirement: str) -> bool:
-    marker = requirement.partition(";")[2]
-    return not ("sys_platform" in marker and "!=" in marker and f'"{sys.platform}"' in marker.replace("'", '"'))
-
-
-def _parsed(requirement: str) -> tuple[str, list[str]]:
-    """`typer<0.29,>=0.28` as its name and bounds."""
-    import re
-
-    found = re.match(r"\s*([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?\s*\(?([^)]*)\)?\s*$", requirement)
-    if found is None:
-        return requirement.strip(), []
-    return found[1], [bound.strip() for bound in found[2].split(",") if bound.strip()]
-
-
-def _holds(version: str, bound: str) -> bool:
-    """Whether a version keeps a bound such as `>=0.28`, by the numbers before the first letter."""
-    import re
-
-    found = re.match(r"(>=|<=|==|!=|<|>|~=)\s*([0-9.]+)", bound)
-    if found is None:
-        return True
-    have, want = _numbers(version), _numbers(found[2])
-    length = max(len(have), len(want))
-    a, b = have + (0,) * (length - len(have)), want + (0,) * (length - len(want))
-    return {">=": a >= b, "<=": a <= b, "==": a == b, "!=": a != b, "<": a < b, ">": a > b, "~=": a >= b}[found[1]]
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    import re
-
-    found = re.match(r"\d+(?:\.\d+)*", version)
-    return tuple(int(part) for part in found[0].split(".")) if found is not None else ()

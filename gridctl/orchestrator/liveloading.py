@@ -6,9 +6,10 @@ has the format of a replay's, so every table and comparison takes it.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -38,6 +39,7 @@ from gridctl.traces.slicing import take
 from gridctl.traces.trace import Trace, Traffic
 from gridctl.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
+SEED_BITS = 32
 LIVE = "live"
 """What a live run's policy is called: the gateway's own, which a client cannot see."""
 
@@ -45,7 +47,8 @@ LIVE = "live"
 @dataclass(frozen=True, slots=True)
 class LiveOrder:
     """What a person asked for: `run` as for a replay, where it goes and how. `model` is asked for where it is given;
-    `adds_distance` adds the modelled network to what was measured; `is_plain` sends OpenAI's own fields only."""
+    `adds_distance` adds the modelled network to what was measured; `is_plain` sends OpenAI's own fields only. Without a
+    `prompt_seed` the prompts have words that no load before had."""
 
     run: Order
     target: Target
@@ -53,6 +56,7 @@ class LiveOrder:
     model: str = ""
     adds_distance: bool = True
     is_plain: bool = False
+    prompt_seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,9 @@ def replay_live(
     def model(row: int) -> str:
         return plan.models[(int(column[row]) + 1) * width + int(workload[row]) + 1]
 
-    manner = Manner(model=model, run=plan.name, seed=order.run.seed, is_plain=order.is_plain)
+    if order.prompt_seed is None:
+        order = replace(order, prompt_seed=secrets.randbits(SEED_BITS))
+    manner = Manner(model=model, run=plan.name, seed=order.prompt_seed or 0, is_plain=order.is_plain)
     writer = RequestWriter(plan.trace, order.target, manner)
     started_ns = time.time_ns()
     heard = run_load(plan.trace, order.target, writer, order.limits, advanced)
@@ -234,6 +240,8 @@ def _notes(plan: LivePlan, order: LiveOrder, heard: Heard, results: Results, lag
         f" {heard.connections:,} connections at most",
         f"generator lag: p50 {lag.p50_ms:.2f} ms, p99 {lag.p99_ms:.2f} ms, at most {lag.most_ms:.2f} ms",
     ]
+    if plan.trace.prompts is None:
+        notes.append(f"prompts were made up: --prompt-seed {order.prompt_seed} makes the same again")
     if lag.broken:
         notes.append(f"void: the generator was late: {'; '.join(lag.broken)}")
     if heard.is_stopped:

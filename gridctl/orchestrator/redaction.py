@@ -43,8 +43,8 @@ _KEEPS = re.compile(r"^[\"']?(?:null|true|false|none|env:\w+|file:[^\"'\n]*|-?\d
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
     """`text` without `secrets` and without what looks like one.
 
-    >>> redacted("Authorization: Bearer abcdef123456")
-    'Authorization: [redacted]'
+    >>> redacted("http://ada:secret@10.0.0.1/v1")
+    'http://[redacted]@10.0.0.1/v1'
     """
     for spelling in _spellings(secrets):
         text = text.replace(spelling, MARK)

@@ -17,11 +17,11 @@ METRICS = ("network", "ttft", "tpot", "e2e")
 TIE = ("tie", "a tie: drawn for the request")
 
 
-def forecast_of(row: np.record, idle: np.record, request: np.record, policy: np.record) -> Forecast:
-    """A priced row in words; `idle` is the same candidate without load."""
+def forecast_of(row: np.record, idle: np.record | None, request: np.record, policy: np.record) -> Forecast:
+    """A priced row in words; `idle` is the same candidate without load, None where it is not known."""
     return Forecast(
-        queue_ms=float(row.ttft_us - idle.ttft_us) / US_PER_MS,
-        prefill_ms=float(idle.ttft_us) / US_PER_MS,
+        queue_ms=None if idle is None else float(row.ttft_us - idle.ttft_us) / US_PER_MS,
+        prefill_ms=None if idle is None else float(idle.ttft_us) / US_PER_MS,
         ttft_ms=float(row.client_ttft_us) / US_PER_MS,
         tpot_ms=float(row.tpot_us) / US_PER_MS,
         e2e_ms=float(row.client_e2e_us) / US_PER_MS,

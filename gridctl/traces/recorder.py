@@ -82,6 +82,10 @@ class RecordedEngine(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str
     variant: str
     replica: int
+    model: str = ""
+    tier: str = ""
+    batch_slots: int = 0
+    kv_capacity_tokens: int = 0
 
 
 def start_recording(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -44,6 +45,7 @@ async def main() -> None:
         under_way += 1
         await reader.readuntil(b"\r\n\r\n")
         if "slow" in mood:
+            (given.plan.parent / "log" / "asked").touch()
             await asyncio.sleep(0.7)
         body = json.dumps({"worker": given.worker, "pid": os.getpid(), "generation": generation}).encode()
         writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
@@ -66,6 +68,11 @@ async def main() -> None:
         ended.set()
 
     async def listen() -> None:
+        with contextlib.suppress(OSError):  # the control process was killed with words of ours unread
+            await follow()
+        await drain(5.0)
+
+    async def follow() -> None:
         nonlocal generation
         while line := await reader.readline():
             told = json.loads(line)
@@ -81,7 +88,6 @@ async def main() -> None:
             elif told["do"] == "find":
                 found = {"request_id": told["request_id"], "worker": given.worker}
                 say(event="found", ask=told["ask"], request=found if told["request_id"] == "known" else None)
-        await drain(5.0)
 
     say(event="something-new", words=["that", "nobody", "knows"])
     say(event="ready")
@@ -99,7 +105,8 @@ async def main() -> None:
         draining.append(asyncio.ensure_future(beat()))
     listening = asyncio.ensure_future(listen())
     await ended.wait()
-    await writer.drain()
+    with contextlib.suppress(OSError):
+        await writer.drain()
     listening.cancel()
 
 

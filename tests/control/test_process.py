@@ -164,14 +164,16 @@ def test_a_worker_that_refuses_a_plan_is_told_of(start: Start, home: GridHome, w
     assert status.problem == "worker 0 refuses it: it is in that mood"
 
 
-def test_a_request_under_way_ends_well_when_the_orchestrator_is_told_to_stop(start: Start) -> None:
+def test_a_request_under_way_ends_well_when_the_orchestrator_is_told_to_stop(
+    start: Start, wait_until: Callable[..., Any]
+) -> None:
     up = start("slow")
     up.ready()
     answers: list[dict[str, Any]] = []
     asking = threading.Thread(target=lambda: answers.append(up.asked()))
     asking.start()
     url = up.ready().data_url
-    time.sleep(0.3)  # the request is under way for 0.7 s; anything shorter will do
+    wait_until((up.folder.log / "asked").exists)
     up.process.send_signal(signal.SIGTERM)
     asking.join(timeout=10)
     up.rest()

@@ -31,12 +31,8 @@ def engines() -> Iterator[list[str]]:
     command += ["--model-name", "tiny"]
     begun: list[subprocess.Popen[str]] = []
     try:
-        for _ in range(2):
-            begun.append(
-                subprocess.Popen(
-                    command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=_environment()
-                )
-            )
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        begun += [subprocess.Popen(command, text=True, env=_environment(), **streams) for _ in range(2)]
         yield [_url_of(process) for process in begun]
     finally:
         for process in begun:

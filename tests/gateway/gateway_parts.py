@@ -338,7 +338,7 @@ def scripted_engine(script: Script, loop: asyncio.AbstractEventLoop | None = Non
                 engine.requests.append(served)
                 await engine.script(served)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, RuntimeError):  # uvloop: written to after it closed
             engine.cancelled_at.append(time.monotonic())
         finally:
             engine.open -= 1

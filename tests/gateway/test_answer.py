@@ -56,5 +56,3 @@ def test_an_error_event_is_one_event_whatever_its_message_holds(endpoint: str) -
     message = said["error"]["message"] if "error" in said else said["message"]
     assert message == "a\n\ndata: [DONE]\r\n\r\n"
     assert event.startswith(b"event: error\n") is (endpoint in ("messages", "responses"))
-
-

@@ -14,8 +14,10 @@ from collections.abc import Iterator
 import pytest
 from gateway_parts import (
     CHAT,
+    STREAM_EVENTS,
     STREAM_HEAD,
     STREAMED,
+    USAGE_EVENT,
     Script,
     Served,
     event,
@@ -235,3 +237,84 @@ def test_thousands_of_requests_leave_as_many_objects_as_there_were() -> None:
         first = burst(500)
         assert abs(burst(2500) - first) < 200
         assert gateway.serving.limits.held_body_bytes == 0
+
+
+def test_a_client_that_pipelines_and_does_not_read_is_not_served_on_until_it_reads() -> None:
+    body = b"x" * 200_000
+
+    async def script(served: Served) -> None:
+        served.send(whole(body))
+
+    with scripted_engine(script) as engine, running_gateway([engine.url]) as gateway, gateway.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        connection.sendall(request(CHAT) * 200)
+        last = -1
+        while last != len(engine.requests):  # until nothing happens any more
+            last = len(engine.requests)
+            time.sleep(0.1)
+        assert last < 60
+        held = bytearray()
+        for _ in range(200):
+            assert read_answer(connection, held).body == body
+        gateway.settled()
+
+
+def test_an_idle_client_that_never_read_its_answer_is_cut_off() -> None:
+    async def script(served: Served) -> None:
+        served.send(whole(b"x" * 200_000))
+
+    settings = Settings(anonymous=True, write_stall_ms=200)
+    with scripted_engine(script) as engine, running_gateway([engine.url], settings) as gateway:
+        with gateway.connect() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.sendall(request(CHAT) * 40)
+            wait_for(lambda: gateway.serving.limits.connections == 0 and engine.requests)
+        gateway.settled()
+
+
+@pytest.mark.parametrize("then", ["stream", "error", "nothing"])
+def test_a_client_that_waits_for_a_stream_may_be_sent_signs_of_life(then: str) -> None:
+    async def late(served: Served) -> None:
+        await asyncio.sleep(0.25)
+        if then == "stream":
+            await serves(served)
+        elif then == "error":
+            served.send(whole(b'{"error":{"message":"no"}}', 500))
+        else:
+            served.reset()
+
+    settings = Settings(anonymous=True, sse_keep_alive_ms=50)
+    with scripted_engine(late) as engine, running_gateway([engine.url, engine.url], settings) as gateway:
+        with gateway.connect() as connection:
+            connection.sendall(request(STREAMED))
+            answer = read_answer(connection)
+        gateway.settled()
+        assert (answer.status, answer.is_complete) == (200, True)
+        assert answer.headers["content-type"] == "text/event-stream"
+        assert answer.headers["x-gridctl-site"] == "site-0"
+        comments = answer.body.count(b": keep-alive\n\n")
+        assert 2 <= comments <= 6
+        rest = answer.body[comments * len(b": keep-alive\n\n") :]
+        assert len(engine.requests) == 1  # a head that names an engine has gone: nobody else may serve it
+        if then == "stream":
+            assert rest == b"".join(one for one in STREAM_EVENTS if one != USAGE_EVENT)
+        else:
+            assert rest.startswith(b'data: {"error":{')
+            assert b"[DONE]" not in rest
+
+
+def test_the_last_answer_of_a_connection_is_read_to_its_end_by_a_slow_reader() -> None:
+    async def script(served: Served) -> None:
+        served.send(whole(b"x" * 250_000))
+
+    settings = Settings(anonymous=True, write_stall_ms=400)
+    with scripted_engine(script) as engine, running_gateway([engine.url], settings) as gateway:
+        with gateway.connect() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+            connection.sendall(request(CHAT) * 7 + request(CHAT, more=b"connection: close\r\n"))
+            received = 0
+            while data := connection.recv(16_384):  # a second and more, five times what a stall may take
+                received += len(data)
+                time.sleep(0.008)
+        assert received > 8 * 250_000
+        assert len(engine.requests) == 8

@@ -324,14 +324,15 @@ def test_no_hedge_is_sent_when_the_first_engine_begins_in_time() -> None:
     assert (site, requests) == ("site-0", [1, 0])
 
 
-def test_a_hedge_that_fails_leaves_the_first_engine_to_serve() -> None:
+@pytest.mark.parametrize(("second", "failure"), [(resets, "reset"), (declines, "status-5xx")], ids=["reset", "503"])
+def test_a_hedge_that_fails_leaves_the_first_engine_to_serve(second: Script, failure: str) -> None:
     async def late(served: Served) -> None:
         await asyncio.sleep(0.3)
         await serves(served)
 
-    gateway, site, requests = hedged(late, resets)
+    gateway, site, requests = hedged(late, second)
     assert (site, requests) == ("site-0", [1, 1])
-    assert gateway.broker.failures == [(1, "reset")]
+    assert gateway.broker.failures == [(1, failure)]
 
 
 @pytest.mark.parametrize("url", ["http://169.254.169.254", "http://0.0.0.0:80", "http://user@127.0.0.1:1", "ftp://x"])

@@ -29,6 +29,8 @@ from liveclient import Answer, Arrivals, Crowd, ask, question, until
 from livegrid import MODEL, write_grid
 from liveprograms import Orchestrator, Program, apply_grid, free_port, get, wait_for
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 SITES = ("paris", "madrid")
 LONG = 600  # tokens: seconds at this pace, and far below the 4,096 that the model holds
@@ -237,8 +239,11 @@ def one_lives_again(system: System) -> None:
     system.engines["madrid"].wait()
 
     def answered() -> bool:
-        return asyncio.run(ask(system.orchestrator.port, question("there again?"))).site == "madrid"
+        # Five in a row: while it is on trial it gets a share of the traffic only.
+        return all(asyncio.run(ask(system.orchestrator.port, question(f"{n}"))).site == "madrid" for n in range(5))
 
     # It failed twice in a row, so its second ejection, of 60 s, is the longest to wait for.
-    wait_for("Madrid to be used again", answered, 90, every_s=0.2)
-    assert system.said_to_official_client("whole", 8)["output_tokens"] == 8
+    wait_for("Madrid to be used again", answered, 100, every_s=0.2)
+    # Not the request that two engines broke off before: the gateway suspects that one for a minute.
+    said = system.said_to_official_client("whole", 9)
+    assert said.get("output_tokens") == 9, said

@@ -41,6 +41,7 @@ def at(answers: list[Answer], site: str) -> int:
     return sum(one.site == site for one in answers)
 
 
+@pytest.mark.slow
 def test_a_lost_site_costs_no_request_that_could_be_retried_and_is_not_hammered_when_it_returns(
     orchestrate: Starter, mock_engine: Callable[..., MockEngine]
 ) -> None:

@@ -38,9 +38,15 @@ def test_a_partial_block_is_the_beginning_of_the_whole_one() -> None:
     assert prompt_text(3, 1, 8, [7, 8], 16) == whole[:31]
 
 
-def test_words_follow_from_the_block_alone_in_every_process() -> None:
-    drawn = hashlib.shake_128(b"block 99").digest(5)
-    assert block_text(99, 5).decode() == "".join(f"{WORDS[byte]} " for byte in drawn)
+def test_words_follow_from_seed_and_block_in_every_process() -> None:
+    drawn = hashlib.shake_128(b"block 7 99").digest(5)
+    assert block_text(7, 99, 5).decode() == "".join(f"{WORDS[byte]} " for byte in drawn)
+
+
+def test_another_seed_has_other_words_throughout() -> None:
+    one, other = (prompt_text(1, seed, 64, [7, 8], 16).decode().split() for seed in (1, 2))
+    assert one[:16] != other[:16]
+    assert one[48:] != other[48:]
 
 
 def test_every_word_has_three_letters_and_comes_once() -> None:

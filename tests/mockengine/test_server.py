@@ -120,7 +120,10 @@ def test_a_client_that_leaves_mid_stream_frees_seat_and_memory(twin: Run) -> Non
         leaver.send("POST", "/v1/chat/completions", chat("word " * 40, max_tokens=4000, stream=True))
         await leaver.reader.readuntil(b"delta")
         gauges = bench.engine.pace.gauges()
-        assert (gauges.running, gauges.kv_used_tokens) == (1, 48)
+        assert gauges.running == 1
+        assert gauges.kv_used_tokens >= 48, (
+            "three blocks of sixteen for forty tokens of prompt, and what was made since"
+        )
         waiting = await bench.client()
         waiting.send("POST", "/v1/chat/completions", chat(max_tokens=1))
         await until(lambda: bench.engine.pace.gauges().waiting == 1)

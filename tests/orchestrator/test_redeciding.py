@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gridctl.broker.rows import FACTS
 from gridctl.broker.seen import keep_seen
 from gridctl.errors import InputError
 from gridctl.orchestrator.redeciding import Move, redecide
@@ -33,7 +34,7 @@ def seen(policy: PolicySpec, rtts: list[float], in_flight: list[int], cash: list
     request, record = request_records([spec]), policy_records([policy])
     request[0].output_tokens, request[0].draw = 20, draw
     choice = int(route(rows.view(np.recarray), len(rows), request[0], record[0]))
-    return keep_seen(rows, len(rows), request, record, choice)
+    return keep_seen(rows, np.zeros((len(rows), FACTS)), len(rows), request, record, choice)
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Artifacts: model files optimised, packaged, moved and activated; routes nothing."""

@@ -1,0 +1,395 @@
+"""Delta: one model as another that a site already holds, plus what differs.
+
+Decides, for every 4 MiB of every file, the smallest of: the same bytes elsewhere in the base (nothing is sent), the
+difference from the base's tensor of the same name (zig-zag planes, zstd level 1), or the bytes themselves. A tensor is
+found by name in any file of the base, else by content, so resharding and renaming cost a header. Works block by block:
+memory does not grow with the model. A delta needs no trust of its own: every file it makes is checked by the SHA-256
+that the target's manifest gives, and nothing is put in place before.
+
+A delta is one file: frames, then the plan as JSON, then the plan's length (8 bytes, little-endian) and `MAGIC`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from gridctl.artifacts.contents import ModelFile, checked_name, is_digest
+from gridctl.artifacts.package import Package
+from gridctl.artifacts.planes import gather, join, scatter, split
+from gridctl.artifacts.tensorspans import TensorSpan, pieces, tensor_spans
+from gridctl.artifacts.zstandard import compress, decompress
+from gridctl.errors import InputError
+
+MAGIC = b"gridctl-delta-1\n"
+BLOCK_BYTES = 4 << 20
+MAX_PLAN_BYTES = 64 << 20
+WORTHWHILE = 0.6
+"""A difference below this share of its block is taken without trying the bytes themselves: plain bf16 weights
+compress to about 0.68 at best."""
+
+
+class Copy(msgspec.Struct, tag="c", array_like=True, frozen=True):
+    """Bytes of a base file, as they are."""
+
+    source: int
+    offset: int
+    length: int
+
+
+class Changed(msgspec.Struct, tag="d", array_like=True, frozen=True):
+    """At most one block: the base's bytes plus a difference of `width` planes, one frame each of `frames` bytes."""
+
+    source: int
+    offset: int
+    length: int
+    width: int
+    frames: tuple[int, ...]
+
+
+class Fresh(msgspec.Struct, tag="f", array_like=True, frozen=True):
+    """At most one block without a base: its bytes in as many planes as `frames`; no frames means stored as it is."""
+
+    length: int
+    frames: tuple[int, ...]
+
+
+Step = Copy | Changed | Fresh
+
+
+class Told(msgspec.Struct, frozen=True):
+    """A file as both sides know it; `steps` make a target's file from first byte to last."""
+
+    name: str
+    size: int
+    digest: str
+    steps: tuple[Step, ...] = ()
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """From which manifest to which, and how."""
+
+    base: str
+    target: str
+    sources: tuple[Told, ...]
+    files: tuple[Told, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaSummary:
+    """What a delta came to. `bytes_copied` are not in it, `bytes_changed` and `bytes_fresh` are, compressed."""
+
+    base: str
+    target: str
+    delta_bytes: int
+    target_bytes: int
+    bytes_copied: int
+    bytes_changed: int
+    bytes_fresh: int
+
+
+def encode(
+    base: Package, target: Package, out: Path, *, workers: int = 2, advance: Callable[[int], None] | None = None
+) -> DeltaSummary:
+    """Write the delta that makes `target` of `base` to `out`, whole or not at all. `advance` hears of target bytes."""
+    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    told = []
+    try:
+        with ExitStack() as stack, partial.open("wb") as frames:
+            source = _Base(base, stack)
+            pool = stack.enter_context(ThreadPoolExecutor(max(1, workers)))
+            for file in target.files:
+                steps = _steps_of(file, source, pool, 2 * workers, frames.write, advance)
+                told.append(Told(file.name, file.size, file.digest, tuple(_coalesced(steps))))
+            sources = tuple(Told(file.name, file.size, file.digest) for file in base.files)
+            plan = Plan(base.digest, target.digest, sources, tuple(told))
+            text = msgspec.json.encode(plan)
+            packed = compress(text)
+            frames.write(packed + len(text).to_bytes(8, "little") + len(packed).to_bytes(8, "little") + MAGIC)
+            frames.flush()
+            os.fsync(frames.fileno())
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return summary(plan, out.stat().st_size)
+
+
+def apply(
+    delta: Path,
+    base: Package,
+    expected: Mapping[str, tuple[int, str]],
+    out: Path,
+    *,
+    advance: Callable[[int], None] | None = None,
+) -> Plan:
+    """Make the target's files in folder `out` and return the plan followed.
+
+    `expected` are size and digest of each file by the manifest the caller trusts: the delta's own word is never enough.
+    Raises: InputError for another base, a damaged delta, or a wrong result, of which nothing is left.
+    """
+    plan = read_plan(delta)
+    _refuse_others(plan, base, expected, str(delta))
+    with ExitStack() as stack:
+        source = _Base(base, stack)
+        frames = stack.enter_context(delta.open("rb"))
+        for file in plan.files:
+            _make(file, source, frames.read, out, advance)
+    return plan
+
+
+def read_plan(delta: Path) -> Plan:
+    """The plan at a delta's end. Raises: InputError when it is none, or one that would reach outside."""
+    where = str(delta)
+    with delta.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        trailer = 16 + len(MAGIC)
+        file.seek(max(0, size - trailer))
+        end = file.read()
+        length, packed = int.from_bytes(end[:8], "little"), int.from_bytes(end[8:16], "little")
+        if end[16:] != MAGIC or not 0 < length <= MAX_PLAN_BYTES or not 0 < packed <= size - trailer:
+            raise InputError("not a delta, or cut short", where=where, fix="fetch it again")
+        file.seek(size - trailer - packed)
+        text = decompress(file.read(packed), length)
+    try:
+        plan = msgspec.json.decode(text, type=Plan)
+    except msgspec.DecodeError as error:
+        raise InputError(f"the delta's plan is damaged: {error}", where=where, fix="fetch it again") from None
+    _refuse_unsound(plan, size - trailer - packed, where)
+    return plan
+
+
+def summary(plan: Plan, delta_bytes: int) -> DeltaSummary:
+    """The plan's bytes by method."""
+    steps = [step for file in plan.files for step in file.steps]
+    return DeltaSummary(
+        plan.base,
+        plan.target,
+        delta_bytes,
+        sum(file.size for file in plan.files),
+        sum(step.length for step in steps if isinstance(step, Copy)),
+        sum(sum(step.frames) for step in steps if isinstance(step, Changed)),
+        sum(sum(step.frames) or step.length for step in steps if isinstance(step, Fresh)),
+    )
+
+
+class _Base:
+    """The base's files, open, and where its tensors are."""
+
+    def __init__(self, package: Package, stack: ExitStack) -> None:
+        self.files = package.files
+        self._open = [stack.enter_context(file.path.open("rb", buffering=0)).fileno() for file in package.files]
+        self._by_digest = {file.digest: index for index, file in enumerate(package.files)}
+        self._tensors: dict[str, list[tuple[int, TensorSpan]]] | None = None
+        self._by_content: dict[bytes, tuple[int, int]] | None = None
+
+    def whole(self, file: ModelFile) -> int | None:
+        """The base's file of the same bytes."""
+        return self._by_digest.get(file.digest)
+
+    def read(self, source: int, offset: int, length: int) -> bytes:
+        """Bytes of a base file; fewer where the file has shrunk, which the result's digest finds."""
+        return os.pread(self._open[source], length, offset)
+
+    def named(self, name: str) -> list[tuple[int, TensorSpan]]:
+        """The base's tensors of this name, by file."""
+        if self._tensors is None:
+            self._tensors = {}
+            for index, file in enumerate(self.files):
+                if is_tensor_file(file):
+                    for span in tensor_spans(file.path)[1]:
+                        self._tensors.setdefault(span.name, []).append((index, span))
+        return self._tensors.get(name, [])
+
+    def with_content(self, digest: bytes) -> tuple[int, int] | None:
+        """File and offset of the block with this SHA-256; the base is read once, when first asked."""
+        if self._by_content is None:
+            self._by_content = {}
+            for index, file in enumerate(self.files):
+                for _span, offset, length in pieces(file.path, is_tensor_file(file), BLOCK_BYTES):
+                    found = hashlib.sha256(self.read(index, offset, length)).digest()
+                    self._by_content.setdefault(found, (index, offset))
+        return self._by_content.get(digest)
+
+
+def is_tensor_file(file: ModelFile) -> bool:
+    """Whether the file is cut at tensors."""
+    return file.name.endswith(".safetensors")
+
+
+def _steps_of(
+    file: ModelFile,
+    base: _Base,
+    pool: ThreadPoolExecutor,
+    window: int,
+    write: Callable[[bytes], int],
+    advance: Callable[[int], None] | None,
+) -> Iterator[Step]:
+    """The steps of one file in order, its frames written as they come; at most `window` blocks are in memory."""
+    same = base.whole(file)
+    if same is not None:
+        if advance is not None:
+            advance(file.size)
+        yield Copy(same, 0, file.size)
+        return
+    waiting: deque[Future[tuple[Step, bytes]]] = deque()
+
+    def first() -> Step:
+        step, frames = waiting.popleft().result()
+        write(frames)
+        if advance is not None:
+            advance(step.length)
+        return step
+
+    with file.path.open("rb", buffering=0) as opened:
+        for span, offset, length in pieces(file.path, is_tensor_file(file), BLOCK_BYTES):
+            if len(waiting) >= max(1, window):
+                yield first()
+            waiting.append(pool.submit(_step, os.pread(opened.fileno(), length, offset), span, offset, base))
+        while waiting:
+            yield first()
+
+
+def _step(block: bytes, span: TensorSpan | None, offset: int, base: _Base) -> tuple[Step, bytes]:
+    """The smallest way to send one block, and its frames."""
+    if span is None:
+        return _fresh(block, 1)
+    inside = offset - span.start
+    near: tuple[int, int] | None = None
+    for source, other in base.named(span.name):
+        if other.dtype == span.dtype and other.length >= inside + len(block):
+            near = source, other.start + inside
+            break
+    if near is None:
+        found = base.with_content(hashlib.sha256(block).digest())
+        return (Copy(*found, len(block)), b"") if found is not None else _fresh(block, span.width)
+    before = base.read(*near, len(block))
+    if before == block:
+        return Copy(*near, len(block)), b""
+    width = span.width if len(block) % span.width == 0 else 1
+    frames = [compress(plane) for plane in split(block, before, width)]
+    changed = Changed(*near, len(block), width, tuple(map(len, frames))), b"".join(frames)
+    if len(changed[1]) <= WORTHWHILE * len(block):
+        return changed
+    fresh = _fresh(block, width)
+    return changed if len(changed[1]) <= len(fresh[1]) else fresh
+
+
+def _fresh(block: bytes, width: int) -> tuple[Step, bytes]:
+    frames = [compress(plane) for plane in scatter(block, width if len(block) % width == 0 else 1)]
+    data = b"".join(frames)
+    if len(data) >= len(block):
+        return Fresh(len(block), ()), block
+    return Fresh(len(block), tuple(map(len, frames))), data
+
+
+def _coalesced(steps: Iterator[Step]) -> Iterator[Step]:
+    """Copies that follow one another in the base as one."""
+    held: Copy | None = None
+    for step in steps:
+        if isinstance(step, Copy):
+            if held is not None and (held.source, held.offset + held.length) == (step.source, step.offset):
+                held = Copy(held.source, held.offset, held.length + step.length)
+                continue
+            if held is not None:
+                yield held
+            held = step
+            continue
+        if held is not None:
+            yield held
+            held = None
+        yield step
+    if held is not None:
+        yield held
+
+
+def _refuse_others(plan: Plan, base: Package, expected: Mapping[str, tuple[int, str]], where: str) -> None:
+    if plan.base != base.digest:
+        raise InputError(
+            f"the delta is for base {plan.base[:19]}…, not {base.digest[:19]}…",
+            where=where,
+            fix="fetch the delta for the base that is here, or the whole model",
+        )
+    if tuple((told.name, told.size, told.digest) for told in plan.sources) != tuple(
+        (file.name, file.size, file.digest) for file in base.files
+    ):
+        raise InputError("the delta does not know the base's files", where=where, fix="fetch the whole model")
+    if {told.name: (told.size, told.digest) for told in plan.files} != dict(expected):
+        raise InputError("the delta makes other files than the manifest names", where=where, fix="fetch it again")
+
+
+def _refuse_unsound(plan: Plan, frame_bytes: int, where: str) -> None:
+    """Refuse a plan that reaches outside the base, outside the frames, or makes more bytes than it says."""
+    is_sound = is_digest(plan.base) and is_digest(plan.target)
+    used = 0
+    for told in (*plan.sources, *plan.files):
+        checked_name(told.name, where)
+        is_sound = is_sound and is_digest(told.digest) and told.size >= 0
+        is_sound = is_sound and (not told.steps or sum(step.length for step in told.steps) == told.size)
+        for step in told.steps:
+            is_sound = is_sound and step.length >= 0
+            if not isinstance(step, Fresh):
+                is_inside = 0 <= step.source < len(plan.sources) and step.offset >= 0
+                is_sound = is_sound and is_inside and step.offset + step.length <= plan.sources[step.source].size
+            if not isinstance(step, Copy):
+                width = step.width if isinstance(step, Changed) else max(1, len(step.frames))
+                is_sound = is_sound and step.length <= BLOCK_BYTES and width in (1, 2, 4) and step.length % width == 0
+                is_sound = is_sound and all(0 < size <= 2 * BLOCK_BYTES for size in step.frames)
+                is_sound = is_sound and (isinstance(step, Fresh) or len(step.frames) == width)
+                used += sum(step.frames) or step.length
+    if not is_sound or used != frame_bytes:
+        raise InputError("the delta's plan is unsound", where=where, fix="fetch it again")
+
+
+def _make(
+    file: Told, base: _Base, read: Callable[[int], bytes], out: Path, advance: Callable[[int], None] | None
+) -> None:
+    """Make one file, checked before it gets its name."""
+    path = out / file.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    digest = hashlib.sha256()
+    try:
+        with partial.open("wb", buffering=0) as opened:
+            for step in file.steps:
+                for block in _blocks(step, base, read):
+                    digest.update(block)
+                    opened.write(block)
+                    if advance is not None:
+                        advance(len(block))
+            os.fsync(opened.fileno())
+        if f"sha256:{digest.hexdigest()}" != file.digest:
+            raise InputError(
+                f"{file.name} did not come out as its digest says",
+                where=file.name,
+                fix="the base is damaged: pull the whole model",
+            )
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _blocks(step: Step, base: _Base, read: Callable[[int], bytes]) -> Iterator[bytes]:
+    if isinstance(step, Copy):
+        for offset in range(0, step.length, BLOCK_BYTES):
+            yield base.read(step.source, step.offset + offset, min(BLOCK_BYTES, step.length - offset))
+        return
+    if isinstance(step, Fresh) and not step.frames:
+        yield read(step.length)
+        return
+    planes = [decompress(read(size), step.length // len(step.frames)) for size in step.frames]
+    if isinstance(step, Fresh):
+        yield gather(planes)
+        return
+    before = base.read(step.source, step.offset, step.length)
+    if len(before) != step.length:
+        raise InputError("a file of the base is shorter than packaged", where="base", fix="pull the whole model")
+    yield join(planes, before, step.width)

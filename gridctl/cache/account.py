@@ -1,0 +1,106 @@
+"""A workload's promise and its account: wrong answers served ≤ δ · requests, at every moment, with the confidence.
+
+Decides whether one more answer may be served at a given prediction. The guarantee: in every epoch, with probability at
+least 1 − α_k, at all times at once, wrong answers served ≤ δ · requests of the epoch; the α_k sum to 1 − confidence, so
+all epochs hold together. It is `bound.most_spendable` that is never overspent.
+
+Assumed: (a) within an epoch the factor by which the model errs is no larger for answers served than for labelled ones.
+Which of the answers with one prediction are labelled is decided by a secret coin, and each label is used by a model
+only after its prediction was made, so only a model whose error differs *between* predictions, or that turns worse the
+moment a label is not looked at, can break this; `certificate` bounds the damage without it. (b) Labels are right or err
+towards "wrong". (c) An exact repeat within its time to live has the same right answer. Not assumed: that prompts are
+independent or alike over time, that labels come soon or at all, that the model is any good (a bad one serves little).
+
+Drift: an epoch ends after `REQUESTS_PER_EPOCH`; the next begins with the labels of the last one's second half only.
+"""
+
+from __future__ import annotations
+
+import math
+
+from gridctl.cache.bound import FLOOR, between_zero_and_one, most_spendable, most_wrong
+
+HIGHEST_COUNTED = 0.25
+"""Labels of predictions above this say nothing of answers that might be served."""
+REQUESTS_PER_EPOCH = 50_000
+LIMIT_EVERY = 25
+"""Requests after which the limit is computed anew though no wrong label came; a limit that is older is lower."""
+
+
+class Account:
+    """Requests, labels and what was served of one workload."""
+
+    def __init__(self, error_rate: float, confidence: float = 0.95) -> None:
+        self.error_rate = between_zero_and_one(error_rate, "cache.error_rate")
+        self._alpha = 1.0 - between_zero_and_one(confidence, "cache.confidence")
+        self._epoch = 1
+        self.requests = 0
+        self.served = 0
+        self.spent = 0.0
+        self._wrong, self._predicted = 0.0, 0.0
+        self._next_wrong, self._next_predicted = 0.0, 0.0
+        self._limit, self._is_stale = 0.0, True
+
+    @property
+    def alpha(self) -> float:
+        """This epoch's share of 1 − confidence: 6 / (π² k²) of it for the k-th."""
+        return self._alpha * 6.0 / (math.pi * self._epoch) ** 2
+
+    @property
+    def bound(self) -> float:
+        """Wrong answers served over requests of this epoch, at most, with the confidence. Infinite without labels."""
+        most = most_wrong(self.spent, self._wrong, self._predicted, self.alpha)
+        return most / self.requests if most else 0.0
+
+    @property
+    def factor(self) -> float:
+        """Wrong labels over predicted ones, the plain estimate of κ; 1 without labels."""
+        return (self._wrong + 1.0) / (self._predicted + 1.0)
+
+    def arrived(self) -> None:
+        """Count a request of the workload, whatever becomes of it."""
+        if self.requests >= REQUESTS_PER_EPOCH:
+            self._turn()
+        self.requests += 1
+        if self.requests % LIMIT_EVERY == 0:
+            self._is_stale = True
+
+    def learn(self, predicted: float, is_wrong: bool) -> None:
+        """Count a label whose prediction was made before it was known."""
+        if not predicted <= HIGHEST_COUNTED:
+            return
+        believed = max(predicted, FLOOR)
+        self._wrong += is_wrong
+        self._predicted += believed
+        if self.requests > REQUESTS_PER_EPOCH // 2:
+            self._next_wrong += is_wrong
+            self._next_predicted += believed
+        self._is_stale = self._is_stale or is_wrong
+
+    def affords(self, predicted: float) -> bool:
+        """Whether an answer of this prediction can be served within the promise. False for NaN."""
+        if not predicted <= HIGHEST_COUNTED:
+            return False
+        if self._is_stale:
+            self._limit = self._spendable(self.requests)
+            self._is_stale = False
+        return self.spent + max(predicted, FLOOR) <= self._limit
+
+    def serve(self, predicted: float) -> None:
+        """Book an answer served without a label."""
+        self.served += 1
+        self.spent += max(predicted, FLOOR)
+
+    def allowance(self, horizon: int) -> float:
+        """Predictions that can still be served, summed, by the time `horizon` more requests have come."""
+        return max(0.0, self._spendable(min(self.requests + horizon, REQUESTS_PER_EPOCH)) - self.spent)
+
+    def _spendable(self, requests: int) -> float:
+        return most_spendable(self.error_rate * requests, self._wrong, self._predicted, self.alpha)
+
+    def _turn(self) -> None:
+        self._epoch += 1
+        self.requests, self.served, self.spent = 0, 0, 0.0
+        self._wrong, self._predicted = self._next_wrong, self._next_predicted
+        self._next_wrong = self._next_predicted = 0.0
+        self._is_stale = True

@@ -1,0 +1,93 @@
+"""How many wrong answers a record makes credible, at every moment at once.
+
+Mathematics only. Labels with predictions q of being wrong: W of them were wrong, and their predictions sum to Q.
+Answers served without a label: their predictions sum to S, and L of them were wrong, which nobody saw. Let κ be the
+factor by which the model errs: labelled ones are wrong at least κq of the time, served ones at most κq, given the past.
+For any η, ζ > 0 the process
+
+    exp(ηL − κ(e^η − 1)S) · exp(κ(1 − e^−ζ)Q − ζW)
+
+is a non-negative supermartingale that begins at 1 (each step's mean is at most 1, since 1 + x ≤ e^x), and so is its mixture
+over a fixed set of (η, ζ). By Ville's inequality it ever reaches 1/α with probability at most α. So with probability
+1 − α, at all times, L is below the value at which the mixture reaches 1/α for the κ that allows the most: `most_wrong`.
+Read the other way it is the largest S that keeps L below a limit: `most_spendable`. Looking often, stopping at will and
+choosing again after every look cost nothing. Sources: Ville 1939; Robbins 1970 (mixtures); Howard, Ramdas, McAuliffe and
+Sekhon 2021 (time-uniform bounds). The pairing of labels with what was served, which never estimates κ, is ours.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gridctl.errors import InputError
+
+Floats = NDArray[np.float64]
+FLOOR = 1e-3
+"""The smallest prediction that is believed; smaller ones count as this."""
+_ETA: Floats = np.repeat([0.05, 0.1, 0.2, 0.4, 0.8, 1.6], 6)
+_ZETA: Floats = _ETA * np.tile([0.03, 0.1, 0.3, 1.0, 3.0, 10.0], 6)
+"""Weights of a served answer and of a label: labels weigh less where they are many for each answer served, else more."""
+_SERVED: Floats = np.expm1(_ETA)
+_LABELLED: Floats = -np.expm1(-_ZETA)
+_FACTORS: Floats = np.concatenate(([0.0], np.geomspace(0.02, 1.0 / FLOOR, 48)))
+_FINE = 24
+_HALVINGS = 40
+
+
+def between_zero_and_one(value: float, what: str) -> float:
+    """`value` itself; an InputError unless 0 < value < 1."""
+    if not 0.0 < value < 1.0:
+        raise InputError(f"{what} of {value} cannot be kept", where=what, fix="choose it between 0 and 1, as 0.01")
+    return value
+
+
+def log_evidence(wrong_served: float, served: float, wrong: float, predicted: float) -> float:
+    """ln of the mixture at L = `wrong_served`, S = `served`, W = `wrong`, Q = `predicted`, for the κ that explains the
+    record best. It is convex in κ, so a coarse search and a fine one around its least value find it."""
+    constant = (_ETA * wrong_served - _ZETA * wrong)[:, None]
+    slope = (_LABELLED * predicted - _SERVED * served)[:, None]
+
+    def at(factors: Floats) -> Floats:
+        values = constant + slope * factors
+        top = values.max(axis=0)
+        return np.asarray(top + np.log(np.exp(values - top).mean(axis=0)), np.float64)
+
+    coarse = at(_FACTORS)
+    least = int(coarse.argmin())
+    low, high = _FACTORS[max(least - 1, 0)], _FACTORS[min(least + 1, len(_FACTORS) - 1)]
+    return float(min(coarse[least], at(np.linspace(low, high, _FINE)).min()))
+
+
+def most_wrong(served: float, wrong: float, predicted: float, alpha: float) -> float:
+    """The most wrong answers among those served that are credible at level `alpha`; infinity without labels enough."""
+    if served <= 0.0:
+        return 0.0
+    target = -math.log(alpha)
+    low, high = 0.0, 1.0
+    while log_evidence(high, served, wrong, predicted) < target:
+        low, high = high, high * 2.0
+        if high > served / FLOOR + 1.0:
+            return math.inf
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if log_evidence(middle, served, wrong, predicted) < target else (low, middle)
+    return high
+
+
+def most_spendable(limit: float, wrong: float, predicted: float, alpha: float) -> float:
+    """The largest S for which more than `limit` wrong answers are not credible at level `alpha`; 0 when none is."""
+    target = -math.log(alpha)
+    if limit <= 0.0 or log_evidence(limit, 0.0, wrong, predicted) < target:
+        return 0.0
+    low, high = 0.0, 1.0
+    while log_evidence(limit, high, wrong, predicted) >= target:
+        low, high = high, high * 2.0
+        if high > 1e9:
+            return low
+    for _ in range(18):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if log_evidence(limit, middle, wrong, predicted) >= target else (low, middle)
+    return low

@@ -1,0 +1,106 @@
+"""What speaks for and against serving a stored answer: the best group for a prompt and its features.
+
+Decides the candidate, not the verdict. The candidate is the group with the largest share of the neighbours' weight,
+exp(25 · cosine); a group with several near prompts can beat the one that holds the nearest. Features compare it with the
+best other group, with its own record, and word by word with its nearest prompts. All are finite for any input.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gridctl.cache.groups import AnswerGroups, Neighbour
+from gridctl.cache.guards import Comparison, Rarity, Reading, compare, read
+
+NEAR, WIDE = 25.0, 10.0
+"""Sharpness of the neighbours' weights; the wide one sees how crowded the neighbourhood is."""
+COMPARED, RIVALS_COMPARED = 4, 2
+JUDGED_GROUPS = 5
+_CLIP = 20.0
+
+FEATURES = (
+    "cosine", "margin", "near_share", "wide_share", "near_log_odds", "in_top_five", "group_size", "group_right_share",
+    "group_labels", "kept_share", "has_no_leftover", "best_kept_share", "any_without_leftover", "kept_share_margin",
+    "leftover_asked", "leftover_stored", "least_leftover_asked", "gram_overlap", "best_gram_overlap", "details_differ",
+    "polarity_differs", "code_differs", "words", "groups_near",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The candidate `group`, its nearest `entry`, `cosine`, the `features` in the order of FEATURES, and the groups to
+    judge a fresh answer against, best first."""
+
+    group: int
+    entry: int
+    cosine: float
+    features: NDArray[np.float64]
+    judged: tuple[int, ...]
+
+
+def weigh(text: str, vector: NDArray[np.float32], groups: AnswerGroups) -> Evidence | None:
+    """Evidence for a prompt, None while nothing is stored."""
+    near = groups.neighbours(vector)
+    if not near:
+        return None
+    shares, wide = _shares(near, NEAR), _shares(near, WIDE)
+    ranked = sorted(shares, key=lambda number: (-(shares[number] + wide[number]), number))
+    best = ranked[0]
+    own = [one for one in near if one.group == best]
+    others = [one for one in near if one.group != best]
+    group = groups.group(best)
+    share = min(max(shares[best], 1e-4), 1.0 - 1e-4)
+    values = [
+        own[0].cosine,
+        own[0].cosine - (others[0].cosine if others else 0.0),
+        shares[best],
+        wide[best],
+        math.log(share / (1.0 - share)),
+        sum(one.group == best for one in near[:5]),
+        math.log1p(len(group.aliases)),
+        (group.right + 0.5) / (group.labels + 1.0),
+        min(group.labels, 30) / 30.0,
+        *_wording(read(text), own, others, groups.rarity),
+        len(shares),
+    ]
+    return Evidence(best, own[0].entry, own[0].cosine, np.array(values, np.float64), tuple(ranked[:JUDGED_GROUPS]))
+
+
+def _shares(near: list[Neighbour], sharpness: float) -> dict[int, float]:
+    top = near[0].cosine
+    found: dict[int, float] = {}
+    for one in near:
+        found[one.group] = found.get(one.group, 0.0) + math.exp(sharpness * (one.cosine - top))
+    total = sum(found.values())
+    return {number: weight / total for number, weight in found.items()}
+
+
+def _wording(asked: Reading, own: list[Neighbour], others: list[Neighbour], rarity: Rarity) -> list[float]:
+    measured = [compare(asked, one.reading, rarity) for one in own[:COMPARED]]
+    rivals = [compare(asked, one.reading, rarity).kept_share for one in others[:RIVALS_COMPARED]]
+    first = measured[0]
+    kept = max(one.kept_share for one in measured)
+    return [
+        first.kept_share,
+        first.has_no_leftover,
+        kept,
+        any(one.has_no_leftover for one in measured),
+        kept - max(rivals, default=0.0),
+        min(first.leftover_a, _CLIP),
+        min(first.leftover_b, _CLIP),
+        min(min(one.leftover_a for one in measured), _CLIP),
+        first.gram_overlap,
+        max(one.gram_overlap for one in measured),
+        all(_details_differ(one) for one in measured),
+        first.polarity_differs,
+        first.code_differs,
+        min(len(asked.words), 100),
+    ]
+
+
+def _details_differ(pair: Comparison) -> bool:
+    return pair.numbers_differ or pair.dates_differ or pair.units_differ

@@ -1,0 +1,141 @@
+"""Answers of one partition, each with every prompt that is known to want it: an answer group and its aliases.
+
+Decides membership, never whether to serve. A prompt whose fresh answer was judged equal to a stored one becomes an
+alias of it; otherwise it founds a group. Only what our own engines answered enters. One user adds at most
+`ALIASES_PER_USER` aliases to a group, so nobody can surround an answer with prompts of his own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gridctl.cache.guards import Rarity, Reading, read
+from gridctl.cache.index import GRAPH_FROM, Index
+
+ALIASES_PER_USER = 8
+NEIGHBOURS = 20
+
+
+@dataclass(slots=True)
+class Group:
+    """An answer: `aliases` are entry numbers, the first of them the founder; `labels` and `right` its record."""
+
+    number: int
+    aliases: list[int] = field(default_factory=list)
+    labels: int = 0
+    right: int = 0
+    by_user: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A stored prompt near to a new one."""
+
+    entry: int
+    group: int
+    cosine: float
+    reading: Reading
+
+
+class AnswerGroups:
+    """The groups of one partition."""
+
+    def __init__(self, dimension: int, graph_from: int | None = GRAPH_FROM) -> None:
+        self.index = Index(dimension, graph_from)
+        self.rarity = Rarity()
+        self._groups: dict[int, Group] = {}
+        self._group_of: dict[int, int] = {}
+        self._readings: dict[int, Reading] = {}
+        self._next_entry = 0
+        self._next_group = 0
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __contains__(self, group: object) -> bool:
+        return group in self._groups
+
+    def group(self, number: int) -> Group:
+        """The group of that number; KeyError when it was dropped."""
+        return self._groups[number]
+
+    def group_of(self, entry: int) -> int | None:
+        """The group an entry belongs to, None when it was dropped."""
+        return self._group_of.get(entry)
+
+    def neighbours(self, vector: NDArray[np.float32], count: int = NEIGHBOURS) -> list[Neighbour]:
+        """Stored prompts nearest to a vector, best first."""
+        entries, cosines = self.index.nearest(vector, count)
+        return [
+            Neighbour(entry, self._group_of[entry], cosine, self._readings[entry])
+            for entry, cosine in zip(entries.tolist(), cosines.tolist(), strict=True)
+        ]
+
+    def found(self, text: str, vector: NDArray[np.float32], user: str = "") -> tuple[int, int]:
+        """Begin a group with this prompt; its group and entry numbers."""
+        number = self._next_group
+        self._groups[number] = Group(number)
+        try:
+            entry = self._enter(number, text, vector, user)
+        except Exception:
+            del self._groups[number]
+            raise
+        self._next_group += 1
+        return number, entry
+
+    def alias(self, number: int, text: str, vector: NDArray[np.float32], user: str = "") -> int | None:
+        """Add a prompt to a group; None when the group is gone or its user has added enough."""
+        group = self._groups.get(number)
+        if group is None or (user and group.by_user[user] >= ALIASES_PER_USER):
+            return None
+        return self._enter(number, text, vector, user)
+
+    def label(self, number: int, is_right: bool) -> None:
+        """Record whether a group, offered for a prompt, had the right answer."""
+        group = self._groups.get(number)
+        if group is not None:
+            group.labels += 1
+            group.right += is_right
+
+    def drop(self, number: int) -> int:
+        """Forget a group and its aliases; how many entries that freed."""
+        group = self._groups.pop(number, None)
+        if group is None:
+            return 0
+        for entry in group.aliases:
+            self._leave(entry)
+        return len(group.aliases)
+
+    def drop_alias(self, entry: int) -> bool:
+        """Forget one prompt; a group without prompts goes with its last one."""
+        number = self._group_of.get(entry)
+        if number is None:
+            return False
+        group = self._groups[number]
+        group.aliases.remove(entry)
+        self._leave(entry)
+        if not group.aliases:
+            del self._groups[number]
+        return True
+
+    def _enter(self, number: int, text: str, vector: NDArray[np.float32], user: str) -> int:
+        entry = self._next_entry
+        self.index.add(entry, vector)
+        self._next_entry += 1
+        reading = read(text)
+        self.rarity.add(reading)
+        self._readings[entry] = reading
+        self._group_of[entry] = number
+        group = self._groups[number]
+        group.aliases.append(entry)
+        if user:
+            group.by_user[user] += 1
+        return entry
+
+    def _leave(self, entry: int) -> None:
+        self.index.remove(entry)
+        del self._group_of[entry], self._readings[entry]

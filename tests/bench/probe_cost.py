@@ -1,0 +1,105 @@
+"""CPU time of probing 4,400 endpoints every 30 s, beside httpx: python tests/bench/probe_cost.py
+
+One listener on all of 127.0.0.0/8 in a process of its own stands for the endpoints. Prints the CPU time of the probing
+process: a probe, and the share of a core at 4,400 in 30 s. Timings are of the machine at hand; the ratio carries over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import httpx
+import uvloop
+
+from gridctl.health.condition import Condition
+from gridctl.health.outcome import Outcome
+from gridctl.health.probe import Prober, Settings, Target
+
+LOOP = uvloop.run
+ENDPOINTS = 4_400
+PERIOD_S = 30.0
+HTTPX_REQUESTS = 1_500
+LISTENER = """
+import asyncio, sys
+class Answer(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+    def data_received(self, data):
+        self.transport.write(b"HTTP/1.1 200 OK\\r\\ncontent-length: 2\\r\\n\\r\\n{}")
+async def main():
+    server = await asyncio.get_running_loop().create_server(Answer, "0.0.0.0", 0, backlog=4096)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+def url_of(number: int, port: int) -> str:
+    """An address of its own for each endpoint."""
+    return f"http://127.{1 + number // 62_500}.{number // 250 % 250}.{1 + number % 250}:{port}"
+
+
+async def probing(port: int) -> tuple[float, Counter[str], int]:
+    """CPU seconds of one whole period after the first round, the causes found, and how many are healthy."""
+    conditions = {str(number): Condition() for number in range(ENDPOINTS)}
+    causes: Counter[str] = Counter()
+
+    def take(outcome: Outcome) -> None:
+        causes[outcome.cause] += 1
+        if outcome.event is not None:
+            conditions[outcome.key].observe(outcome.event, outcome.at_ns, outcome.detail)
+
+    prober = Prober(take, Settings(period_s=PERIOD_S))
+    prober.retarget(Target(key=str(number), url=url_of(number, port)) for number in range(ENDPOINTS))
+    task = asyncio.create_task(prober.run())
+    await asyncio.sleep(1.5 * PERIOD_S)
+    causes.clear()
+    before = time.process_time()
+    await asyncio.sleep(PERIOD_S)
+    spent = time.process_time() - before
+    found = Counter(causes)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return spent, found, sum(condition.state == "healthy" for condition in conditions.values())
+
+
+async def through_httpx(port: int) -> float:
+    """CPU seconds a request, a new connection each, two at a time as the pace of 147 a second makes it."""
+    limits = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(limits=limits, timeout=2.0, trust_env=False) as client:
+        gate = asyncio.Semaphore(2)
+
+        async def one(number: int) -> None:
+            async with gate:
+                (await client.get(url_of(number, port) + "/health")).raise_for_status()
+
+        await one(0)
+        before = time.process_time()
+        await asyncio.gather(*(one(number) for number in range(HTTPX_REQUESTS)))
+        return (time.process_time() - before) / HTTPX_REQUESTS
+
+
+def main() -> None:
+    listener = subprocess.Popen([sys.executable, "-c", LISTENER], stdout=subprocess.PIPE, text=True)
+    try:
+        assert listener.stdout is not None
+        port = int(listener.stdout.readline())
+        spent, causes, healthy = LOOP(probing(port))
+        probes = causes.total()
+        httpx_s = LOOP(through_httpx(port))
+    finally:
+        listener.terminate()
+        listener.wait()
+    each = spent / probes
+    print(f"{probes:,} probes in {PERIOD_S:g} s, {dict(causes)}; {healthy:,} of {ENDPOINTS:,} healthy")
+    print(f"gridctl  {each * 1e6:7.0f} µs CPU a probe   {spent / PERIOD_S:6.1%} of a core")
+    print(f"httpx    {httpx_s * 1e6:7.0f} µs CPU a request {httpx_s * ENDPOINTS / PERIOD_S:6.1%} of a core")
+    print(f"ratio    {httpx_s / each:7.1f}")
+
+
+if __name__ == "__main__":
+    main()
