@@ -45,6 +45,14 @@ MAX_TOKEN_BYTES = 1 << 20
 Body = bytes | Callable[[], Iterable[bytes]]
 
 
+class Later(UnreachableError):
+    """The registry did not do its part in all attempts; it may be asked again in `wait_s` seconds."""
+
+    def __init__(self, what: str, *, where: str, fix: str, wait_s: float) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.wait_s = wait_s
+
+
 class _Token(msgspec.Struct):
     token: str = ""
     access_token: str = ""
@@ -172,9 +180,16 @@ class RegistryClient:
             reason = f"it answers {response.status_code}"
             wait = max(wait, retry_after_s(response.headers.get("retry-after", ""), time.time()))
             response.close()
-        raise UnreachableError(
-            f"the registry does not do its part: {reason[:200]}", where=url, fix="run the command again: it resumes"
+        raise Later(
+            f"the registry does not do its part: {reason[:200]}",
+            where=url,
+            fix="run the command again: it resumes",
+            wait_s=wait,
         )
+
+    def pause(self, seconds: float) -> None:
+        """Wait, by the clock this client was given."""
+        self._pause(seconds)
 
     def _authorized(
         self, method: str, url: str, headers: Mapping[str, str], body: Body | None, silence_s: float | None
@@ -226,7 +241,7 @@ class RegistryClient:
         with self._lock:
             if challenge.scheme == "basic":
                 if self._credential is None:
-                    raise _unknown(self.reference.host)
+                    raise _unknown(self.reference.origin)
                 self._header, self._expires_at = self._credential.basic, float("inf")
             elif challenge.scheme == "bearer" and challenge.realm:
                 self._scopes |= set(challenge.scope.split())
@@ -235,7 +250,7 @@ class RegistryClient:
                 self._header = f"Bearer {token.token or token.access_token}"
                 self._expires_at = self._clock() + max(TOKEN_MARGIN_S, token.expires_in - TOKEN_MARGIN_S)
             elif is_refused:
-                raise _unknown(self.reference.host)
+                raise _unknown(self.reference.origin)
 
     def _token(self, challenge: Challenge) -> _Token:
         import httpx
@@ -261,7 +276,7 @@ class RegistryClient:
                 f"the token server answers {response.status_code}", where=str(realm), fix="try again"
             )
         if response.status_code != 200 or len(response.content) > MAX_TOKEN_BYTES:
-            raise _unknown(self.reference.host)
+            raise _unknown(self.reference.origin)
         try:
             return msgspec.json.decode(response.content, type=_Token)
         except msgspec.DecodeError:
@@ -307,7 +322,8 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
-def _unknown(host: str) -> InputError:
+def _unknown(url: str) -> InputError:
+    host = url.partition("://")[2].partition("/")[0]
     return InputError("the registry does not accept who we are", where=host, fix=f"docker login {host}")
 
 
@@ -326,10 +342,3 @@ def _refusal(response: httpx.Response, url: str) -> InputError | NotFoundError:
     if status == 404:
         return NotFoundError(what, where=url, fix="check the repository and the tag")
     return InputError(what, where=url, fix="check the reference and the artefact")
-
-
-def httpx_host(url: str) -> str:
-    """Host and port of an address."""
-    import httpx
-
-    return httpx.URL(url).netloc.decode()

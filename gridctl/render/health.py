@@ -248,13 +248,13 @@ def top_text(
     shown = rows if height is None else rows[: max(1, height - 3)]
     style: Style = "green" if frame.engines_available == frame.engines else "red"
     engines = paint(f"{frame.engines_available} of {frame.engines} engines", style)
-    more = f"  {len(shown)} of {len(rows)} rows" if len(shown) < len(rows) else ""
+    more = f"{len(shown)} of {len(rows)} rows" if len(shown) < len(rows) else ""
     total = frame.total
     load = f"{count_text(total.requests_per_s)} req/s  {total.in_flight} in flight  p99 {ms_text(total.ttft_p99_ms)} ms"
     head = f"{utc_text(frame.at_unix_ns)[11:]} {frame.window_s:.0f} s  {engines}  {load}"
     columns = WORKLOAD_TOP if frame.by == "workload" else PLACE_TOP
     items = [msgspec.structs.asdict(row) for row in shown]
-    return f"{head}{more}\n\n" + render_rows(items, columns, output, kind="TopRowList", width=width)
+    return f"{head}\n{more}\n" + render_rows(items, columns, output, kind="TopRowList", width=width)
 
 
 def sorted_rows(frame: TopFrame, sort: Sort) -> list[TopRow]:

@@ -13,13 +13,11 @@ import time
 from collections import Counter
 
 import httpx
-import uvloop
 
 from gridctl.health.condition import Condition
 from gridctl.health.outcome import Outcome
 from gridctl.health.probe import Prober, Settings, Target
 
-LOOP = uvloop.run
 ENDPOINTS = 4_400
 PERIOD_S = 30.0
 HTTPX_REQUESTS = 1_500
@@ -88,9 +86,9 @@ def main() -> None:
     try:
         assert listener.stdout is not None
         port = int(listener.stdout.readline())
-        spent, causes, healthy = LOOP(probing(port))
+        spent, causes, healthy = asyncio.run(probing(port))
         probes = causes.total()
-        httpx_s = LOOP(through_httpx(port))
+        httpx_s = asyncio.run(through_httpx(port))
     finally:
         listener.terminate()
         listener.wait()

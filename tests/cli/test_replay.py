@@ -175,7 +175,7 @@ def test_a_taken_name_is_refused_and_replace_writes_over_it(gridctl: Callable) -
 
 INTERRUPT = """
 import os, signal
-import gridctl.replay.replay as room
+import gridctl.replay.stage as room
 whole = room.replay_part
 room.CHUNK_REQUESTS = 20
 def interrupted(fleet, scene, requests, *others):

@@ -1,0 +1,37 @@
+"""The exact level: the same request again, up to case, width and spacing.
+
+Decides which prompts count as the same text. NFKC makes full-width and composed characters equal, case is folded and
+runs of white space become one blank; punctuation and everything else stays, so "5" and "-5" differ. What looks like one
+request to this module is one request for the promise too: the assumption that an exact repeat has the same answer.
+Code is never folded: indentation and case carry meaning there.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from gridctl.cache.partition import Partition, digest
+
+_CODE_MARKS = ("```", "{", "};", "#include", "def ", "</", "=>", "->", "::", "\\")
+
+
+def normalised(text: str) -> str:
+    """The text that two equal prompts share.
+
+    >>> normalised("  What's  the TIME\\n in Ｐaris ")
+    "what's the time in paris"
+    """
+    if is_code(text):
+        return unicodedata.normalize("NFC", text)
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())
+
+
+def is_code(text: str) -> bool:
+    """Whether case and spacing may carry meaning: marks of code, or an indented line."""
+    return any(mark in text for mark in _CODE_MARKS) or "\n  " in text or "\n\t" in text
+
+
+def exact_key(secret: bytes, partition: Partition, text: str) -> str:
+    """The key of a request's last user turn within its partition, which holds the earlier turns."""
+    return digest(secret, ("exact", partition.key(secret), normalised(text)))
