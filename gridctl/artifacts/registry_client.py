@@ -262,7 +262,11 @@ class RegistryClient:
         fields = {name: value for name, value in fields.items() if value}
         try:
             if self._credential is not None and self._credential.is_token:
-                grant = {"grant_type": "refresh_token", "refresh_token": self._credential.secret, "client_id": "gridctl"}
+                grant = {
+                    "grant_type": "refresh_token",
+                    "refresh_token": self._credential.secret,
+                    "client_id": "gridctl",
+                }
                 response = self._http.post(realm, data={**fields, **grant})
             else:
                 basic = {"authorization": self._credential.basic} if self._credential is not None else {}
@@ -280,7 +284,9 @@ class RegistryClient:
         try:
             return msgspec.json.decode(response.content, type=_Token)
         except msgspec.DecodeError:
-            raise InputError("the token server's answer is unreadable", where=str(realm), fix="ask its operator") from None
+            raise InputError(
+                "the token server's answer is unreadable", where=str(realm), fix="ask its operator"
+            ) from None
 
 
 def read_bounded(response: httpx.Response, limit: int, where: str) -> bytes:

@@ -114,7 +114,9 @@ def _cryptography() -> tuple[Any, Any, type[Exception]]:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError:
-        raise InputError("signatures need cryptography", where="this Python", fix='pip install "gridctl[push]"') from None
+        raise InputError(
+            "signatures need cryptography", where="this Python", fix='pip install "gridctl[push]"'
+        ) from None
     return serialization, ed25519, InvalidSignature
 
 
@@ -122,7 +124,9 @@ def _key_bytes(key_file: Path) -> bytes:
     try:
         return key_file.read_bytes()
     except OSError as error:
-        raise InputError(f"the key cannot be read: {error.strerror}", where=str(key_file), fix="name the file") from None
+        raise InputError(
+            f"the key cannot be read: {error.strerror}", where=str(key_file), fix="name the file"
+        ) from None
 
 
 def _no_key(key_file: Path, command: str) -> InputError:

@@ -12,11 +12,12 @@ import pytest
 import respx
 
 from gridctl.errors import InputError, NotFoundError, UnreachableError
+from gridctl.profiling.calibration import Calibration
 from gridctl.profiling.endpoint import Endpoint
 from gridctl.profiling.load import LoadPlan
 from gridctl.profiling.observation import decode_rows
 from gridctl.profiling.probe import Progress, measure
-from gridctl.profiling.solve import Calibration, solve
+from gridctl.profiling.solve import solve
 
 URL = "http://engine.test:8000"
 PLAN = LoadPlan(prompt_tokens=(8, 32, 64), concurrency=(1, 2), context_tokens=(16,), output_tokens=9, max_requests=9)
