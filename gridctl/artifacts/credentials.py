@@ -1,8 +1,8 @@
 """Credentials: who we are to a registry, and the tokens it gives us.
 
-Reads what `docker login` wrote (`$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`) and asks credential helpers;
-never writes. Invariant: a secret is held by this room only in memory, shows in no message, no log and no repr, and is
-sent only to the registry it is for or to the token server that this registry named.
+Reads what `docker login` wrote (`$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`) and asks credential
+helpers; never writes. Invariant: a secret is held only in memory, shows in no message, no log and no repr, and is sent
+only to the registry it is for or to the token server that this registry named.
 
 Source: OCI distribution specification; Docker registry token authentication.
 """

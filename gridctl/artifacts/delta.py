@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ import msgspec
 
 from gridctl.artifacts.contents import ModelFile, checked_name, is_digest
 from gridctl.artifacts.package import Package
-from gridctl.artifacts.planes import gather, join, scatter, split
+from gridctl.artifacts.planes import SPARSE_FRAMES, dense, gather, join, scatter, sparse, split
 from gridctl.artifacts.tensorspans import TensorSpan, pieces, tensor_spans
 from gridctl.artifacts.zstandard import compress, decompress
 from gridctl.errors import InputError
@@ -36,6 +37,9 @@ WORTHWHILE = 0.6
 """A difference below this share of its block is taken without trying the bytes themselves: plain bf16 weights
 compress to about 0.68 at best."""
 
+SPARSE = 0.02
+"""Below this share of bytes that changed, zstd spends more on the zeros between them than their distances take."""
+
 
 class Copy(msgspec.Struct, tag="c", array_like=True, frozen=True):
     """Bytes of a base file, as they are."""
@@ -46,13 +50,15 @@ class Copy(msgspec.Struct, tag="c", array_like=True, frozen=True):
 
 
 class Changed(msgspec.Struct, tag="d", array_like=True, frozen=True):
-    """At most one block: the base's bytes plus a difference of `width` planes, one frame each of `frames` bytes."""
+    """At most one block: the base's bytes plus a difference of `width` planes, one frame each of `frames` bytes; with a
+    `count`, the frames tell where the planes' bytes that are not zero are, and which."""
 
     source: int
     offset: int
     length: int
     width: int
     frames: tuple[int, ...]
+    count: int = 0
 
 
 class Fresh(msgspec.Struct, tag="f", array_like=True, frozen=True):
@@ -129,11 +135,13 @@ def apply(
     expected: Mapping[str, tuple[int, str]],
     out: Path,
     *,
+    skip: Collection[str] = (),
     advance: Callable[[int], None] | None = None,
 ) -> Plan:
     """Make the target's files in folder `out` and return the plan followed.
 
     `expected` are size and digest of each file by the manifest the caller trusts: the delta's own word is never enough.
+    Files named in `skip` are there already.
     Raises: InputError for another base, a damaged delta, or a wrong result, of which nothing is left.
     """
     plan = read_plan(delta)
@@ -142,6 +150,9 @@ def apply(
         source = _Base(base, stack)
         frames = stack.enter_context(delta.open("rb"))
         for file in plan.files:
+            if file.name in skip:
+                frames.seek(_frame_bytes(file), os.SEEK_CUR)
+                continue
             _make(file, source, frames.read, out, advance)
     return plan
 
@@ -188,6 +199,7 @@ class _Base:
         self.files = package.files
         self._open = [stack.enter_context(file.path.open("rb", buffering=0)).fileno() for file in package.files]
         self._by_digest = {file.digest: index for index, file in enumerate(package.files)}
+        self._lock = threading.Lock()
         self._tensors: dict[str, list[tuple[int, TensorSpan]]] | None = None
         self._by_content: dict[bytes, tuple[int, int]] | None = None
 
@@ -201,23 +213,32 @@ class _Base:
 
     def named(self, name: str) -> list[tuple[int, TensorSpan]]:
         """The base's tensors of this name, by file."""
-        if self._tensors is None:
-            self._tensors = {}
-            for index, file in enumerate(self.files):
-                if is_tensor_file(file):
-                    for span in tensor_spans(file.path)[1]:
-                        self._tensors.setdefault(span.name, []).append((index, span))
-        return self._tensors.get(name, [])
+        with self._lock:  # whoever asks while another builds waits for all of it
+            if self._tensors is None:
+                self._tensors = self._all_tensors()
+            return self._tensors.get(name, [])
 
     def with_content(self, digest: bytes) -> tuple[int, int] | None:
         """File and offset of the block with this SHA-256; the base is read once, when first asked."""
-        if self._by_content is None:
-            self._by_content = {}
-            for index, file in enumerate(self.files):
-                for _span, offset, length in pieces(file.path, is_tensor_file(file), BLOCK_BYTES):
-                    found = hashlib.sha256(self.read(index, offset, length)).digest()
-                    self._by_content.setdefault(found, (index, offset))
-        return self._by_content.get(digest)
+        with self._lock:
+            if self._by_content is None:
+                self._by_content = self._all_content()
+            return self._by_content.get(digest)
+
+    def _all_tensors(self) -> dict[str, list[tuple[int, TensorSpan]]]:
+        found: dict[str, list[tuple[int, TensorSpan]]] = {}
+        for index, file in enumerate(self.files):
+            if is_tensor_file(file):
+                for span in tensor_spans(file.path)[1]:
+                    found.setdefault(span.name, []).append((index, span))
+        return found
+
+    def _all_content(self) -> dict[bytes, tuple[int, int]]:
+        found: dict[bytes, tuple[int, int]] = {}
+        for index, file in enumerate(self.files):
+            for _span, offset, length in pieces(file.path, is_tensor_file(file), BLOCK_BYTES):
+                found.setdefault(hashlib.sha256(self.read(index, offset, length)).digest(), (index, offset))
+        return found
 
 
 def is_tensor_file(file: ModelFile) -> bool:
@@ -275,8 +296,10 @@ def _step(block: bytes, span: TensorSpan | None, offset: int, base: _Base) -> tu
     if before == block:
         return Copy(*near, len(block)), b""
     width = span.width if len(block) % span.width == 0 else 1
-    frames = [compress(plane) for plane in split(block, before, width)]
-    changed = Changed(*near, len(block), width, tuple(map(len, frames))), b"".join(frames)
+    planes = split(block, before, width)
+    count, listed = sparse(planes, round(SPARSE * len(block)))
+    frames = [compress(plane) for plane in listed or planes]
+    changed = Changed(*near, len(block), width, tuple(map(len, frames)), count), b"".join(frames)
     if len(changed[1]) <= WORTHWHILE * len(block):
         return changed
     fresh = _fresh(block, width)
@@ -329,7 +352,7 @@ def _refuse_others(plan: Plan, base: Package, expected: Mapping[str, tuple[int, 
 def _refuse_unsound(plan: Plan, frame_bytes: int, where: str) -> None:
     """Refuse a plan that reaches outside the base, outside the frames, or makes more bytes than it says."""
     is_sound = is_digest(plan.base) and is_digest(plan.target)
-    used = 0
+    used = sum(_frame_bytes(told) for told in plan.files)
     for told in (*plan.sources, *plan.files):
         checked_name(told.name, where)
         is_sound = is_sound and is_digest(told.digest) and told.size >= 0
@@ -343,10 +366,15 @@ def _refuse_unsound(plan: Plan, frame_bytes: int, where: str) -> None:
                 width = step.width if isinstance(step, Changed) else max(1, len(step.frames))
                 is_sound = is_sound and step.length <= BLOCK_BYTES and width in (1, 2, 4) and step.length % width == 0
                 is_sound = is_sound and all(0 < size <= 2 * BLOCK_BYTES for size in step.frames)
-                is_sound = is_sound and (isinstance(step, Fresh) or len(step.frames) == width)
-                used += sum(step.frames) or step.length
+                if isinstance(step, Changed):
+                    is_sound = is_sound and 0 <= step.count <= step.length
+                    is_sound = is_sound and len(step.frames) == (SPARSE_FRAMES if step.count else width)
     if not is_sound or used != frame_bytes:
         raise InputError("the delta's plan is unsound", where=where, fix="fetch it again")
+
+
+def _frame_bytes(file: Told) -> int:
+    return sum(sum(step.frames) or step.length for step in file.steps if not isinstance(step, Copy))
 
 
 def _make(
@@ -385,11 +413,12 @@ def _blocks(step: Step, base: _Base, read: Callable[[int], bytes]) -> Iterator[b
     if isinstance(step, Fresh) and not step.frames:
         yield read(step.length)
         return
-    planes = [decompress(read(size), step.length // len(step.frames)) for size in step.frames]
+    count = step.count if isinstance(step, Changed) else 0
+    planes = [decompress(read(size), count or step.length // len(step.frames)) for size in step.frames]
     if isinstance(step, Fresh):
         yield gather(planes)
         return
     before = base.read(step.source, step.offset, step.length)
     if len(before) != step.length:
         raise InputError("a file of the base is shorter than packaged", where="base", fix="pull the whole model")
-    yield join(planes, before, step.width)
+    yield join(dense(planes, step.length, step.width) if count else planes, before, step.width)

@@ -17,7 +17,7 @@ from gridctl.artifacts.blockindex import Segment
 from gridctl.artifacts.contents import READ_BYTES
 from gridctl.artifacts.manifest import Descriptor
 from gridctl.artifacts.pace import Pace
-from gridctl.artifacts.registry_client import Later, RegistryClient, read_bounded
+from gridctl.artifacts.registry_client import RegistryBusyError, RegistryClient, read_bounded
 from gridctl.errors import InputError, UnreachableError
 
 if TYPE_CHECKING:
@@ -129,7 +129,9 @@ class _Download:
                 return
             failures = 0 if self._held > before else failures + 1
             if failures >= TRIES or self._held < position:
-                raise Later(f"the registry stops delivering: {reason}", where=self._url, fix="pull again", wait_s=0.0)
+                raise RegistryBusyError(
+                    f"the registry stops delivering: {reason}", where=self._url, fix="pull again", wait_s=0.0
+                )
             self._client.pause(min(30.0, 0.25 * 2**failures))
 
     @property

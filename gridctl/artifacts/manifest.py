@@ -67,7 +67,7 @@ def to_bytes(document: object) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
-def model_config(files: Sequence[ModelFile], config_json: bytes | None, name: str) -> bytes:
+def model_config(files: Sequence[ModelFile], config_json: bytes | None) -> bytes:
     """The ModelPack config of these files; architecture and precision as the model's own config.json tells them."""
     told: dict[str, Any] = {}
     if config_json is not None:
@@ -89,7 +89,7 @@ def model_config(files: Sequence[ModelFile], config_json: bytes | None, name: st
     }
     return to_bytes(
         {
-            "descriptor": {"name": name},
+            "descriptor": {},
             "config": {key: value for key, value in config.items() if value},
             "modelfs": {"type": "layers", "diffIds": [file.digest for file in files]},
         }

@@ -65,7 +65,7 @@ def build(
         raise InputError("no weights (*.safetensors)", where=str(source), fix="name the model's own folder")
     config_path = source / "config.json"
     own = config_path.read_bytes() if config_path.is_file() else None
-    config = model_config(files, own, source.resolve().name)
+    config = model_config(files, own)
     data = model_manifest(files, config, annotations or {})
     return Package(source, data, config, read_manifest(data, str(source)), tuple(files))
 

@@ -11,9 +11,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gridctl.errors import InputError
 from gridctl.kernels import compiled
 
 Bytes = NDArray[np.uint8]
+SPARSE_FRAMES = 5
+"""What `sparse` gives: four planes of distances and the bytes."""
 
 
 @compiled
@@ -107,6 +110,27 @@ def gather(planes: list[bytes]) -> bytes:
     """What `scatter` was given."""
     count = len(planes[0])
     return np.ascontiguousarray(np.frombuffer(b"".join(planes), np.uint8).reshape(len(planes), count).T).tobytes()
+
+
+def sparse(planes: list[bytes], most: int) -> tuple[int, list[bytes]]:
+    """How many bytes of all planes are not zero, and where and which they are: the distances from each to the next as
+    four planes, then the bytes. With more than `most` of them: 0 and nothing."""
+    together = np.frombuffer(b"".join(planes), np.uint8)
+    if np.count_nonzero(together) > most:
+        return 0, []
+    at = np.flatnonzero(together)
+    gaps = np.diff(at, prepend=0).astype("<u4")
+    return at.size, [*scatter(gaps.tobytes(), 4), together[at].tobytes()]
+
+
+def dense(listed: list[bytes], length: int, width: int) -> list[bytes]:
+    """The planes, `length` bytes in all, that `sparse` was given. Raises: InputError when one would lie outside."""
+    at = np.cumsum(np.frombuffer(gather(listed[:4]), "<u4"), dtype=np.int64)
+    if at[-1] >= length:
+        raise InputError("a difference lies outside its block", where="delta", fix="fetch the delta again")
+    together = np.zeros(length, np.uint8)
+    together[at] = np.frombuffer(listed[4], np.uint8)
+    return _cut(together, width)
 
 
 def _cut(planes: Bytes, width: int) -> list[bytes]:

@@ -1,9 +1,10 @@
 """Pull: a model from a registry into a plain folder that an engine can load, moving as few bytes as it can.
 
 Decides, file by file, the cheapest way: it is here already, it can be made again from the base by the recipe, by the
-delta, by the blocks that the base lacks, or it is fetched whole. A way that fails is told and the next one tried; a wrong
-digest at the end of the last is an error. Invariant: the folder gets its mark (`.gridctl/manifest.json`) last, and only
-when it holds exactly the files of the manifest, each by digest. A folder with a mark is whole; one without is not.
+delta, by the blocks that the base lacks, or it is fetched whole. A way that fails is told and the next one tried; a
+wrong digest at the end of the last is an error. Invariant: the folder gets its mark (`.gridctl/manifest.json`) last,
+and only when it holds exactly the files of the manifest, each by digest. A folder with a mark is whole; one without is
+not.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from gridctl.artifacts.contents import MARK_FOLDER, bytes_digest, file_digest
 from gridctl.artifacts.delta import apply
 from gridctl.artifacts.download import fetch_blob, fetch_small
 from gridctl.artifacts.manifest import CONFIG_TYPE, Descriptor, Manifest, layer_names, read_manifest
-from gridctl.artifacts.package import Package, keep_mark, load
 from gridctl.artifacts.pace import Pace
+from gridctl.artifacts.package import Package, keep_mark, load
 from gridctl.artifacts.push import delta_tag
 from gridctl.artifacts.recipe import Derivation, recipe_for, rederive
 from gridctl.artifacts.registry_client import RegistryClient
@@ -166,7 +167,7 @@ class _Pulling:
         expected = {name: (other.size, other.digest) for name, other in self._layers.items()}
         try:
             self._moved += fetch_blob(self._client, layer, delta, self._work, self._pace)
-            apply(delta, self._base, expected, self._out, advance=self._advance)
+            apply(delta, self._base, expected, self._out, skip=self._ways, advance=self._advance)
         except (InputError, NotFoundError) as error:
             self._notes.append(f"the delta failed: {error.what}")
             return

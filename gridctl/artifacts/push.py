@@ -18,8 +18,8 @@ from gridctl.artifacts.blockindex import INDEX_ARTIFACT, INDEX_LAYER, build_inde
 from gridctl.artifacts.contents import file_digest
 from gridctl.artifacts.delta import is_tensor_file, read_plan
 from gridctl.artifacts.manifest import EMPTY, MAX_MANIFEST_BYTES, Descriptor, side_manifest
-from gridctl.artifacts.package import Package
 from gridctl.artifacts.pace import Pace
+from gridctl.artifacts.package import Package
 from gridctl.artifacts.registry_client import RegistryClient
 from gridctl.artifacts.signature import CONFIG, payload, sign, signature_manifest, signature_tag
 from gridctl.artifacts.upload import CHUNK_BYTES, Blob, Journal, Way, send_blob

@@ -1,9 +1,9 @@
 """Recipe: how a variant follows from a base, so that a site that holds the base makes it and fetches nothing.
 
-The recipe travels in the manifest's annotations; the digest of every file it must make is the manifest's own. Invariant:
-a file is taken only when its digest is the manifest's, so a recipe that comes out differently on some machine costs
-time, never correctness: the caller fetches what is missing. Only derivations registered here run; a recipe is a name and
-parameters, never code.
+The recipe travels in the manifest's annotations; the digest of every file it must make is the manifest's own.
+Invariant: a file is taken only when its digest is the manifest's, so a recipe that comes out differently somewhere
+costs time, never correctness: the caller fetches what is missing. Only derivations that the caller knows are run: a
+recipe is a name and parameters, never code.
 """
 
 from __future__ import annotations

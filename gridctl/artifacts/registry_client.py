@@ -45,7 +45,7 @@ MAX_TOKEN_BYTES = 1 << 20
 Body = bytes | Callable[[], Iterable[bytes]]
 
 
-class Later(UnreachableError):
+class RegistryBusyError(UnreachableError):
     """The registry did not do its part in all attempts; it may be asked again in `wait_s` seconds."""
 
     def __init__(self, what: str, *, where: str, fix: str, wait_s: float) -> None:
@@ -180,7 +180,7 @@ class RegistryClient:
             reason = f"it answers {response.status_code}"
             wait = max(wait, retry_after_s(response.headers.get("retry-after", ""), time.time()))
             response.close()
-        raise Later(
+        raise RegistryBusyError(
             f"the registry does not do its part: {reason[:200]}",
             where=url,
             fix="run the command again: it resumes",
@@ -321,7 +321,7 @@ def retry_after_s(header: str, now_unix_s: float) -> float:
             wait = email.utils.parsedate_to_datetime(header).timestamp() - now_unix_s
         except (TypeError, ValueError):
             wait = 0.0
-    return min(LONGEST_WAIT_S, max(0.0, wait)) if wait == wait else 0.0  # noqa: PLR0124 (not a number)
+    return min(LONGEST_WAIT_S, max(0.0, wait)) if wait == wait else 0.0
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
@@ -338,7 +338,7 @@ def _refusal(response: httpx.Response, url: str) -> InputError | NotFoundError:
     text = read_bounded(response, 1 << 16, url)
     response.close()
     if status in (401, 403):
-        return _unknown(httpx_host(url))
+        return _unknown(url)
     try:
         said = msgspec.json.decode(text)["errors"][0]
         reason = f"{said.get('code', '')} {said.get('message', '')}".strip()

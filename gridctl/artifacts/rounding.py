@@ -176,9 +176,7 @@ def _to_e4m3(values: Floats, row: int, first: int, group: int, scale: float, pre
         is_normal = size >= _E4M3_NORMAL
         normal_code = np.uint32((near >> _E4M3_SHIFT) - _E4M3_BIAS)
         small_code = np.uint32(_bits(shifted) - _E4M3_SUBNORMAL_BITS)
-        kept = (
-            np.float32(_value(np.uint32(near & _E4M3_MASK))) if is_normal else np.float32(shifted - _E4M3_SUBNORMAL)
-        )
+        kept = np.float32(_value(np.uint32(near & _E4M3_MASK))) if is_normal else np.float32(shifted - _E4M3_SUBNORMAL)
         sign = np.uint32((_bits(ratio) >> _SIGN_SHIFT) & _SIGN)
         codes[row, column] = np.uint8((normal_code if is_normal else small_code) | sign)
         restored = np.float32(np.copysign(np.float32(kept * np.float32(scale)), ratio))

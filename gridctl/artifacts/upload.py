@@ -20,7 +20,7 @@ import msgspec
 
 from gridctl.artifacts.contents import READ_BYTES, bytes_digest, write_whole
 from gridctl.artifacts.pace import Pace
-from gridctl.artifacts.registry_client import COMMIT_S, Later, RegistryClient
+from gridctl.artifacts.registry_client import COMMIT_S, RegistryBusyError, RegistryClient
 from gridctl.errors import InputError, NotFoundError
 
 CHUNK_BYTES = 64 << 20
@@ -116,7 +116,9 @@ def send_blob(
         if upload.run(address):
             return "sent"
         address = None
-    raise Later("the registry keeps forgetting the upload", where=key, fix="run the command again", wait_s=0.0)
+    raise RegistryBusyError(
+        "the registry keeps forgetting the upload", where=key, fix="run the command again", wait_s=0.0
+    )
 
 
 def _mounted(client: RegistryClient, digest: str, repository: str) -> str | None:
@@ -161,17 +163,17 @@ class _Upload:
         failures = 0
         while True:
             try:
-                if offset >= self._blob.size or self._blob.size <= self._chunk and offset == 0:
+                if offset >= self._blob.size or (self._blob.size <= self._chunk and offset == 0):
                     self._commit(address, offset)
                     return True
                 address, offset = self._patch(address, offset)
                 self._journal.note(self._key, address)
                 failures = 0
-            except (Later, NotFoundError) as error:
+            except (RegistryBusyError, NotFoundError) as error:
                 failures += 1
                 if failures >= TRIES:
                     raise
-                if isinstance(error, Later):
+                if isinstance(error, RegistryBusyError):
                     self._client.pause(error.wait_s)
                 if self._client.has_blob(self._blob.digest):  # the answer was lost, not the blob
                     self._journal.note(self._key, None)
@@ -210,7 +212,9 @@ class _Upload:
         body = self._body(offset, length)
         with self._client.exchange("PATCH", address, (202, 416), headers=headers, body=body, attempts=1) as response:
             if response.status_code == 416:
-                raise Later("the registry holds other bytes", where=address, fix="run the command again", wait_s=0.0)
+                raise RegistryBusyError(
+                    "the registry holds other bytes", where=address, fix="run the command again", wait_s=0.0
+                )
             return _location(response.url, response.headers), offset + length
 
     def _commit(self, address: str, offset: int) -> None:

@@ -1,13 +1,14 @@
 """Ask: what a request wants, understood once: who asks, for what, from where, how long it is, until when it is wanted.
 
-Data only. Tokens are estimates until the engine reports them; times are monotonic nanoseconds of this machine.
+Data only. Tokens are estimates until the engine reports them; times are monotonic nanoseconds of this machine. An Ask
+is part of no circle of references, so the garbage collector is spared it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,8 +21,7 @@ NO_BLOCKS: NDArray[np.int64] = np.zeros(0, np.int64)
 UNNAMED_SESSION = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(NamedTuple):
     """A caller after its key was checked: one kind of it, whatever header carried the key."""
 
     name: str
@@ -30,8 +30,7 @@ class Principal:
     workload: str | None = None
 
 
-@dataclass(slots=True)
-class Ask:
+class Ask(msgspec.Struct, gc=False):
     """One request. `model` is as the client named it; `prompt_tokens` are expected and `least_tokens` certain,
     `output_tokens` what its answer is expected to have, of at most `max_tokens` (None: not said). `blocks` are chained
     hashes of the prompt's whole windows, salted by tenant; each window stands for `tokens_per_block` tokens.
@@ -58,7 +57,7 @@ class Ask:
     output_tokens: int
     draw: int
     session: int = UNNAMED_SESSION
-    blocks: NDArray[np.int64] = field(default_factory=lambda: NO_BLOCKS)
+    blocks: NDArray[np.int64] = msgspec.field(default_factory=lambda: NO_BLOCKS)
     tokens_per_block: int = 1
     traceparent: str = ""
     when_infeasible: str = "serve-late"

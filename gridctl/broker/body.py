@@ -8,8 +8,6 @@ prompt embeddings, which engines unpickle. Never re-serialises, never keeps the 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
-
 import msgspec
 
 from gridctl.broker.refusal import Refusal, bad_request
@@ -84,7 +82,7 @@ class _Message(msgspec.Struct):
     content: str | list[_Part] | None = None
 
 
-class Prompt(NamedTuple):
+class Prompt(msgspec.Struct, gc=False):
     """A prompt's length: bytes of text, an allowance of tokens for what is not text, and its tokens if it is given as
     token numbers; `text` is its JSON, for hashing."""
 
@@ -94,7 +92,7 @@ class Prompt(NamedTuple):
     exact_tokens: int | None
 
 
-class Body(NamedTuple):
+class Body(msgspec.Struct, gc=False):
     """What a request asks for, as far as the broker cares. `affinity` names a conversation, if the client did."""
 
     model: str
@@ -125,7 +123,7 @@ def read_body(endpoint: str, body: bytes) -> Body:
         raise bad_request("you must provide a model parameter", param="model")
     if len(model) > LONGEST_MODEL or not model.isprintable():
         raise bad_request("Invalid 'model': not the name of a model.", param="model")
-    if not _is_absent(read.prompt_embeds):
+    if read.prompt_embeds is not _ABSENT and not _is_absent(read.prompt_embeds):
         raise bad_request("Prompt embeddings are not accepted.", param="prompt_embeds", code="unsupported_parameter")
     for name in REQUIRED.get(endpoint, ()):
         if _is_absent(getattr(read, name)):
@@ -168,6 +166,8 @@ def _most_tokens(read: _Body) -> int | None:
 
 
 def _affinity(read: _Body) -> bytes:
+    if read.prompt_cache_key is _ABSENT and read.previous_response_id is _ABSENT:
+        return b""
     for value in (read.prompt_cache_key, read.previous_response_id):
         if not _is_absent(value):
             return bytes(value)

@@ -26,7 +26,7 @@ from gridctl.broker.rows import (
     Sight,
     decision_over,
 )
-from gridctl.broker.seen import keep_seen
+from gridctl.broker.seen import SeenRows
 from gridctl.broker.splice import rewrite
 from gridctl.broker.standing import Standing
 from gridctl.routing.route import REFUSED
@@ -95,6 +95,7 @@ class Broker:
         self._reception = reception
         self._generation, self._records = plan.generation, plan.settings.records_decisions
         self._answer = self._sight.answer
+        self._seen = SeenRows(self._sight.rows, self._sight.facts, self._sight.templates, self._sight.policies)
         self._decide = decision_over(self._sight)
         self._reasons = [
             "" if policy.algorithm == "grid" else policy.algorithm
@@ -158,9 +159,7 @@ class Broker:
         row, engine, ttft, tpot, engine_ttft, engine_tpot, usd, rtt, cached, pending, kv, other, worst, *_ = told
         number, seen = int(engine), None
         if self._records:
-            sight, one = self._sight, slice(group.workload, group.workload + 1)
-            count = int(told[COUNT])
-            seen = keep_seen(sight.rows, sight.facts, count, sight.templates[one], sight.policies[one], index)
+            seen = self._seen.keep(group.workload, int(told[COUNT]), index)
         return Choice(
             self._live.backends[number],
             int(row),
@@ -267,7 +266,7 @@ class Broker:
         elif not ask.stream and output_tokens > 0:
             # The whole in one: both are taken to be off by the same factor.
             whole = choice.engine_ttft_us + (output_tokens - 1) * choice.engine_tpot_us
-            factor = (now_ns - choice.decided_ns) / NS_PER_US / max(1.0, whole)
+            factor = (now_ns - choice.decided_ns) / NS_PER_US / (whole if whole > 1.0 else 1.0)
             ttft = factor * choice.engine_ttft_us
             tpot = factor * choice.engine_tpot_us if output_tokens > 1 else 0.0
         if ttft > 0.0:

@@ -1,18 +1,18 @@
 """Choice: the engine one attempt of a request was given, and what was predicted of it when it was.
 
-Data only; each Choice is ended exactly once (see `broker.Broker`), which gives back what was counted for it.
+Data only; each Choice is ended exactly once (see `broker.Broker`), which gives back what was counted for it. It is
+part of no circle of references, so the garbage collector is spared it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from gridctl.accounts.rows import EngineFacts
 from gridctl.broker.plan import Backend
 
 
-@dataclass(slots=True)
-class Choice:
+class Choice(msgspec.Struct, gc=False):
     """`predicted_ttft_us` is the client's: round trip, overhead, queue and prefill; `engine_ttft_us` and
     `engine_tpot_us` are the engine's share before online correction. `runner_up` is a row of the board (−1: nobody
     else). `seen` holds the candidate rows as `route` saw them, where decisions are recorded. `pending_tokens` and

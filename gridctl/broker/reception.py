@@ -22,6 +22,7 @@ from gridctl.broker.origins import Origins, Where
 from gridctl.broker.plan import Plan
 
 DRAW_BITS = 31
+NO_TRACE = ""
 CERTAIN_PART = 2
 """A text of n estimated tokens has n / CERTAIN_PART for sure: engines count, we only refuse what is certain."""
 
@@ -96,32 +97,34 @@ class Reception:
         text_tokens = exact if exact is not None else max(1, int(prompt.text_bytes * rate))
         most, lengths = read.max_tokens, self._lessons.lengths
         session = session_of(headers, read.affinity, seed)
+        # In the order of Ask's fields: so many names would take longer to match than all else here.
         return Ask(
-            request_id=request_id_of(headers),
-            endpoint=endpoint,
-            principal=principal,
-            workload=meant.workload,
-            tenant=principal.tenant,
-            origin=where.origin.name,
-            model=read.model,
-            arrival_ns=now_ns,
-            deadline_ns=deadline_of(headers, settings.deadline_ms, now_ns),
-            stream=read.stream,
-            wants_usage=read.wants_usage,
-            prompt_tokens=text_tokens + prompt.media_tokens,
-            least_tokens=exact if exact is not None else text_tokens // CERTAIN_PART,
-            text_bytes=prompt.text_bytes if exact is None else 0,
-            media_tokens=prompt.media_tokens,
-            max_tokens=most,
-            output_tokens=1 if endpoint in ANSWERS_IN_ONE else lengths.expected(meant.workload, most),
-            draw=self._bits(DRAW_BITS),
-            session=UNNAMED_SESSION if session is None else session,
-            blocks=prompt_blocks(seed, prompt.text),
-            tokens_per_block=max(1, int(WINDOW_BYTES * rate)),
-            when_infeasible=self._live.workloads[meant.workload].when_infeasible,
-            jurisdiction=where.origin.jurisdiction,
-            adds_usage=settings.adds_usage and read.stream and not read.wants_usage and endpoint in USAGE_ON_REQUEST,
-            group=self._groups.of(where, meant),
+            request_id_of(headers),
+            endpoint,
+            principal,
+            meant.workload,
+            principal.tenant,
+            where.origin.name,
+            read.model,
+            now_ns,
+            deadline_of(headers, settings.deadline_ms, now_ns),
+            read.stream,
+            read.wants_usage,
+            text_tokens + prompt.media_tokens,
+            exact if exact is not None else text_tokens // CERTAIN_PART,
+            prompt.text_bytes if exact is None else 0,
+            prompt.media_tokens,
+            most,
+            1 if endpoint in ANSWERS_IN_ONE else lengths.expected(meant.workload, most),
+            self._bits(DRAW_BITS),
+            UNNAMED_SESSION if session is None else session,
+            prompt_blocks(seed, prompt.text),
+            max(1, int(WINDOW_BYTES * rate)),
+            NO_TRACE,
+            self._live.workloads[meant.workload].when_infeasible,
+            where.origin.jurisdiction,
+            settings.adds_usage and read.stream and not read.wants_usage and endpoint in USAGE_ON_REQUEST,
+            self._groups.of(where, meant),
         )
 
     def _seed(self, tenant: str) -> bytes:

@@ -20,8 +20,9 @@ import math
 
 from gridctl.cache.bound import FLOOR, between_zero_and_one, most_spendable, most_wrong
 
-HIGHEST_COUNTED = 0.25
-"""Labels of predictions above this say nothing of answers that might be served."""
+LEAST_HIGHEST, MOST_HIGHEST, HIGHEST_PER_RATE = 0.25, 0.5, 10.0
+"""No answer is served at a prediction above ten times the error rate, within these limits; labels of higher predictions
+say nothing of answers that might be served and are not counted."""
 REQUESTS_PER_EPOCH = 50_000
 LIMIT_EVERY = 25
 """Requests after which the limit is computed anew though no wrong label came; a limit that is older is lower."""
@@ -32,6 +33,7 @@ class Account:
 
     def __init__(self, error_rate: float, confidence: float = 0.95) -> None:
         self.error_rate = between_zero_and_one(error_rate, "cache.error_rate")
+        self.highest = min(MOST_HIGHEST, max(LEAST_HIGHEST, HIGHEST_PER_RATE * error_rate))
         self._alpha = 1.0 - between_zero_and_one(confidence, "cache.confidence")
         self._epoch = 1
         self.requests = 0
@@ -67,7 +69,7 @@ class Account:
 
     def learn(self, predicted: float, is_wrong: bool) -> None:
         """Count a label whose prediction was made before it was known."""
-        if not predicted <= HIGHEST_COUNTED:
+        if not predicted <= self.highest:
             return
         believed = max(predicted, FLOOR)
         self._wrong += is_wrong
@@ -79,7 +81,7 @@ class Account:
 
     def affords(self, predicted: float) -> bool:
         """Whether an answer of this prediction can be served within the promise. False for NaN."""
-        if not predicted <= HIGHEST_COUNTED:
+        if not predicted <= self.highest:
             return False
         if self._is_stale:
             self._limit = self._spendable(self.requests)

@@ -7,12 +7,13 @@ For any η, ζ > 0 the process
 
     exp(ηL − κ(e^η − 1)S) · exp(κ(1 − e^−ζ)Q − ζW)
 
-is a non-negative supermartingale that begins at 1 (each step's mean is at most 1, since 1 + x ≤ e^x), and so is its mixture
-over a fixed set of (η, ζ). By Ville's inequality it ever reaches 1/α with probability at most α. So with probability
-1 − α, at all times, L is below the value at which the mixture reaches 1/α for the κ that allows the most: `most_wrong`.
-Read the other way it is the largest S that keeps L below a limit: `most_spendable`. Looking often, stopping at will and
-choosing again after every look cost nothing. Sources: Ville 1939; Robbins 1970 (mixtures); Howard, Ramdas, McAuliffe and
-Sekhon 2021 (time-uniform bounds). The pairing of labels with what was served, which never estimates κ, is ours.
+is a non-negative supermartingale that begins at 1 (each step's mean is at most 1, since 1 + x ≤ e^x), and so is its
+mixture over a fixed set of (η, ζ). By Ville's inequality it ever reaches 1/α with probability at most α. So with
+probability 1 − α, at all times, L is below the value at which the mixture reaches 1/α for the κ that allows the most:
+`most_wrong`. Read the other way it is the largest S that keeps L below a limit: `most_spendable`. Looking often,
+stopping at will and choosing again after every look cost nothing. Sources: Ville 1939; Robbins 1970 (mixtures);
+Howard, Ramdas, McAuliffe and Sekhon 2021 (time-uniform bounds). The pairing of labels with what was served, which
+never estimates κ, is ours.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from gridctl.errors import InputError
 Floats = NDArray[np.float64]
 FLOOR = 1e-3
 """The smallest prediction that is believed; smaller ones count as this."""
-_ETA: Floats = np.repeat([0.05, 0.1, 0.2, 0.4, 0.8, 1.6], 6)
-_ZETA: Floats = _ETA * np.tile([0.03, 0.1, 0.3, 1.0, 3.0, 10.0], 6)
-"""Weights of a served answer and of a label: labels weigh less where they are many for each answer served, else more."""
+_ETA: Floats = np.repeat([0.05, 0.15, 0.4, 1.1], 3)
+_ZETA: Floats = _ETA * np.tile([0.1, 0.4, 1.6], 4)
+"""Weights of a served answer and of a label; labels weigh less where they are many for each answer served."""
 _SERVED: Floats = np.expm1(_ETA)
 _LABELLED: Floats = -np.expm1(-_ZETA)
 _FACTORS: Floats = np.concatenate(([0.0], np.geomspace(0.02, 1.0 / FLOOR, 48)))

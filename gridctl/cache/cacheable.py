@@ -52,7 +52,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bypass_of(wanted: Wanted, rules: CacheRules) -> Reason | None:
-    """Why a request bypasses the cache, None when it may be answered from it. Time is bounded for any length of text."""
+    """Why a request bypasses the cache, None when it may be answered from it. Quick for any length of text."""
     text = wanted.text
     plain: tuple[tuple[bool, Reason], ...] = (
         (rules.mode == "off", "off"),

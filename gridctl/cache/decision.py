@@ -1,6 +1,6 @@
 """Serve, audit or explore: the verdict on one prompt of one workload, and what its label teaches.
 
-    evidence → prediction (`model`) → price (`pace`) and account (`account`) → coin → Verdict;  label → model, calibration, record
+    evidence → prediction (`model`) → price (`pace`), limit (`account`) → coin → Verdict;  label → model, account
 
 Decides; keeps no answers and reads no clock (times are inputs). `serve`: the stored answer goes out. `audit`: it could
 have gone out, but a coin chose it to be answered by the engine and judged. `explore`: the engine answers; judged too,
@@ -33,19 +33,19 @@ PRICE_EVERY = 25
 
 
 class DecisionSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """`error_rate` is δ: wrong answers over requests. An audit happens with probability predicted / (audit_divisor · δ),
-    within the two limits; `audit_budget` is the most audits over requests, `judge_share` the share of explored requests
-    whose answer is judged. `highest_risk` is never exceeded for one answer, whatever the price."""
+    """`error_rate` is δ: wrong answers over requests. An audit happens with probability predicted / (audit_divisor ·
+    δ), within the two limits, and more often while few were: `early_audits` over answers served. `audit_budget` is the
+    most audits over requests beyond the least ones, `judge_share` the share of explored requests whose answer is
+    judged."""
 
     error_rate: float = 0.01
     confidence: float = 0.95
-    least_audit: float = 0.02
+    least_audit: float = 0.01
     most_audit: float = 0.3
-    audit_divisor: float = 20.0
-    early_audits: float = 10.0
+    audit_divisor: float = 60.0
+    early_audits: float = 5.0
     audit_budget: float = 0.1
     judge_share: float = 1.0
-    highest_risk: float = 0.25
     overdue_ns: int = 600_000_000_000
 
     def __post_init__(self) -> None:
@@ -58,8 +58,9 @@ class DecisionSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class Verdict:
-    """`predicted` is the chance of being wrong and `price` the highest that is served; `audit_probability` of the coin; `ticket` names the label that is wanted
-    (None: none is). `reason`: within-risk, audit-coin, nothing-stored, learning, above-price, bound-reached."""
+    """`predicted` is the chance of being wrong and `price` the highest that is served; `audit_probability` is the
+    coin's; `ticket` names the label that is wanted (None: none is). `reason`: within-risk, audit-coin, nothing-stored,
+    learning, above-price, bound-reached, stopped."""
 
     kind: Literal["serve", "audit", "explore"]
     reason: str
@@ -187,7 +188,7 @@ class Decider:
         self._tick(now_ns)
         self.account.arrived()
         if self.account.requests % PRICE_EVERY == 0:
-            self._pace.choose(self.account, self.settings.highest_risk)
+            self._pace.choose(self.account)
 
     def _tick(self, now_ns: int) -> None:
         """Let overdue labels count as wrong. A clock that runs backwards stands still."""

@@ -4,9 +4,9 @@
     transformer   a folder with config.json, vocab.txt and model.safetensors (MiniLM and its like), in NumPy
     onnx          a folder with model.onnx and tokenizer.json, by onnxruntime (several times faster)
 
-Decides which one a name means and that what comes out is usable: a wrong shape, NaN or zeros is an error and never gets
-into an index. Calls block; a server runs them beside its event loop, many texts at a time. `identity` names the embedder
-and its version and belongs in every partition: vectors of two embedders never meet.
+Decides which one a name means and that what comes out is usable: a wrong shape, NaN or zeros is an error and never
+gets into an index. Calls block; a server runs them beside its event loop, many texts at a time. `identity` names the
+embedder and its version and belongs in every partition: vectors of two embedders never meet.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def _package_folder(package: str) -> Path | None:
 class HashedEmbedder:
     """Words, neighbouring words and letter triples hashed into `dimension` signed places (Weinberger et al. 2009).
 
-    A feature weighs 1 + ln(count), words more than triples, and long words more than short ones: without having seen any
-    text, length is the best stand-in for rarity (Zipf 1935), and a fixed weight keeps vectors comparable over time.
+    Words weigh more than triples, and long words more than short ones: without having seen any text, length is the best
+    stand-in for rarity (Zipf 1935), and a fixed weight keeps vectors comparable over time.
     """
 
     def __init__(self, dimension: int = HASHED_DIMENSION) -> None:
@@ -128,11 +128,11 @@ class HashedEmbedder:
 
 
 class OnnxEmbedder:
-    """A folder with `model.onnx` (or a package's) and `tokenizer.json`; mean over pieces where the model gives states."""
+    """A folder with `model.onnx` and `tokenizer.json`; mean over pieces where the model gives states."""
 
     def __init__(self, folder: Path) -> None:
         try:
-            import onnxruntime
+            import onnxruntime  # type: ignore[import-untyped,unused-ignore]
             from tokenizers import Tokenizer
         except ImportError as error:
             raise InputError(f"{error.name} is not installed", fix="pip install 'gridctl[embed]'") from error

@@ -142,6 +142,7 @@ class Store:
         self._stamp += 1
         heapq.heappush(self._heap, (held.priority, self._stamp, name))
         if len(self._heap) > 4 * len(self._held) + 64:
-            self._heap = [(one.priority, stamp, key) for stamp, (key, one) in enumerate(self._held.items()) if one.is_main]
+            mains = [(key, one) for key, one in self._held.items() if one.is_main]
+            self._heap = [(one.priority, stamp, key) for stamp, (key, one) in enumerate(mains)]
             heapq.heapify(self._heap)
-            self._stamp = len(self._heap) + len(self._held)
+            self._stamp = len(mains)

@@ -1,8 +1,8 @@
 """What speaks for and against serving a stored answer: the best group for a prompt and its features.
 
 Decides the candidate, not the verdict. The candidate is the group with the largest share of the neighbours' weight,
-exp(25 · cosine); a group with several near prompts can beat the one that holds the nearest. Features compare it with the
-best other group, with its own record, and word by word with its nearest prompts. All are finite for any input.
+exp(25 · cosine); a group with several near prompts can beat the one that holds the nearest. Features compare it with
+the best other group, with its own record, and word by word with its nearest prompts. All are finite for any input.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Decides from times that are inputs (nanoseconds of any clock; one that runs backwards stands still). An entry is valid
 if it was born after the last purge of each of its tags, so a purge costs one number whatever it hits. Purges of a tag
-are numbered: one that arrives twice does nothing, and a site that missed a number serves nothing under that tag until it
-has it: it fails closed. Times to live differ by up to a tenth between entries, so what was stored together does not
+are numbered: one that arrives twice does nothing, and a site that missed a number serves nothing under that tag until
+it has it: it fails closed. Times to live differ by up to a tenth between entries, so what was stored together does not
 expire together.
 """
 

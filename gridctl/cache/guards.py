@@ -4,9 +4,9 @@ Decides nothing: it measures; `evidence` turns the measures into features. The k
 
     R = mass(shared) / (mass(shared) + mass(left over in a) + mass(left over in b))
 
-with mass the summed rarity of detail words, rarity(w) = ln((n + 1) / (texts with w + 1/2)) (Spärck Jones 1972, smoothed). Detail
-words are a text's words less grammar and common command words (`english`, English only), numbers kept. A leftover word
-is one whose stem the other text lacks and that no word of it resembles (Dice of letter pairs ≥ 0.67).
+with mass the summed rarity of detail words, rarity(w) = ln((n + 1) / (texts with w + 1/2)), after Spärck Jones 1972.
+Detail words are a text's words less grammar and common command words (`english`, English only), numbers kept. A
+leftover word is one whose stem the other text lacks and that no word of it resembles (Dice of letter pairs ≥ 0.67).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ ALIKE = 0.67
 LONGEST_READ = 4096
 """Characters of a text that the guards read; what is longer never gets here (see `cacheable`)."""
 _WORD = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?", re.UNICODE)
+_MORE_GRAMMAR_THAN_NUMBER = frozenset(("one", "first", "once", "second"))
 _CODE = re.compile(r"[{}\[\]<>=;`\\|^~$#@_]|//|::|->|\w\.\w+\(")
 _SUFFIXES = ("ings", "ing", "edly", "ed", "ies", "es", "s", "ly")
 
@@ -107,7 +108,7 @@ def read(text: str) -> Reading:
     words = [word.replace("'", "") for word in _WORD.findall(text.lower().replace("’", "'"))]
     spoken = set(words)
     numbers = sorted(_numbers(words))
-    details = {stem(word) for word in words if not _is_plain(word)}
+    details = {_detail(word) for word in words if not _is_plain(word)}
     negations = sum(word in NEGATIONS for word in words)
     sides = tuple(int(bool(spoken & plus)) - int(bool(spoken & minus)) for plus, minus in OPPOSITES)
     squeezed = " " + " ".join(words) + " "
@@ -146,8 +147,22 @@ def compare(a: Reading, b: Reading, rarity: Rarity) -> Comparison:
     )
 
 
+def likeness(pair: Comparison) -> float:
+    """How surely a pair wants one answer by wording alone, in [-0.5, 1.01]: the kept-mass share, less a half where
+    numbers, dates or units differ; shared letter triples break ties."""
+    differs = pair.numbers_differ or pair.dates_differ or pair.units_differ
+    return pair.kept_share - 0.5 * differs + 0.01 * pair.gram_overlap
+
+
 def _is_plain(word: str) -> bool:
-    return word in FUNCTION_WORDS or word in COMMAND_WORDS or (len(word) == 1 and word.isascii() and word.isalpha())
+    if word in FUNCTION_WORDS or word in COMMAND_WORDS or word in NEGATIONS:
+        return True
+    return len(word) == 1 and word.isascii() and word.isalpha()
+
+
+def _detail(word: str) -> str:
+    values = _numbers([word])
+    return " ".join(f"{value:g}" for value in values) if values else stem(word)
 
 
 def _numbers(words: list[str]) -> list[float]:
@@ -159,7 +174,7 @@ def _numbers(words: list[str]) -> list[float]:
                 found.append(float(digits))
             except ValueError:
                 found.extend(float(part) for part in digits.split(".") if part.isdecimal())
-        elif word in NUMBER_WORDS and word not in ("one", "first", "once", "second"):
+        elif word in NUMBER_WORDS and word not in _MORE_GRAMMAR_THAN_NUMBER:
             found.append(float(NUMBER_WORDS[word]))
     return [value for value in found if math.isfinite(value)]
 

@@ -111,7 +111,7 @@ class Index:
 
     def vector(self, entry: int) -> Floats:
         """The stored unit vector."""
-        return self._rows[self._row_of[entry]].copy()
+        return np.array(self._rows[self._row_of[entry]])
 
     def nearest(self, vector: object, count: int) -> tuple[Ids, Floats]:
         """Entries and cosines of the `count` most similar, best first; equal cosines by entry number."""

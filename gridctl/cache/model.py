@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 FIRST_FIT = 100
-REFIT_GROWTH = 0.1
+REFIT_GROWTH = 0.05
 """A new fit after this many labels more, as a share of those there are, and at least LEAST_NEW."""
-LEAST_NEW = 50
-POOL_PENALTY, OWN_PENALTY = 1.0, 1.0
+LEAST_NEW = 25
+POOL_PENALTY, OWN_PENALTY = 1.0, 3.0
 MOST_LABELS = 20_000
 """Labels kept for each workload; older ones are forgotten, which follows drift and bounds time and memory."""
 HEAVIEST = 5.0
@@ -31,9 +31,7 @@ NEWTON_STEPS = 25
 _CONVERGED = 1e-6
 
 
-def fit(
-    features: Floats, is_wrong: Floats, weights: Floats, towards: Floats, penalty: float
-) -> tuple[Floats, Floats]:
+def fit(features: Floats, is_wrong: Floats, weights: Floats, towards: Floats, penalty: float) -> tuple[Floats, Floats]:
     """Coefficients of shape (d,) that maximise the weighted log-likelihood less penalty/2 · |b − towards|², and their
     covariance.
 
@@ -52,7 +50,8 @@ def fit(
         if largest < _CONVERGED:
             break
     chance = _logistic(features @ now)
-    return now, np.linalg.inv(_curvature(features, weights * chance * (1.0 - chance), pull))
+    bend = _curvature(features, weights * chance * (1.0 - chance), pull)
+    return now, np.asarray(np.linalg.inv(bend), np.float64)
 
 
 def _curvature(features: Floats, weights: Floats, pull: Floats) -> Floats:

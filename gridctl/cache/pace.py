@@ -30,12 +30,12 @@ class Pace:
         """Note a request."""
         self._recent.append(max(predicted, FLOOR) if predicted > 0.0 else 0.0)
 
-    def choose(self, account: Account, highest: float) -> None:
-        """Set the price anew, at most `highest`. Requests to come are taken to be half of those there were."""
+    def choose(self, account: Account) -> None:
+        """Set the price anew. Requests to come are taken to be half of those there were."""
         if not self._recent:
             return
         horizon = max(LEAST_HORIZON, account.requests // 2)
         each = account.allowance(horizon) / horizon
         sums = np.cumsum(np.sort(np.array(self._recent))) / len(self._recent)
         place = bisect_right(sums.tolist(), each)
-        self.price = min(highest, sorted(self._recent)[place - 1]) if place else 0.0
+        self.price = min(account.highest, sorted(self._recent)[place - 1]) if place else 0.0

@@ -97,9 +97,11 @@ class TransformerEmbedder:
             values = self._linear(states, f"{name}.attention.self.{kind}")
             return values.reshape(texts, width, heads, hidden // heads).transpose(0, 2, 1, 3)
 
-        scores = split("query") @ split("key").transpose(0, 1, 3, 2) / np.float32(np.sqrt(hidden // heads)) + unseen
-        scores = np.exp(scores - scores.max(-1, keepdims=True))
-        scores /= scores.sum(-1, keepdims=True)
+        scores: Floats = (
+            split("query") @ split("key").transpose(0, 1, 3, 2) / np.float32(np.sqrt(hidden // heads)) + unseen
+        )
+        scores = np.asarray(np.exp(scores - scores.max(-1, keepdims=True)), np.float32)
+        scores = scores / scores.sum(-1, keepdims=True)
         mixed = (scores @ split("value")).transpose(0, 2, 1, 3).reshape(texts, width, hidden)
         mixed = self._linear(mixed, f"{name}.attention.output.dense")
         states = self._norm(states + mixed, f"{name}.attention.output.LayerNorm")
@@ -120,7 +122,7 @@ class TransformerEmbedder:
 def _gelu(values: Floats) -> Floats:
     scaled = np.abs(values) * np.float32(0.7071067811865476)
     step = 1.0 / (1.0 + np.float32(0.3275911) * scaled)
-    series = np.float32(1.061405429)
+    series: Floats = np.full_like(step, 1.061405429)
     for term in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
         series = series * step + np.float32(term)
     error = np.sign(values) * (1.0 - series * step * np.exp(-scaled * scaled))

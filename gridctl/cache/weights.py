@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gridctl.errors import InputError
 
 HEADER_BYTES = 16 << 20
-_FORMATS = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
+_FORMATS: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
 
 
 def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -45,14 +45,16 @@ def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
 
 def _tensor(name: str, entry: dict[str, Any], body: memoryview, path: Path) -> NDArray[np.float32]:
     kind = _FORMATS[entry["dtype"]]
-    shape, offsets = entry.get("shape"), entry.get("data_offsets")
-    if not (_are_counts(shape) and _are_counts(offsets) and len(offsets) == 2):
+    shape, offsets = _counts(entry.get("shape")), _counts(entry.get("data_offsets"))
+    if shape is None or offsets is None or len(offsets) != 2:
         raise InputError(f"tensor {name!r} has no valid shape and offsets", where=str(path))
     start, end = offsets
     if not start <= end <= len(body) or end - start != math.prod(shape) * kind.itemsize:
         raise InputError(f"tensor {name!r} does not fit the file", where=str(path), fix="copy the model again")
-    return np.frombuffer(body[start:end], kind).reshape(shape).astype(np.float32)
+    values: NDArray[np.float32] = np.frombuffer(body[start:end], kind).reshape(shape).astype(np.float32)
+    return values
 
 
-def _are_counts(values: object) -> bool:
-    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+def _counts(values: object) -> list[int] | None:
+    is_valid = isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+    return values if is_valid and isinstance(values, list) else None

@@ -65,7 +65,7 @@ WORDS: dict[str, Word] = {
         Word("cluster", RESOURCES, "GPUs at sites and the engines on them", "cluster", "Cluster"),
         Word("gpu", RESOURCES, "accelerator types", kind="Gpu"),
         Word("profile", RESOURCES, "step times of a model on a GPU: fit, validate, calibrate", "profile", "Profile"),
-        Word("model", RESOURCES, "models and their variants", kind="Model"),
+        Word("model", RESOURCES, "models and their variants: package, push, pull", "model", "Model"),
         Word("workload", RESOURCES, "SLA classes: objectives, jurisdiction, quality", kind="Workload"),
         Word("policy", RESOURCES, "how the router decides", "policy", "Policy"),
         Word("price", RESOURCES, "price books", kind="PriceBook"),

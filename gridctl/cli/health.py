@@ -34,9 +34,11 @@ def command(
       gridctl health --watch
       gridctl health --exit-code -o json
     """
+    from gridctl.cli.watching import check_interval
     from gridctl.orchestrator.context import current_grid
     from gridctl.orchestrator.health import health_of
 
+    check_interval(interval)
     home = current_grid()
     if watching:
         _watch(home, interval, output)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 By = Literal["workload", "site", "cluster"]
 SORTS: dict[str, str] = {"r": "requests", "n": "name", "t": "ttft", "g": "good", "f": "failed", "d": "usd"}
 BYS: dict[str, By] = {"w": "workload", "s": "site", "c": "cluster"}
-KEYS = "sort: r requests  t TTFT  g good  f failed  d dollars  n name   by: w s c   q quit"
+KEYS = "sort: r requests t TTFT g good f failed d dollars n name   by: w s c   q quit"
 FEWEST_LINES = 8
 
 
@@ -47,10 +47,11 @@ def command(
       gridctl top --by site --sort good
       gridctl top --once -o json
     """
-    from gridctl.cli.watching import is_watchable
+    from gridctl.cli.watching import check_interval, is_watchable
     from gridctl.orchestrator.context import current_grid
     from gridctl.orchestrator.live_client import client_of
 
+    check_interval(interval)
     with client_of(current_grid()) as client:
         if once or output != "table" or not is_watchable():
             _print(client.top(by, window), sort, output)

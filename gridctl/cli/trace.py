@@ -280,6 +280,43 @@ def overlay(
     _write(overlay_trace(trace, sites, workloads, seed), target, "native")
 
 
+@app.command()
+def record(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="OUT", help="The recording to make: a folder whose name ends in .recording."),
+    ] = None,
+    duration: Annotated[
+        str | None, typer.Option("--for", metavar="TIME", help="How long: 90s, 10m, 2h; until Ctrl-C unless said.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave it recording; --stop ends it.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End the recording that runs.")] = False,
+) -> None:
+    """Record the traffic of the running orchestrator: lengths, prefix blocks, origins and decisions, no texts.
+
+    A recording is a trace: replay it, convert it, gate a change on it. `gridctl up --record` records from the start.
+    With a context elsewhere, OUT lies on the orchestrator's machine, with its recordings unless it begins with /.
+
+    Example:
+      gridctl trace record day.recording --for 10m
+      gridctl replay run day.recording --policy new.yaml --gate gates.yaml
+      gridctl replay decisions day.recording
+    """
+    from gridctl.cli.recording import end_recording, record_for
+    from gridctl.errors import UsageError
+
+    if stop:
+        if target is not None or duration is not None or detach:
+            raise UsageError("--stop takes nothing else", where="--stop", fix="gridctl trace record --stop")
+        end_recording()
+        return
+    if target is None:
+        raise UsageError("no recording to make", where="OUT", fix="gridctl trace record day.recording --for 10m")
+    if detach and duration is not None:
+        raise UsageError("--detach ends with --stop, not after a time", where="--for", fix="leave one of them out")
+    record_for(target, None if duration is None else seconds(duration, "--for"), detach=detach)
+
+
 def seconds(text: str, flag: str) -> float:
     """A span of time as seconds: a plain number, or one with s, m, h or d.
 

@@ -7,11 +7,18 @@ terminal is left as it was found, whatever happens.
 from __future__ import annotations
 
 import contextlib
+import math
+import os
+import re
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 
+from gridctl.errors import UsageError
+
+_ARROWS = re.compile(r"\x1b(\[[0-9;]*[ -/]*[@-~]|O.)")
+"""What arrows and the like send: an escape that means no escape."""
 LEAVE = ("q", "Q", "\x03", "\x04", "\x1b")
 
 
@@ -61,15 +68,18 @@ def _keys() -> Iterator[Callable[[float], str]]:
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
 
-    def pressed(timeout_s: float) -> str:
-        ready, _, _ = select.select([descriptor], [], [], timeout_s)
-        if not ready:
-            return ""
-        import os
+    typed: list[str] = []
 
-        typed = os.read(descriptor, 64).decode(errors="replace")
-        # Nothing to read is a terminal that is gone; more than an escape is an arrow or the like.
-        return typed[:1] if len(typed) == 1 or not typed.startswith("\x1b") else "" if typed else "q"
+    def pressed(timeout_s: float) -> str:
+        if not typed:
+            ready, _, _ = select.select([descriptor], [], [], timeout_s)
+            if not ready:
+                return ""
+            read = os.read(descriptor, 64).decode(errors="replace")
+            if not read:
+                return LEAVE[0]  # the terminal is gone
+            typed.extend(_ARROWS.sub("", read))
+        return typed.pop(0) if typed else ""
 
     try:
         tty.setcbreak(descriptor)
@@ -86,3 +96,9 @@ def _wait(timeout_s: float) -> str:
 def is_watchable() -> bool:
     """Whether a person sits at both ends."""
     return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def check_interval(seconds: float) -> None:
+    """Raises: UsageError for what is no number; what is too short or too long the option itself refuses."""
+    if not math.isfinite(seconds):
+        raise UsageError(f"{seconds} is no time", where="--interval", fix="a number of seconds, for example 2")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -53,6 +53,7 @@ class Live:
     state: State = "starting"
     problem: str | None = None
     recording: Path | None = None
+    record: Callable[[Path | None], Awaitable[None]] | None = None
     admin_url: str | None = None
     started_unix_ns: int = field(default_factory=time.time_ns)
     keys: dict[str, AccessKey] = field(default_factory=dict)

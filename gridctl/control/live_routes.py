@@ -11,8 +11,9 @@ from typing import Any
 from gridctl.control import messages
 from gridctl.control.admin import Call, Route, Text
 from gridctl.control.health_routes import HEALTH_ROUTES
+from gridctl.control.recordings import begin_recording
 from gridctl.control.registry_routes import REGISTRY_ROUTES
-from gridctl.errors import NotFoundError, UsageError
+from gridctl.errors import ConflictError, NotFoundError, UnreachableError, UsageError
 from gridctl.routing.decision import Decision
 from gridctl.signals.exposition import exposition
 from gridctl.signals.textformat import CONTENT_TYPES, best_format
@@ -53,6 +54,26 @@ async def _metrics(call: Call) -> object:
     return Text(text, CONTENT_TYPES[style])
 
 
+async def _record(call: Call) -> object:
+    live = call.live
+    if live.record is None:
+        raise UnreachableError("the orchestrator is still starting", where=live.data_url, fix="try again in a second")
+    wanted = call.body.folder
+    if wanted is not None and live.recording is not None:
+        raise ConflictError(
+            f"requests are recorded to {live.recording} already",
+            where=str(wanted),
+            fix="end that first: gridctl trace record --stop",
+        )
+    ended = live.recording
+    # A relative name is not the caller's: it lies with the orchestrator's own recordings.
+    folder = None if wanted is None else await asyncio.to_thread(begin_recording, live.folder.recordings / wanted)
+    await live.record(folder)
+    return messages.Recording(
+        folder=str(folder) if folder is not None else None, ended=str(ended) if ended is not None else None
+    )
+
+
 async def _stop(call: Call) -> object:
     grace_s = call.body.grace_s
     if grace_s is not None and not 0 <= grace_s <= 86_400:
@@ -85,6 +106,15 @@ ROUTES: tuple[Route, ...] = (
         _route_test,
         _type(Decision),
         body=_type(messages.RouteTestMessage),
+    ),
+    Route(
+        "POST",
+        "/v1/recording",
+        "admin",
+        "Record requests to a folder on the orchestrator's machine, or no more.",
+        _record,
+        _type(messages.Recording),
+        body=_type(messages.RecordMessage),
     ),
     Route(
         "POST",

@@ -323,3 +323,16 @@ def _shown(key: AccessKey, now_ns: int) -> dict[str, Any]:
 def kind_of_resource(resource: Resource) -> str:
     """The kind's name, as messages spell it."""
     return type(resource).__name__
+
+
+class RecordMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where to record requests to; None ends a recording."""
+
+    folder: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)] | None
+
+
+class Recording(msgspec.Struct, frozen=True, kw_only=True):
+    """Where requests are recorded to from now on, and the recording that ended."""
+
+    folder: str | None
+    ended: str | None

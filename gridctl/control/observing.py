@@ -28,7 +28,7 @@ from gridctl.health.probe import Target as ProbeTarget
 from gridctl.health.words import OperatorState, State
 from gridctl.resources import Cluster, Site
 from gridctl.signals.board import Board
-from gridctl.signals.rows import CORDONED, FRESH, HEALTH_STATES, STALE
+from gridctl.signals.rows import CORDONED, FAILING, FRESH, HEALTH_STATES, STALE
 from gridctl.signals.scrape import Scraper
 from gridctl.signals.scrape import Target as ScrapeTarget
 from gridctl.signals.totals import read_totals
@@ -65,6 +65,7 @@ class Observer:
         self._regions: dict[str, str] = {}
         self._counted = np.zeros((board.backends, len(_COUNTED)), np.int64)
         self._compared = np.zeros((board.backends, len(_COUNTED)), np.int64)
+        self._reported: dict[int, int] = {}
         self._round = 0
 
     def follow(self, plan: Plan) -> None:
@@ -106,7 +107,12 @@ class Observer:
             completed, failures, unreached = (counts[row] - self._counted[row]).tolist()
             if completed > 0 or failures + unreached > 0:
                 condition.observe_counts(max(0, completed), max(0, failures + unreached), now_ns)
+            if failures + unreached > 0:
+                self._prober.hurry(str(row))
             state = self._board.scraped(row).telemetry_state
+            if state == FAILING and self._reported.get(row) != FAILING:
+                self._prober.hurry(str(row))
+            self._reported[row] = state
             if state == FRESH:
                 condition.observe("telemetry-fresh", now_ns)
             elif state == STALE:
@@ -183,6 +189,7 @@ class Observer:
     def _forget(self, row: int) -> None:
         self.conditions.pop(row, None)
         self.outcomes.pop(row, None)
+        self._reported.pop(row, None)
 
 
 def _operator_states(plan: Plan) -> dict[str, OperatorState]:

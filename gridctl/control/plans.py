@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -31,8 +32,16 @@ BOARD_WORKLOADS = 32
 """Rows for workloads there are at least; a workload takes another one whenever its objectives change."""
 
 
-def plan_of(declared: Declared, order: Order, before: Plan | None, *, own_ports: Sequence[int] = ()) -> Plan:
-    """The next plan. `own_ports` are those this orchestrator listens on: no engine can be there.
+def plan_of(
+    declared: Declared,
+    order: Order,
+    before: Plan | None,
+    *,
+    own_ports: Sequence[int] = (),
+    recording: Path | None = None,
+) -> Plan:
+    """The next plan. `own_ports` are those this orchestrator listens on: no engine can be there. Requests are recorded
+    to `recording`.
 
     Raises InputError when the grid cannot be served: no engine with an endpoint, no workload, too many engines."""
     backends = live_backends(declared.resources, before.backends if before is not None else (), rows=order.backends)
@@ -46,7 +55,9 @@ def plan_of(declared: Declared, order: Order, before: Plan | None, *, own_ports:
         price_book=declared.price_book,
         backends=backends,
         keys=tuple(_key(key) for key in declared.keys if key.revoked_ns is None),
-        settings=msgspec.structs.replace(order.settings, workers=order.workers),
+        settings=msgspec.structs.replace(
+            order.settings, workers=order.workers, record=None if recording is None else str(recording)
+        ),
         salt=before.salt if before is not None else secrets.token_hex(SALT_BYTES),
     )
 

@@ -16,7 +16,6 @@ import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 from gridctl.broker.plan import Plan, write_plan
@@ -80,7 +79,9 @@ async def _serve(
         places = [Address(path=str(folder.socket)), *([order.admin] if order.admin is not None else [])]
         admins = [await stack.enter_async_context(_listening(place, "--admin")) for place in places]
         own_ports = [address.port for address in (listen, *(place for _, place in admins)) if address.port]
-        plan = plan_of(declared, order, None, own_ports=own_ports)
+        plan = plan_of(declared, order, None, own_ports=own_ports)  # before anything is made: may it be served?
+        recording = begin_recording(order.recordings) if order.recordings is not None else None
+        plan = plan_of(declared, order, None, own_ports=own_ports, recording=recording)
         _raise_descriptor_limit()
         board = Board.create(_board_name(folder), order.workers, order.backends, board_workloads(declared))
         stack.callback(board.close)
@@ -88,8 +89,7 @@ async def _serve(
         enrol(board, plan)
         path = folder.plan(plan.generation)
         write_plan(path, plan)
-        recording = begin_recording(order.recordings) if order.recordings is not None else None
-        facts = Facts(order.program, board.name, listener.fileno(), _worker_flags(order, recording))
+        facts = Facts(order.program, board.name, listener.fileno(), _worker_flags(order))
         supervisor = Supervisor(facts, order.workers, board, say)
         live = Live(
             order=order,
@@ -124,6 +124,7 @@ async def _serve(
         live.state = "ready"
         folder.write(live.control_file())
         watch = Watch(live, own_ports, say, lambda: folder.write(live.control_file()))
+        live.record = watch.record
         for work in (watch.run(), live.observer.run(), live.history.run(), _attend(live)):
             await stack.enter_async_context(_alongside(work, say))
         ready(live)
@@ -213,11 +214,9 @@ async def _alongside(work: Coroutine[Any, Any, None], say: Say) -> AsyncIterator
             await task
 
 
-def _worker_flags(order: Order, recording: Path | None) -> tuple[str, ...]:
+def _worker_flags(order: Order) -> tuple[str, ...]:
     """What a worker is told on its command line: what must not change while it lives."""
-    words = ["--record", str(recording)] if recording is not None else []
-    if order.log_requests:
-        words += ["--access-log", "-"]
+    words = ["--access-log", "-"] if order.log_requests else []
     if order.tls is not None:
         words += ["--tls-cert", str(order.tls.certificate), "--tls-key", str(order.tls.key)]
     return tuple(words)

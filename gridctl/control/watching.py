@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from gridctl.broker.plan import Plan, write_plan
 from gridctl.control.live import Live
@@ -33,6 +34,7 @@ class Watch:
         self._planned = planned
         self._mark: int | None = None
         self._registry: Registry | None = None
+        self._planning = asyncio.Lock()
 
     async def run(self) -> None:
         """Look twice a second, until cancelled."""
@@ -50,15 +52,28 @@ class Watch:
     async def refresh(self) -> None:
         """Read the grid and, where that makes a difference, have the workers follow it."""
         live = self._live
-        declared = await asyncio.to_thread(live.services.declared)
-        live.learn_keys(declared.keys)
-        if declared.version == live.declared.version:
-            return
-        plan = await asyncio.to_thread(plan_of, declared, live.order, live.plan, own_ports=self._own_ports)
-        if is_same_service(plan, live.plan):
-            live.take(declared, live.plan)
-            return
-        await self._follow(declared, plan)
+        async with self._planning:
+            declared = await asyncio.to_thread(live.services.declared)
+            live.learn_keys(declared.keys)
+            if declared.version == live.declared.version:
+                return
+            plan = await self._next(declared)
+            if is_same_service(plan, live.plan):
+                live.take(declared, live.plan)
+                return
+            await self._follow(declared, plan)
+
+    async def record(self, recording: Path | None) -> None:
+        """Have the workers record to this folder from now on, or no more."""
+        async with self._planning:
+            self._live.recording = recording
+            await self._follow(self._live.declared, await self._next(self._live.declared))
+
+    async def _next(self, declared: Declared) -> Plan:
+        live = self._live
+        return await asyncio.to_thread(
+            plan_of, declared, live.order, live.plan, own_ports=self._own_ports, recording=live.recording
+        )
 
     async def _follow(self, declared: Declared, plan: Plan) -> None:
         live = self._live

@@ -112,8 +112,7 @@ class Attempt:
             self.relayed_tail = (self.relayed_tail + data)[-8192:]
             self.exchange.relay(self, data, is_last)
         elif is_last:
-            self._held.append(data)
-            self.exchange.answered_whole(self, self._held[0] if len(self._held) == 1 else b"".join(self._held))
+            self.exchange.answered_whole(self, b"".join((*self._held, data)) if self._held else data)
         else:
             self._held.append(data)
             self._held_bytes += len(data)

@@ -264,7 +264,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._state = READING
         self._arm(time.monotonic_ns() + self._serving.keep_alive_ns)
-        if not self._is_advancing and not self.is_paused:
+        if self._early and not self._is_advancing and not self.is_paused:
             self._take_early()
 
     def _take_early(self) -> None:
@@ -332,7 +332,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _arm(self, deadline_ns: int) -> None:
         """Look again at that time, or sooner if the client does not read."""
-        self._serving.deadlines.arm(self, min(deadline_ns, self._stalled_ns))
+        stalled_ns = self._stalled_ns
+        self._serving.deadlines.arm(self, deadline_ns if deadline_ns < stalled_ns else stalled_ns)
 
     def on_deadline(self, now_ns: int) -> None:
         """Something was to have happened by now: find out what, and what follows."""

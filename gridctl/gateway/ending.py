@@ -57,14 +57,14 @@ def finished_of(
     body_bytes: int,
 ) -> Finished:
     """Everything about a request that has ended. O(1)."""
-    finished = Finished(exchange.request_id.decode("ascii"), endpoint)
+    finished = Finished(exchange.request_id.decode("ascii") if ask is None else ask.request_id, endpoint)
     finished.outcome, finished.reason, finished.status = outcome, reason, status
     finished.arrival_ns, finished.end_ns = exchange.arrival_ns, now_ns
     finished.arrival_unix_ns = exchange.arrival_ns + _wall_offset_ns
     finished.decided_ns = exchange.decided_ns
     finished.first_token_ns, finished.last_token_ns = exchange.first_token_ns, exchange.last_token_ns
     finished.attempts = exchange.attempts
-    finished.traceparent = exchange.traceparent.decode("ascii")
+    finished.traceparent = exchange.traceparent.decode("ascii") if ask is None else ask.traceparent
     if ask is None:
         return finished
     finished.ask = ask

@@ -342,14 +342,16 @@ class Exchange:
         if attempt is not None:
             if attempt.last_ns >= 0:
                 stall = AFTER_END_NS if attempt.scanner and attempt.scanner.is_done else serving.stream_stall_ns
-                look = min(look, attempt.last_ns + stall)
+                late = attempt.last_ns + stall
             else:
                 since = attempt.sent_ns if attempt.sent_ns >= 0 else self.decided_ns
-                look = min(look, since + serving.first_byte_timeout_ns)
-        if self._hedge_at_ns >= 0:
-            look = min(look, self._hedge_at_ns)
-        if self._comment_at_ns >= 0 and self.relaying is None:
-            look = min(look, self._comment_at_ns)
+                late = since + serving.first_byte_timeout_ns
+            if late < look:
+                look = late
+        if 0 <= self._hedge_at_ns < look:
+            look = self._hedge_at_ns
+        if 0 <= self._comment_at_ns < look and self.relaying is None:
+            look = self._comment_at_ns
         return look
 
     def look_again(self) -> None:

@@ -123,7 +123,7 @@ class Pool:
         if self._is_closed:
             connection.cancel()
             return
-        asker = self._next_waiting()
+        asker = self._next_waiting() if self._waiting else None
         if asker is not None:
             asker.on_connection(connection, True)
             return

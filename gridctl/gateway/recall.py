@@ -22,18 +22,23 @@ if TYPE_CHECKING:
 
 MOST_REMEMBERED = 2048
 NS_PER_MS = 1e6
+NO_PROMPT = ""
 _LEFT_OUT = frozenset(("ask", "choice"))
-_NAMES = tuple(name for name in Finished.__dataclass_fields__ if name not in _LEFT_OUT)
+_NAMES = tuple(name for name in Finished.__struct_fields__ if name not in _LEFT_OUT)
 
 
 class Memory:
-    """The last requests. `remember` keeps one, and forgets the oldest."""
+    """The last requests."""
 
-    __slots__ = ("_requests", "remember")
+    __slots__ = ("_requests",)
 
     def __init__(self) -> None:
         self._requests: deque[Finished] = deque(maxlen=MOST_REMEMBERED)
-        self.remember = self._requests.append
+
+    def remember(self, request: Finished) -> None:
+        """Keep a request, of which nobody else needs to know any more what it asked, and forget the oldest."""
+        request.ask = None  # thousands of them would be memory that every later request finds cold
+        self._requests.append(request)
 
     def find(self, request_id: str) -> Finished | None:
         """The latest request of that id, if it is not too long ago. O(MOST_REMEMBERED)."""
@@ -84,46 +89,51 @@ def described(request: Finished, broker: Broker) -> dict[str, Any]:
 
 
 class RecordingSink:
-    """Writes requests that were understood into a recording; those refused before have no lengths to record."""
+    """Writes requests that were understood into a recording; those refused before have no lengths to record.
 
-    __slots__ = ("recorder",)
+    What arrived before `begun_ns` was decided before this recording, maybe by another plan: it is left out."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    __slots__ = ("begun_ns", "recorder")
+
+    def __init__(self, recorder: Recorder, begun_ns: int) -> None:
         self.recorder = recorder
+        self.begun_ns = begun_ns
 
     def record(self, request: Finished) -> None:
         """Keep one request."""
         ask = cast("Ask | None", request.ask)
-        if ask is None:
+        if ask is None or request.arrival_ns < self.begun_ns:
             return
         choice = cast("Choice | None", request.choice)
         recorder = self.recorder
         first_ns = ttft_ns(request)
+        # In the order of Recorded's fields: so many names would take longer to match than writing the row does.
         recorder.add(
             Recorded(
-                timestamp=recorder.timestamp(request.arrival_unix_ns),
-                input_length=request.prompt_tokens,
-                output_length=request.output_tokens or ask.output_tokens,
-                hash_ids=ask.blocks.tolist(),
-                origin=request.origin,
-                workload=request.workload,
-                tenant=request.tenant,
-                model=_model(request.model),
-                session=ask.session if ask.session >= 0 else None,
-                request_id=request.request_id,
-                outcome=request.outcome,
-                reason=request.reason,
-                status=request.status,
-                site=request.site,
-                cluster=request.cluster,
-                variant=request.variant,
-                ttft_ms=None if first_ns is None else first_ns / NS_PER_MS,
-                e2e_ms=(request.end_ns - request.arrival_ns) / NS_PER_MS,
-                predicted_ttft_ms=request.predicted_ttft_us / 1000 if choice is not None else None,
-                usd=request.usd if choice is not None else None,
-                attempts=request.attempts,
-                is_estimated=request.is_estimated,
-                generation=choice.generation if choice is not None else 0,
+                recorder.timestamp(request.arrival_unix_ns),
+                request.prompt_tokens,
+                request.output_tokens or ask.output_tokens,
+                ask.blocks.tolist(),
+                request.origin,
+                request.workload,
+                request.tenant,
+                _model(request.model),
+                ask.session if ask.session >= 0 else None,
+                NO_PROMPT,
+                request.request_id,
+                request.outcome,
+                request.reason,
+                request.status,
+                request.site,
+                request.cluster,
+                request.variant,
+                None if first_ns is None else first_ns / NS_PER_MS,
+                (request.end_ns - request.arrival_ns) / NS_PER_MS,
+                request.predicted_ttft_us / 1000 if choice is not None else None,
+                request.usd if choice is not None else None,
+                request.attempts,
+                request.is_estimated,
+                choice.generation if choice is not None else 0,
             ),
             choice.seen or b"" if choice is not None else b"",
         )

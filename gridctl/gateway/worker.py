@@ -54,8 +54,8 @@ class Worker:
         self._worker: int = options.worker
         self._memory = Memory()
         self._log = _access_log(options.access_log)
-        self._recorder = _recorder(options.record, options.worker)
-        self._recording = None if self._recorder is None else RecordingSink(self._recorder)
+        self._recorder: Recorder | None = None
+        self._recording: RecordingSink | None = None
         self._listeners = [socket.socket(fileno=number) for number in options.listen_fd]
         self._context = _server_context(options.tls_cert, options.tls_key)
         self.serving = Serving(
@@ -66,11 +66,10 @@ class Worker:
             self._worker,
             Deadlines(time.monotonic_ns()),
             own=_own_addresses(self._listeners),
-            sinks=self._sinks(),
         )
         self.serving.half_close_grace_ns = int(options.half_close_grace_s * 1e9)
         self._fit_connections(plan)
-        self._name_engines()
+        self._record_to(plan.settings.record or options.record)
         self.server = Server(self.serving, self._listeners, context=self._context, on_beat=self._beat)
         self.drain = Drain(self.server)
         self._channel: Channel | None = None
@@ -122,7 +121,7 @@ class Worker:
             self._channel.say("refused", generation=generation, message=error.what)
             return
         self._fit_connections(plan)
-        self._name_engines()
+        self._record_to(plan.settings.record or self._options.record)
         self._say_problems()
         self._channel.say("planned", generation=plan.generation)
 
@@ -176,12 +175,24 @@ class Worker:
             self._recorder.flush()
 
     def _sinks(self) -> list[Sink]:
-        sinks: list[Sink] = [self._memory.remember]
+        sinks: list[Sink] = []
         if self._log is not None:
             sinks.append(self._log.write)
         if self._recording is not None:
             sinks.append(self._recording.record)
+        sinks.append(self._memory.remember)  # the last: it drops what the others still read
         return sinks
+
+    def _record_to(self, folder: str | None) -> None:
+        """Record requests to this folder from now on, or not at all."""
+        before = None if self._recorder is None else str(self._recorder.folder)
+        if folder != before:
+            if self._recorder is not None:
+                self._recorder.close()
+            self._recorder = _recorder(folder, self._worker)
+            self._recording = None if self._recorder is None else RecordingSink(self._recorder, time.monotonic_ns())
+        self.serving.sinks = tuple(self._sinks())
+        self._name_engines()
 
     def _name_engines(self) -> None:
         """Tell the recording which engines the decisions from now on number."""

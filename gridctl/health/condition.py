@@ -11,7 +11,8 @@ The number of ejections, which each lasts longer than the one before, falls by o
 a request that was already under way does not end an ejection. A passed probe does, if the thing had been out of reach:
 an engine that answers /health and fails every request gains nothing by it. While probes fail an ejection does not end,
 because clients' requests need not find out what probes know; but every ejection ends when its probes fall silent.
-Probes that fail while requests are served say degraded, not dead: a full engine answers /health late.
+Probes that fail while requests are served say degraded, not dead: a full engine answers /health late. One failed probe
+after a failed request says dead at once.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from gridctl.units import NS_PER_S
 
 NEVER_NS = 1 << 62
 KEPT_CHANGES = 32
+CONFIRMED_NS = 5 * NS_PER_S
+"""So long after a failed request a failed probe confirms it."""
 _REACH = frozenset({"connect-failed", "timeout", "probe-failed", "probe-starting"})
 """Causes of which a passed probe is the contrary."""
 
@@ -51,6 +54,7 @@ class Condition:
         "_changes",
         "_decay_ns",
         "_due_ns",
+        "_failed_ns",
         "_failing_probes",
         "_flapping",
         "_is_reach",
@@ -93,6 +97,7 @@ class Condition:
         self._streak = self._failing_probes = 0
         self._probe_ns = now_ns
         self._served_ns = now_ns - 1
+        self._failed_ns = -NEVER_NS
         self._is_reach = False
         self._step = self._step_successes = 0
         self._step_since_ns = now_ns
@@ -195,7 +200,7 @@ class Condition:
         now_ns = self._advance(now_ns)
         words = detail or "requests failed"
         if succeeded and failed and self._state in ("unknown", "healthy", "degraded"):
-            self._served_ns = now_ns
+            self._served_ns = self._failed_ns = now_ns
             self._streak = 0
             self._window.add(succeeded, failed=failed)
             self._judge_shares(now_ns, words)
@@ -262,6 +267,7 @@ class Condition:
         if self._state == "ejected":
             return
         self._streak += count
+        self._failed_ns = now_ns
         self._window.add(0, failed=count)
         words = detail or FAILURES[event]
         is_reach = event in _REACH
@@ -318,15 +324,19 @@ class Condition:
         self._failing_probes += 1
         is_starting = event == "probe-starting"
         enough = self._settings.probe_failures
-        if self._state == "probation" or (is_starting and self._state == "unknown"):
+        # A request failed a moment ago and none has been answered since: the probe confirms it.
+        is_confirmed = now_ns - self._failed_ns <= CONFIRMED_NS and self._served_ns <= self._failed_ns
+        if self._state == "probation" or (is_starting and self._state == "unknown") or is_confirmed:
             enough = 1
         if self._state == "ejected" or self._failing_probes < enough:
             return
         words = detail or ("not ready" if is_starting else "no answer")
         told = f"{self._failing_probes} probes in a row" if self._failing_probes > 1 else "a probe"
+        if is_confirmed:
+            told = f"requests and {told}"
         if is_starting:
             self._eject(f"it is starting: {words}", now_ns, is_reach=True, is_counted=False)
-        elif self._served_ns >= last_probe_ns and self._state != "probation":
+        elif self._served_ns >= last_probe_ns and self._state != "probation" and not is_confirmed:
             if self._state != "degraded":
                 cause = f"{told} failed ({words}) while requests are answered"
                 self._enter("degraded", cause, now_ns, self._settings.degraded_ppm)

@@ -235,7 +235,7 @@ def _telemetry(facts: Facts) -> Iterator[Problem]:
             severity="warning",
             kind="telemetry",
             about=f"cluster/{silent[0].cluster}",
-            what=f"{len(silent)} engines do not report their load ({names})",
+            what=f"{len(silent)} engine{'s do' if len(silent) > 1 else ' does'} not report load ({names})",
             cause="their /metrics is old or cannot be read: they are judged by what the gateway itself counts",
             affects=_affected(facts, silent),
             do=f"gridctl site inspect {silent[0].site}",

@@ -65,7 +65,11 @@ def declared_report(grid: str, at_unix_ns: int, resources: Sequence[Resource]) -
         at_unix_ns=at_unix_ns,
         is_live=False,
         verdict="unknown",
-        headline=f"no orchestrator runs: how the {live} clusters with endpoints do cannot be told",
+        headline=(
+            f"no orchestrator runs, so how {live} clusters with endpoints are cannot be told"
+            if live
+            else "no orchestrator runs, and no cluster has an endpoint"
+        ),
         problems=tuple(problems),
         counts=Counts(engines={}, sites=_counted(site.spec.state for site in sites.values())),
     )

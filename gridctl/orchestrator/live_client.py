@@ -121,6 +121,12 @@ class LiveClient:
 
         return self.post("/v1/route/test", question, Decision)
 
+    def record(self, folder: str | None) -> messages.Recording:
+        """Have requests recorded to a folder on the orchestrator's machine; None ends that."""
+        from gridctl.control import messages
+
+        return self.post("/v1/recording", messages.RecordMessage(folder=folder), messages.Recording)
+
     def stop(self, grace_s: float | None = None) -> messages.Stopping:
         """Stop the orchestrator."""
         from gridctl.control import messages

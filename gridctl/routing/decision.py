@@ -45,9 +45,9 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     """What a candidate was predicted to do and what choosing it costs.
 
     `ttft_ms` is the client's: rtt + overhead + queue + prefill. `prefill_ms` is what an idle engine with the same
-    cached prefix takes (a cold start included), `queue_ms` what its load adds; both None where only their sum is known. `usd` = `cash_usd` + `gpu_usd` +
-    `miss_usd`, each weighed by the policy; `gpu_time_usd` is the added GPU time at its price, before weight and
-    load."""
+    cached prefix takes (a cold start included), `queue_ms` what its load adds; both are None where only their sum is
+    known. `usd` = `cash_usd` + `gpu_usd` + `miss_usd`, each weighed by the policy; `gpu_time_usd` is the added GPU time
+    at its price, before weight and load."""
 
     queue_ms: float | None
     prefill_ms: float | None

@@ -13,6 +13,7 @@ import struct
 import numpy as np
 
 from gridctl.errors import InputError
+from gridctl.kernels import direct
 from gridctl.signals.board import Board
 from gridctl.signals.counting import (
     BAD,
@@ -72,7 +73,7 @@ class Meter:
         self._request = self._known.data.cast("B")
         self._workloads: dict[str, int] = {}
         self._models: dict[str, int] = {}
-        warm_up()
+        self._count = direct(count, self._words, self._known)
         self.refresh()
 
     def refresh(self) -> None:
@@ -125,7 +126,7 @@ class Meter:
             _PACKED.pack_into(self._request, 0, *numbers)
         except struct.error:
             _PACKED.pack_into(self._request, 0, *map(_bounded, numbers))
-        count(self._words, self._known)
+        self._count(self._words, self._known)
 
 
 def warm_up(layout: Layout = SMALLEST) -> None:

@@ -45,7 +45,7 @@ class RecordingHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     keeps_prompts: bool = False
 
 
-class Recorded(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+class Recorded(msgspec.Struct, omit_defaults=True, gc=False):
     """One live request: a native trace row, and beside it what became of the request. Milliseconds from the
     recording's start, or spans where the name says so; `output_length` is what was expected if nothing came."""
 

@@ -235,7 +235,7 @@ def served(shell: Callable) -> Iterator[Callable]:
 def test_a_grid_that_nobody_serves_is_unknown_and_says_how_to_start(grid: Callable) -> None:
     ran = grid("health")
     assert ran.code == 0
-    assert ran.out.startswith(f"grid {grid.folder.name}: UNKNOWN  no orchestrator runs")
+    assert ran.out.startswith("grid grid: UNKNOWN  no orchestrator runs, and no cluster has an endpoint")
     assert "gridctl up --detach" in ran.err
     assert grid("health", "--exit-code").code == 10
     found = hold(grid("health", "-o", "json").out, "Health")

@@ -358,3 +358,18 @@ def test_nothing_but_an_answer_or_a_probe_brings_a_thing_back(event: Event) -> N
     for second in range(31, 300):
         condition.observe(event, second * S)
         assert condition.state in ("probation", "ejected")
+
+
+def test_one_failed_probe_after_a_failed_request_ejects_it_at_once() -> None:
+    condition = seen((0, "success"), (10, "connect-failed"))
+    assert condition.state == "healthy"
+    condition.observe("probe-failed", 11 * S, "nothing listens there")
+    assert (condition.state, condition.cause) == ("ejected", "requests and a probe failed: nothing listens there")
+    condition = seen((0, "success"), (10, "connect-failed"), (10.5, "success"), (11, "probe-failed"))
+    assert condition.state == "healthy"
+    condition = seen((0, "success"), (10, "connect-failed"), (15.1, "probe-failed"))
+    assert condition.state == "healthy"
+    condition = seen((0, "success"))
+    condition.observe_counts(20, 4, 10 * S)  # which were the last cannot be told: the probe can
+    condition.observe("probe-failed", 11 * S)
+    assert condition.state == "ejected"

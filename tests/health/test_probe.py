@@ -423,3 +423,27 @@ def test_no_more_are_under_way_at_once_than_may_be(run: Run) -> None:
         return listener.most_open
 
     assert run(work()) <= 8  # four, and four whose closing the listener has not seen yet
+
+
+def test_a_target_in_trouble_is_asked_out_of_turn_but_once_a_second(run: Run) -> None:
+    async def work() -> None:
+        listener = await Listener().start()
+        listener.answers = {"/health": reply(200)}
+        outcomes: list[Outcome] = []
+        prober = Prober(outcomes.append, Settings(period_s=60))
+        prober.hurry("e")
+        prober.retarget([Target(key="e", url=listener.url)])
+        task = asyncio.create_task(prober.run())
+        while not outcomes:
+            await asyncio.sleep(0.005)
+        began = time.monotonic()
+        while len(outcomes) < 3:
+            prober.hurry("e")
+            prober.hurry("unknown")
+            await asyncio.sleep(0.005)
+        assert time.monotonic() - began > 1.5
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await listener.stop()
+
+    run(work())

@@ -366,7 +366,7 @@ def test_a_worker_that_the_board_has_no_room_for_is_refused(board: Board, worker
 
 
 @pytest.mark.skipif(is_interpreted(), reason="the cost of compiled code")
-def test_counting_a_request_costs_a_few_times_what_making_its_record_does(board: Board, directory: Directory) -> None:
+def test_counting_a_request_costs_no_more_than_a_few_readings_of_its_fields(board: Board, directory: Directory) -> None:
     meter, request = Meter(board, 0), answered(40 * MS, predicted_ttft_us=1.0, usd=1e-5)
 
     def cost(action: object) -> float:
@@ -378,4 +378,5 @@ def test_counting_a_request_costs_a_few_times_what_making_its_record_does(board:
             best = min(best, time.process_time() - began)
         return best
 
-    assert cost(lambda: meter.finished(request)) < 12 * cost(Finished)
+    fields = Finished.__struct_fields__
+    assert cost(lambda: meter.finished(request)) < 3 * cost(lambda: [getattr(request, name) for name in fields])

@@ -1,0 +1,15 @@
+"""`gridctl model`: the common verbs, and models packaged, pushed and pulled.
+
+Composes the noun from the verbs of its rooms; holds none itself.
+"""
+
+from __future__ import annotations
+
+from gridctl.cli.kind import kind_app
+from gridctl.cli.modeltransfer import package, pull, push
+from gridctl.resources import Model
+
+app = kind_app(Model)
+app.command()(package)
+app.command()(push)
+app.command()(pull)
