@@ -7,7 +7,7 @@ adapters. Which thread takes which block changes nothing: every block writes its
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,13 @@ class Target:
         while data:
             written = os.pwrite(self.descriptor, data, at)
             data, at = data[written:], at + written
+
+
+def memory_bytes(steps: Sequence[Step], threads: int, block_elements: int = BLOCK_ELEMENTS) -> int:
+    """Bytes that blocks under way and adapters hold at most: weights, codes and scales of a block for each thread."""
+    widest = max((step.source.shape[1] for step in steps if not step.is_copy), default=0)
+    adapters = sum(step.change.up.nbytes + step.change.down.nbytes for step in steps if step.change)
+    return threads * max(3 * 4 * max(block_elements, widest), COPY_BYTES * 2) + adapters
 
 
 Block = Callable[[], Sums]
@@ -147,7 +154,7 @@ def _narrowed(values: Floats, dtype: str) -> memoryview:
 
 
 def _raw(array: npt.NDArray[np.generic]) -> memoryview:
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _finite(values: Floats, tensor: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""A variant made: the plan carried out into a hidden folder beside the target, which is renamed when all of it is there.
+"""A variant made: the plan carried out into a hidden folder beside the target, renamed when all of it is there.
 
 The hidden folder's journal names the tensors whose bytes are on the disk, so the same command goes on where it was
 stopped, however it was. Invariant: the target appears whole or not at all, and its bytes depend on the source and the
@@ -112,7 +112,7 @@ def _journal(folder: Path, begun: dict[str, Any]) -> Iterator[tuple[IO[str], dic
         except OSError:
             raise ConflictError("another process is making this", where=str(folder), fix="wait for it") from None
         journal.seek(0)
-        first, *rest = (journal.read().splitlines() or [""])
+        first, *rest = journal.read().splitlines() or [""]
         done: dict[str, tuple[int, int, float]] = {}
         if first != json.dumps(begun, sort_keys=True):
             for child in folder.iterdir():
@@ -207,9 +207,7 @@ def _error(sums: list[Sums]) -> float:
     return math.sqrt(lost / energy) if energy > 0 else 0.0
 
 
-def _record(
-    descriptor: int, journal: IO[str], pending: list[Step], done: dict[str, tuple[int, int, float]]
-) -> None:
+def _record(descriptor: int, journal: IO[str], pending: list[Step], done: dict[str, tuple[int, int, float]]) -> None:
     """Name the tensors in the journal once their bytes are on the disk."""
     if pending:
         os.fsync(descriptor)
@@ -236,9 +234,7 @@ def _write_rest(
     _sync_folder(folder)
 
 
-def report(
-    source: Checkpoint, plan: VariantPlan, request: Request, errors: tuple[TensorError, ...]
-) -> dict[str, Any]:
+def report(source: Checkpoint, plan: VariantPlan, request: Request, errors: tuple[TensorError, ...]) -> dict[str, Any]:
     """What the variant was made of and how far its weights moved. The same bytes for the same request and source."""
     from gridctl import __version__
 

@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from gridctl.errors import Interrupted
+
 BURST_S = 0.25
 
 
@@ -28,9 +30,16 @@ class Pace:
         self._pause = pause
         self._free_at = clock()
         self._lock = threading.Lock()
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """End every transfer that goes by this pace at its next piece."""
+        self._is_stopped = True
 
     def take(self, count: int) -> None:
-        """Wait until `count` more bytes may travel."""
+        """Wait until `count` more bytes may travel. Raises: Interrupted once `stop` was called."""
+        if self._is_stopped:
+            raise Interrupted("the transfer was stopped", where="transfer", fix="run the command again: it resumes")
         if self._rate is None:
             return
         with self._lock:

@@ -51,6 +51,11 @@ class Package:
         return bytes_digest(self.manifest_bytes)
 
     @property
+    def is_stored(self) -> bool:
+        """Whether the folder is a package, not the plain folder that one was built from."""
+        return (self.folder / LAYOUT_FILE).is_file() or (self.folder / MARK_FOLDER / "manifest.json").is_file()
+
+    @property
     def descriptor(self) -> Descriptor:
         """The manifest as the subject of a side artefact."""
         return Descriptor(MANIFEST_TYPE, self.digest, len(self.manifest_bytes))
@@ -71,7 +76,11 @@ def build(
 
 
 def write_layout(package: Package, out: Path) -> Package:
-    """Write the package as an OCI image layout and open it. What is there already is kept; the index comes last."""
+    """Write the package as an OCI image layout and open it. A package that is there already is kept where it is
+    the same and else replaced; the index comes last. Raises: InputError when something else is there."""
+    if out.exists() and not (out / LAYOUT_FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError("there is something else already", where=str(out), fix="name a new folder")
+    write_whole(out / LAYOUT_FILE, LAYOUT)
     blobs = out / "blobs" / "sha256"
     blobs.mkdir(parents=True, exist_ok=True)
     for file in package.files:
@@ -85,7 +94,6 @@ def write_layout(package: Package, out: Path) -> Package:
         "size": len(package.manifest_bytes),
     }
     index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [entry]}
-    write_whole(out / LAYOUT_FILE, LAYOUT)
     write_whole(out / "index.json", to_bytes(index))
     return load(out)
 

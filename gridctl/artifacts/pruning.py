@@ -1,9 +1,9 @@
 """What may be removed from a model, and when that needs the operator's word.
 
 Measured by others on Llama-3.1-8B, perplexity of WikiText: dense 5.85, magnitude 30 % 8.5, magnitude 50 % 37.8, Wanda
-50 % 9.0; Llama-2-7B 2:4 by magnitude 54.6 against 5.1 dense (arXiv 2306.11695 for the latter). Zeros are stored like any
-other weight: no engine here runs a sparse model faster. Dropped layers make a smaller dense model, which every engine
-runs faster.
+50 % 9.0; Llama-2-7B 2:4 by magnitude 54.6 against 5.1 dense (arXiv 2306.11695 for the latter). Zeros are stored like
+any other weight: no engine here runs a sparse model faster. Dropped layers make a smaller dense model, which every
+engine runs faster.
 """
 
 from __future__ import annotations
@@ -45,9 +45,7 @@ def read_pruning(text: str) -> Pruning:
     except ValueError:
         share = -1.0
     if method not in ("magnitude", "wanda") or not 0 < share < 1:
-        raise UsageError(
-            f"{text[:40]!r} says no pruning", where="--prune", fix="give magnitude=0.2, wanda=0.5 or 2:4"
-        )
+        raise UsageError(f"{text[:40]!r} says no pruning", where="--prune", fix="give magnitude=0.2, wanda=0.5 or 2:4")
     return Pruning(method, share)
 
 

@@ -10,6 +10,7 @@ not.
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ from gridctl.artifacts.push import delta_tag
 from gridctl.artifacts.recipe import Derivation, recipe_for, rederive
 from gridctl.artifacts.registry_client import RegistryClient
 from gridctl.artifacts.signature import is_signed_by, named_digest, signature_tag, signatures
-from gridctl.errors import InputError, NotFoundError
+from gridctl.errors import GridctlError, InputError, NotFoundError
 
 MAX_CONFIG_BYTES = 1 << 20
 SPARE_BYTES = 256 << 20
@@ -113,6 +114,7 @@ class _Pulling:
         self._ways: dict[str, FileWay] = {}
         self._notes: list[str] = []
         self._moved = len(data)
+        self._lock = threading.Lock()
         self._config = b""
         self._known: dict[str, tuple[Path, int]] | None = None
 
@@ -143,8 +145,8 @@ class _Pulling:
         expected = {name: (layer.size, layer.digest) for name, layer in missing.items()}
         try:
             made = rederive(recipe, self._base, expected, self._out, self._work, self._derivations)
-        except InputError as error:
-            self._notes.append(f"{recipe.key} failed: {error.what}")
+        except (GridctlError, OSError, ValueError) as error:  # whatever a derivation makes of a base it cannot read
+            self._notes.append(f"{recipe.key} failed: {error}")
             return
         self._ways |= dict.fromkeys(made, "rederived")
         self._notes += [
@@ -166,7 +168,7 @@ class _Pulling:
         delta = self._work / "delta"
         expected = {name: (other.size, other.digest) for name, other in self._layers.items()}
         try:
-            self._moved += fetch_blob(self._client, layer, delta, self._work, self._pace)
+            self._count(fetch_blob(self._client, layer, delta, self._work, self._pace))
             apply(delta, self._base, expected, self._out, skip=self._ways, advance=self._advance)
         except (InputError, NotFoundError) as error:
             self._notes.append(f"the delta failed: {error.what}")
@@ -185,6 +187,7 @@ class _Pulling:
                 for future in futures:
                     future.result()
             except BaseException:
+                self._pace.stop()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
 
@@ -196,6 +199,10 @@ class _Pulling:
 
     def _missing(self) -> dict[str, Descriptor]:
         return {name: layer for name, layer in self._layers.items() if name not in self._ways}
+
+    def _count(self, moved: int) -> None:
+        with self._lock:
+            self._moved += moved
 
     def _weighs(self, name: str) -> bool:
         return name.endswith(".safetensors")
@@ -234,13 +241,15 @@ class _Pulling:
     def _fetch(self, name: str, layer: Descriptor, parts: tuple[Segment, ...]) -> None:
         if parts and self._attempt(name, layer, "blocks", parts):
             return
-        self._moved += fetch_blob(self._client, layer, self._out / name, self._work, self._pace, advance=self._advance)
+        self._count(fetch_blob(self._client, layer, self._out / name, self._work, self._pace, advance=self._advance))
         self._ways[name] = "whole"
 
     def _attempt(self, name: str, layer: Descriptor, way: FileWay, parts: tuple[Segment, ...]) -> bool:
         try:
-            self._moved += fetch_blob(
-                self._client, layer, self._out / name, self._work, self._pace, parts=parts, advance=self._advance
+            self._count(
+                fetch_blob(
+                    self._client, layer, self._out / name, self._work, self._pace, parts=parts, advance=self._advance
+                )
             )
         except InputError as error:
             self._notes.append(f"{name} could not be made from the base: {error.what}")
@@ -250,21 +259,31 @@ class _Pulling:
 
 
 def _refuse_other_files(out: Path, names: set[str], digest: str) -> None:
-    """A folder that mixes two models must not come to be."""
+    """A folder that mixes two models must not come to be; what is not ours is not touched."""
     mark = out / MARK_FOLDER / "manifest.json"
     if mark.is_file() and bytes_digest(mark.read_bytes()) != digest:
         raise InputError("the folder holds another model", where=str(out), fix="pull into a folder of its own")
+    left_over: list[Path] = []
     for path in sorted(out.rglob("*")) if out.is_dir() else ():
         name = path.relative_to(out).as_posix()
         if path.is_symlink():
             raise InputError("the folder holds a symbolic link", where=str(path), fix="pull into a new folder")
-        if path.is_file() and name not in names and not name.startswith(f"{MARK_FOLDER}/"):
-            if path.name.startswith("."):  # what a killed pull left of a file
-                path.unlink()
-                continue
+        if path.is_dir() or name in names or name.startswith(f"{MARK_FOLDER}/"):
+            continue
+        if not _is_left_over(path, out, names):
             raise InputError(
                 "the folder holds a file that is not the model's", where=str(path), fix="pull into a folder of its own"
             )
+        left_over.append(path)
+    for path in left_over:
+        path.unlink()
+
+
+def _is_left_over(path: Path, out: Path, names: set[str]) -> bool:
+    """Whether this is `.NAME.PID`, what a killed process left of one of the model's files."""
+    name, _, process = path.name.rpartition(".")
+    whole = (path.parent / name.removeprefix(".")).relative_to(out).as_posix()
+    return name.startswith(".") and process.isdigit() and whole in names
 
 
 def _require_signature(client: RegistryClient, digest: str, key: Path) -> None:

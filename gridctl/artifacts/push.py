@@ -15,8 +15,9 @@ from pathlib import Path
 import msgspec
 
 from gridctl.artifacts.blockindex import INDEX_ARTIFACT, INDEX_LAYER, build_index, index_tag
-from gridctl.artifacts.contents import file_digest
-from gridctl.artifacts.delta import is_tensor_file, read_plan
+from gridctl.artifacts.contents import MARK_FOLDER, file_digest
+from gridctl.artifacts.delta import is_tensor_file
+from gridctl.artifacts.deltaplan import read_plan
 from gridctl.artifacts.manifest import EMPTY, MAX_MANIFEST_BYTES, Descriptor, side_manifest
 from gridctl.artifacts.pace import Pace
 from gridctl.artifacts.package import Package
@@ -27,7 +28,7 @@ from gridctl.errors import InputError
 
 DELTA_ARTIFACT = "application/vnd.gridctl.delta.v1"
 DELTA_LAYER = "application/vnd.gridctl.delta.v1.zstd"
-JOURNAL = ".gridctl-uploads.json"
+JOURNAL = "uploads.json"
 INDEXED_BYTES = 4 << 20
 """Smaller weight files are fetched whole: their index would cost more requests than it saves."""
 
@@ -61,8 +62,7 @@ def push(
     advance: Callable[[int], None] | None = None,
 ) -> PushReport:
     """Push the package to the client's reference. Raises: InputError, UnreachableError; repeating goes on."""
-    is_layout = (package.folder / "oci-layout").is_file()
-    journal = Journal(package.folder / JOURNAL if is_layout else None)
+    journal = Journal(package.folder / MARK_FOLDER / JOURNAL if package.is_stored else None)
     sending = _Sending(client, journal, pace or Pace(None), mount_from, chunk_bytes, advance)
     blobs = {file.digest: Blob(file.digest, file.size, file.path) for file in package.files}
     config = Blob.of(package.config_bytes)
@@ -103,13 +103,14 @@ class _Sending:
         self._ways: list[tuple[Way, int]] = []
 
     def all(self, blobs: Sequence[Blob]) -> None:
-        """Send them, several at a time; the first failure ends it once those under way have ended."""
+        """Send them, several at a time; the first failure stops those under way at their next piece."""
         with ThreadPoolExecutor(self.client.parallel) as pool:
             futures = [pool.submit(self._one, blob) for blob in blobs]
             try:
                 for future in futures:
                     future.result()
             except BaseException:
+                self._pace.stop()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
 

@@ -55,17 +55,17 @@ _ZERO = np.float32(0.0)
 
 
 @fused
-def _bits(value: float) -> int:
-    return np.float32(value).view(np.uint32)  # type: ignore[return-value]
+def _bits(value: np.float32) -> np.uint32:
+    return np.float32(value).view(np.uint32)
 
 
 @fused
-def _value(bits: int) -> float:
-    return np.uint32(bits).view(np.float32)  # type: ignore[return-value]
+def _value(bits: np.uint32) -> np.float32:
+    return np.uint32(bits).view(np.float32)
 
 
 @fused
-def _rounded(value: float, precision: int) -> float:
+def _rounded(value: np.float32, precision: int) -> np.float32:
     """`value` to the nearest even of the precision. Values are finite or infinite, never NaN."""
     bits = np.uint32(_bits(value))
     if precision == BF16:
@@ -101,7 +101,7 @@ def largest_bits(words: Words) -> int:
     largest = np.uint32(0)
     for index in range(words.size):
         largest = max(largest, np.uint32(words[index] & _MAGNITUDE))
-    return np.int64(largest)  # type: ignore[return-value]
+    return int(largest)
 
 
 @compiled
@@ -134,8 +134,8 @@ def quantize(
     group: int,
     code: int,
     precision: int,
-    limit: float,
-    epsilon: float,
+    limit: np.float32,
+    epsilon: np.float32,
     codes: Octets,
     scales: Floats,
     sums: Sums,
@@ -165,7 +165,9 @@ def quantize(
 
 
 @fused
-def _to_e4m3(values: Floats, row: int, first: int, group: int, scale: float, precision: int, codes: Octets) -> None:
+def _to_e4m3(
+    values: Floats, row: int, first: int, group: int, scale: np.float32, precision: int, codes: Octets
+) -> None:
     for column in range(first, first + group):
         weight = np.float32(values[row, column])
         ratio = np.float32(_rounded(np.float32(weight / np.float32(scale)), precision))
@@ -184,14 +186,16 @@ def _to_e4m3(values: Floats, row: int, first: int, group: int, scale: float, pre
 
 
 @fused
-def _integer(weight: float, scale: float, precision: int, low: float, high: float) -> float:
+def _integer(weight: np.float32, scale: np.float32, precision: int, low: float, high: float) -> np.float32:
     ratio = np.float32(_rounded(np.float32(np.float32(weight) / np.float32(scale)), precision))
     clipped = np.float32(min(max(ratio, np.float32(low)), np.float32(high)))
     return np.float32(np.float32(clipped + _NEAREST) - _NEAREST)
 
 
 @fused
-def _to_int8(values: Floats, row: int, first: int, group: int, scale: float, precision: int, codes: Octets) -> None:
+def _to_int8(
+    values: Floats, row: int, first: int, group: int, scale: np.float32, precision: int, codes: Octets
+) -> None:
     for column in range(first, first + group):
         weight = np.float32(values[row, column])
         whole = np.float32(_integer(weight, scale, precision, -128.0, 127.0))
@@ -200,7 +204,9 @@ def _to_int8(values: Floats, row: int, first: int, group: int, scale: float, pre
 
 
 @fused
-def _to_int4(values: Floats, row: int, first: int, group: int, scale: float, precision: int, codes: Octets) -> None:
+def _to_int4(
+    values: Floats, row: int, first: int, group: int, scale: np.float32, precision: int, codes: Octets
+) -> None:
     for pair in range(first // 2, (first + group) // 2):
         low_weight, high_weight = np.float32(values[row, 2 * pair]), np.float32(values[row, 2 * pair + 1])
         low = np.float32(_integer(low_weight, scale, precision, -8.0, 7.0))
@@ -211,7 +217,7 @@ def _to_int4(values: Floats, row: int, first: int, group: int, scale: float, pre
 
 
 @compiled
-def add_low_rank(values: Floats, up: Floats, down: Floats, scaling: float, change: Floats, precision: int) -> None:
+def add_low_rank(values: Floats, up: Floats, down: Floats, scaling: np.float32, change: Floats, precision: int) -> None:
     """w + scaling · (up @ down) in float32, rounded once to the precision.
 
     `up` (rows, rank), `down` (rank, columns), `change` (columns,) is scratch. Products are added in order of rank."""
@@ -247,7 +253,7 @@ def prune_share(values: Floats, norms: Floats, count: int, scores: Words, counts
                     counts[np.int64((scores[column] >> np.uint32(shift)) & np.uint32(0xFF))] += 1
             digit = 0
             while wanted > counts[digit]:
-                wanted -= np.int64(counts[digit])
+                wanted -= int(counts[digit])
                 digit += 1
             prefix = np.uint32(prefix | (np.uint32(digit) << np.uint32(shift)))
             known = np.uint32(known | (np.uint32(0xFF) << np.uint32(shift)))

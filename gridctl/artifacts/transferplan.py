@@ -14,11 +14,25 @@ from typing import Literal
 
 import msgspec
 
-from gridctl.artifacts.blockindex import build_index, bytes_missing, known_blocks, segments
+from gridctl.artifacts.blockindex import (
+    MAX_INDEX_BYTES,
+    BlockIndex,
+    build_index,
+    bytes_missing,
+    index_tag,
+    known_blocks,
+    read_index,
+    segments,
+)
+from gridctl.artifacts.contents import bytes_digest
 from gridctl.artifacts.delta import encode, is_tensor_file
+from gridctl.artifacts.download import fetch_small
+from gridctl.artifacts.manifest import Descriptor, layer_names, read_manifest
 from gridctl.artifacts.package import Package
+from gridctl.artifacts.push import delta_tag
 from gridctl.artifacts.recipe import Derivation, recipe_for
 from gridctl.artifacts.registry_client import RegistryClient
+from gridctl.errors import NotFoundError
 from gridctl.units import BYTES_PER_GB
 
 Method = Literal["whole", "blocks", "delta", "rederive"]
@@ -65,11 +79,46 @@ def bytes_by_method(
     return found
 
 
-def published_bytes(client: RegistryClient, package: Package) -> int:
-    """Bytes of the package that the registry does not hold yet: what a push would send."""
-    sizes = {file.digest: file.size for file in package.files}
-    sizes[package.manifest.config.digest] = package.manifest.config.size
-    return sum(size for digest, size in sizes.items() if not client.has_blob(digest))
+def published_methods(
+    client: RegistryClient, base: Package | None, derivations: Mapping[str, Derivation]
+) -> dict[Method, int]:
+    """Bytes a pull of the client's reference fetches, by method, from manifests and indexes alone: no weight moves.
+
+    Raises: NotFoundError, InputError, UnreachableError.
+    """
+    where = str(client.reference)
+    data = client.manifest()
+    if data is None:
+        raise NotFoundError("no such artefact", where=where, fix="check the repository and the tag")
+    manifest = read_manifest(data, where)
+    names = layer_names(manifest, where)
+    always = len(data) + manifest.config.size
+    found: dict[Method, int] = {"whole": always + manifest.total_bytes}
+    if base is None:
+        return found
+    held = {file.digest for file in base.files}
+    known = known_blocks(base.files)
+    blocks = always
+    for name, layer in zip(names, manifest.layers, strict=True):
+        if layer.digest not in held:
+            index = _published_index(client, layer) if name.endswith(".safetensors") else None
+            blocks += layer.size if index is None else bytes_missing(segments(index, known))
+    found["blocks"] = blocks
+    side = client.manifest(delta_tag(base.digest, bytes_digest(data)))
+    if side is not None:
+        found["delta"] = always + len(side) + read_manifest(side, where).total_bytes
+    if recipe_for(manifest, base, derivations) is not None:
+        found["rederive"] = always
+    return found
+
+
+def _published_index(client: RegistryClient, layer: Descriptor) -> BlockIndex | None:
+    tag = index_tag(layer.digest)
+    data = client.manifest(tag)
+    if data is None:
+        return None
+    text = fetch_small(client, read_manifest(data, tag).layers[0], MAX_INDEX_BYTES)
+    return read_index(text, layer, tag)
 
 
 def ways(

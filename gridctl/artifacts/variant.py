@@ -118,7 +118,9 @@ def plan_variant(source: Checkpoint, request: Request) -> VariantPlan:
             shards.append(ShardPlan(shard, head, places, tuple(steps)))
     for module in changes:
         if module not in used:
-            raise InputError(f"the adapter changes {module[:80]!r}, which the model does not have", where="--merge-lora")
+            raise InputError(
+                f"the adapter changes {module[:80]!r}, which the model does not have", where="--merge-lora"
+            )
     if scheme:
         config["quantization_config"] = scheme.config(ignore)
     if request.prune:

@@ -8,6 +8,7 @@ prompt embeddings, which engines unpickle. Never re-serialises, never keeps the 
 from __future__ import annotations
 
 import re
+
 import msgspec
 
 from gridctl.broker.refusal import Refusal, bad_request

@@ -19,6 +19,7 @@ from gridctl.broker.plan import Plan
 from gridctl.broker.reception import Lessons, Reception
 from gridctl.broker.refusal import Refusal, bad_request, too_busy, unavailable
 from gridctl.broker.rows import (
+    AHEAD,
     CLOSED,
     COUNT,
     FITTING,
@@ -125,7 +126,7 @@ class Broker:
         if not len(group.engines):
             raise refusal_of(group)
         if now_ns >= self._standing.due_ns:
-            self._standing.tick(now_ns)
+            self._standing.tick(now_ns, self._board.engines)
         sight = self._sight
         count = 0
         for row in tried:
@@ -179,6 +180,7 @@ class Broker:
             seen,
             int(pending),
             int(kv),
+            ahead=int(told[AHEAD]),
         )
 
     def _regrouped(self, ask: Ask) -> Group:
@@ -259,18 +261,25 @@ class Broker:
     def _compare(self, choice: Choice, ask: Ask, output_tokens: int, now_ns: int) -> None:
         """Predictions against what happened, where it can be told apart: in streams, or for answers in one piece."""
         ttft = tpot = 0.0
+        predicted = (choice.engine_ttft_us, choice.engine_tpot_us)
         if ask.stream and choice.first_token_ns >= 0:
             ttft = (choice.first_token_ns - choice.decided_ns) / NS_PER_US
             if output_tokens > 1:
                 tpot = (now_ns - choice.first_token_ns) / NS_PER_US / (output_tokens - 1)
         elif not ask.stream and output_tokens > 0:
-            # The whole in one: both are taken to be off by the same factor.
-            whole = choice.engine_ttft_us + (output_tokens - 1) * choice.engine_tpot_us
+            # The whole in one: both are taken to be off by the same factor, from what was predicted if nobody was
+            # ahead, else from what is known by now; the former keeps the latter from drifting apart.
+            ttft, tpot = predicted
+            if choice.ahead:
+                ttft, tpot = self._standing.expected(choice.row, predicted, choice.ahead)
+            whole = ttft + (output_tokens - 1) * tpot
             factor = (now_ns - choice.decided_ns) / NS_PER_US / (whole if whole > 1.0 else 1.0)
-            ttft = factor * choice.engine_ttft_us
-            tpot = factor * choice.engine_tpot_us if output_tokens > 1 else 0.0
+            ttft *= factor
+            tpot = factor * tpot if output_tokens > 1 else 0.0
         if ttft > 0.0:
-            self._standing.learn(choice.row, (choice.engine_ttft_us, choice.engine_tpot_us), (ttft, tpot))
+            self._standing.learn(
+                choice.row, predicted, choice.ahead, (ttft, tpot), decided_ns=choice.decided_ns, now_ns=now_ns
+            )
 
     def failed(self, row: int, kind: str, now_ns: int) -> None:
         """An engine failed a request: a word of `health.words.FAILURES`."""

@@ -1,20 +1,27 @@
 """Learning: what ended requests teach: how long answers are, how many tokens a byte of text is, how far predictions
 were off. Every estimate starts from what was declared, which counts as a few observations, and forgets slowly.
 
-Corrections are ratios of sums, observed over predicted, with weights that halve every 22 observations; an
-observation counts as at most `MOST_RATIO` times its prediction either way, and so does the correction: one hung request
-must not empty an engine, nor one lie fill it.
+Corrections are ratios of sums, observed over predicted, with weights that halve every 22 observations. An observation
+counts as at most `MOST_STEP` times what was expected of it by then, either way: one hung request must not empty an
+engine, nor one lie fill it, but an engine that is a hundred times slower than declared is known as such in a minute.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import log2
 
 KEPT = 1.0 - 1.0 / 32.0
 """A weight halves in 22 observations: 0.96875 ** 22 = 0.5."""
 PRIOR_OBSERVATIONS = 4.0
-MOST_RATIO = 4.0
+MOST_STEP = 4.0
+MOST_RATIO = 256.0
 LEAST_RATIO = 1.0 / MOST_RATIO
+STEPS = 16
+LEAST_SPREAD = 0.02
+"""Of what is compared: with always the same number ahead nobody can tell their wait from the engine's own time."""
+MOST_WAIT_US = 60e6
+"""Of a wait per request ahead: an engine that needs longer for one is no faster in any decision."""
 PRIOR_REQUESTS = 16
 """As in a replay: how many finished requests a workload's declared mean output weighs as much as."""
 MOST_REQUESTS = 4096
@@ -83,26 +90,86 @@ class TokenRates:
             sums[1] /= 2
 
 
-class Correction:
-    """How far one engine's predictions of one quantity were off, as the factor that would have set them right."""
+def rounded(factor: float) -> float:
+    """The factor on a scale of `STEPS` to the double: engines that are equal but for noise are predicted alike, so
+    that they share the work; else the one that seems a thousandth faster would get all that it can do in time.
 
-    __slots__ = ("_observed", "_predicted")
+    >>> rounded(1.0), round(rounded(1.01), 3), round(rounded(2.9), 3)
+    (1.0, 1.0, 2.954)
+    """
+    bounded = LEAST_RATIO if factor < LEAST_RATIO else MOST_RATIO if factor > MOST_RATIO else factor
+    return 2.0 ** (round(log2(bounded) * STEPS) / STEPS)
+
+
+class Correction:
+    """How far one engine's predictions of one quantity were off, as the factor that would have set them right. Before
+    the first observation it is `prior`, which then counts as `PRIOR_OBSERVATIONS` of the first one's size."""
+
+    __slots__ = ("_observed", "_predicted", "factor", "prior")
 
     def __init__(self) -> None:
         self._observed = self._predicted = 0.0
+        self.factor = self.prior = 1.0
 
     def learn(self, predicted: float, observed: float) -> float:
         """Take in one observation in the prediction's unit; returns the new factor."""
         if predicted <= 0.0 or observed <= 0.0:
-            return self.factor(predicted)
-        # Twice for every request: comparisons here and in `factor` cost a third of what calls of min and max do.
-        least, most = predicted / MOST_RATIO, predicted * MOST_RATIO
+            return self.factor
+        if self._predicted == 0.0:
+            self._predicted = PRIOR_OBSERVATIONS * predicted
+            self._observed = self.prior * self._predicted
+        # For every request: comparisons cost a third of what calls of min and max do.
+        expected = predicted * self._observed / self._predicted
+        least, most = expected / MOST_STEP, expected * MOST_STEP
         self._observed = KEPT * self._observed + (least if observed < least else most if observed > most else observed)
         self._predicted = KEPT * self._predicted + predicted
-        return self.factor(predicted)
+        ratio = self._observed / self._predicted
+        self.factor = LEAST_RATIO if ratio < LEAST_RATIO else MOST_RATIO if ratio > MOST_RATIO else ratio
+        return self.factor
 
-    def factor(self, usual: float) -> float:
-        """Observed over predicted, as if `PRIOR_OBSERVATIONS` of the `usual` size had been right."""
-        prior = PRIOR_OBSERVATIONS * (usual if usual > 1.0 else 1.0)
-        ratio = (self._observed + prior) / (self._predicted + prior)
-        return LEAST_RATIO if ratio < LEAST_RATIO else MOST_RATIO if ratio > MOST_RATIO else ratio
+
+class WaitCorrection:
+    """How far one engine's predictions of the time to the first token were off: a factor, and a wait for every request
+    ahead that its profile does not know of.
+
+    Fits observed = factor · predicted + wait · requests ahead by least squares, weighted by 1 / predicted so that with
+    nobody ahead the factor is `Correction`'s ratio of sums. An engine that serves one request after another shows in
+    the wait: the factor alone would only say that it was slow on average, whoever is waiting now."""
+
+    __slots__ = ("_ahead", "_cross", "_observed", "_predicted", "_square", "factor", "prior", "wait_us")
+
+    def __init__(self) -> None:
+        self._predicted = self._observed = self._ahead = self._square = self._cross = 0.0
+        self.factor = self.prior = 1.0
+        self.wait_us = 0.0
+
+    def learn(self, predicted: float, ahead: int, observed: float) -> None:
+        """Take in one observation in µs, made with so many requests ahead. O(1)."""
+        if predicted <= 0.0 or observed <= 0.0:
+            return
+        if self._predicted == 0.0:
+            self._predicted = PRIOR_OBSERVATIONS * predicted
+            self._observed = self.prior * self._predicted
+            self._square = PRIOR_OBSERVATIONS / predicted  # as many with one ahead, who made nobody wait
+        expected = self.factor * predicted + self.wait_us * ahead
+        least, most = expected / MOST_STEP, expected * MOST_STEP
+        taken = least if observed < least else most if observed > most else observed
+        self._predicted = KEPT * self._predicted + predicted
+        self._observed = KEPT * self._observed + taken
+        self._ahead = KEPT * self._ahead + ahead
+        self._square = KEPT * self._square + ahead * ahead / predicted
+        self._cross = KEPT * self._cross + ahead * taken / predicted
+        self._fit()
+
+    def _fit(self) -> None:
+        predicted, observed, ahead, square = self._predicted, self._observed, self._ahead, self._square
+        spread = square * predicted - ahead * ahead
+        wait = 0.0
+        if spread > LEAST_SPREAD * square * predicted:
+            wait = (self._cross * predicted - ahead * observed) / spread
+            wait = 0.0 if wait < 0.0 else MOST_WAIT_US if wait > MOST_WAIT_US else wait
+        factor = (observed - wait * ahead) / predicted
+        if factor < LEAST_RATIO:
+            factor = LEAST_RATIO
+            wait = min(MOST_WAIT_US, max(0.0, (self._cross - ahead * factor) / square))
+        self.factor, self.wait_us = (MOST_RATIO if factor > MOST_RATIO else factor), wait

@@ -48,12 +48,20 @@ MOST_REQUESTS = 1 << 20
 NOISE_REQUESTS = 2
 """Requests that may be on the wire while an engine counts, so that they show in one count and not in the other."""
 RECENT_HALVING_NS = 10 * NS_PER_S
+BELIEVED_NS = 10 * NS_PER_S
+FADING_NS = 60 * NS_PER_S
+"""What was learned of an engine holds for so long; then it fades, to nothing in FADING_NS: who was slow once and gets
+nothing to do since could otherwise never show that it has recovered."""
 LOT_STEP, LOT_MIX = 0x9E3779B1, 0x85EBCA6B
 
 OWN = np.dtype(
     [
         ("ttft_ratio", np.float64),  # observed over predicted, learned
         ("tpot_ratio", np.float64),
+        ("wait_us", np.float64),  # before the first token, for every request ahead, learned
+        ("hoped_ttft", np.float64),  # the ratios of who is not known, or not any more
+        ("hoped_tpot", np.float64),
+        ("learned_ns", np.int64),  # 0: never
         ("admit_ppm", np.int64),  # by this worker's own view of its health
         ("foreign", np.int64),  # requests in flight that did not come from us
         ("foreign_sequence", np.int64),  # the report that was learned from
@@ -63,10 +71,10 @@ OWN = np.dtype(
 """What one worker knows of an engine beside the board; a row per row of the board."""
 
 (ROW, ENGINE_INDEX, TTFT, TPOT, ENGINE_TTFT, ENGINE_TPOT, USD, RTT, CACHED, PENDING, KV, RUNNER_UP, WORST) = range(13)
-FITTING, FULL, CLOSED, COUNT = range(13, 17)
-ANSWERS = 17
+FITTING, FULL, CLOSED, COUNT, AHEAD = range(13, 18)
+ANSWERS = 18
 """Columns of `Sight.answer`: facts of the choice, then how many candidates fit the prompt, were full, were not to be
-used, and have a row."""
+used, and have a row; and how many requests the chosen engine had in flight before this one."""
 
 
 BASE_TTFT, BASE_TPOT, SEEN_PENDING, SEEN_KV, REPORT_AGE, REPORT_STATE = range(6)
@@ -220,8 +228,12 @@ def _fill(
         row.cached_tokens = _cached(sight, number, blocks, block_tokens, prompt, kv, now_ns)
         expect_batching(row, host, sight.profiles, (in_flight, pending, kv), prompt, output)
         _keep_facts(sight, count, number, row, pending, kv, now_ns)
-        row.ttft_us = row.ttft_us * sight.own[number].ttft_ratio + doubt_us
-        row.tpot_us = row.tpot_us * sight.own[number].tpot_ratio
+        own = sight.own[number]
+        silence = now_ns - own.learned_ns - BELIEVED_NS
+        belief = min(1.0, max(0.0, 1.0 - silence / FADING_NS)) if own.learned_ns > 0 else 0.0
+        row.ttft_us *= own.hoped_ttft + belief * (own.ttft_ratio - own.hoped_ttft)
+        row.ttft_us += belief * own.wait_us * in_flight + doubt_us
+        row.tpot_us *= own.hoped_tpot + belief * (own.tpot_ratio - own.hoped_tpot)
         if policy.gpu_weight > 0.0:
             charge_gpu(row, host, sight.profiles, sight.gpu_usd_per_ps[engine], in_flight, prompt, output)
         row.usd_cash = output * sight.usd_per_output_token[engine]
@@ -267,6 +279,7 @@ def _tell(sight: Sight, choice: int, prompt: int, output: int) -> None:
     answer[ENGINE_TTFT], answer[ENGINE_TPOT] = sight.facts[choice, BASE_TTFT], sight.facts[choice, BASE_TPOT]
     answer[RTT], answer[CACHED], answer[WORST] = row.rtt_us, row.cached_tokens, row.worst_ratio
     answer[PENDING], answer[KV] = prompt - row.cached_tokens, prompt + (output >> 1)
+    answer[AHEAD] = row.in_flight
 
 
 @fused

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gridctl.errors import InputError
 from gridctl.broker.rows import FACTS
+from gridctl.errors import InputError
 from gridctl.kernels import Records
 from gridctl.routing.rows import CANDIDATE, POLICY, REQUEST
 
@@ -62,7 +62,7 @@ class SeenRows:
 
 def _bytes_of(rows: NDArray[np.void] | NDArray[np.float64]) -> memoryview:
     """An array's memory, not a copy of it."""
-    return memoryview(rows.view(np.ndarray).reshape(-1).view(np.uint8))
+    return rows.view(np.ndarray).reshape(-1).view(np.uint8).data
 
 
 def keep_seen(

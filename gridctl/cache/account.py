@@ -68,15 +68,15 @@ class Account:
             self._is_stale = True
 
     def learn(self, predicted: float, is_wrong: bool) -> None:
-        """Count a label whose prediction was made before it was known."""
+        """Count a label whose prediction was made before it was known. Predictions of labels are taken as they are, of
+        served answers as FLOOR at least: rounding both up would flatter the record."""
         if not predicted <= self.highest:
             return
-        believed = max(predicted, FLOOR)
         self._wrong += is_wrong
-        self._predicted += believed
+        self._predicted += predicted
         if self.requests > REQUESTS_PER_EPOCH // 2:
             self._next_wrong += is_wrong
-            self._next_predicted += believed
+            self._next_predicted += predicted
         self._is_stale = self._is_stale or is_wrong
 
     def affords(self, predicted: float) -> bool:

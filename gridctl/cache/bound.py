@@ -27,7 +27,7 @@ from gridctl.errors import InputError
 
 Floats = NDArray[np.float64]
 FLOOR = 1e-3
-"""The smallest prediction that is believed; smaller ones count as this."""
+"""The smallest prediction believed of an answer served; smaller ones count as this."""
 _ETA: Floats = np.repeat([0.05, 0.15, 0.4, 1.1], 3)
 _ZETA: Floats = _ETA * np.tile([0.1, 0.4, 1.6], 4)
 """Weights of a served answer and of a label; labels weigh less where they are many for each answer served."""

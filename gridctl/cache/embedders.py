@@ -109,7 +109,7 @@ class HashedEmbedder:
         places = np.zeros(self.dimension, np.float32)
         words = _WORD.findall(text.lower())
         weights: dict[str, float] = {}
-        for word, following in zip(words, [*words[1:], ""], strict=True):
+        for word, following in zip(words, [*words[1:], ""], strict=False):
             rarity = math.log1p(min(len(word), 12))
             weights[f"w{word}"] = weights.get(f"w{word}", 0.0) + rarity
             if following:

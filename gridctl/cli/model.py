@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from gridctl.cli.kind import kind_app
 from gridctl.cli.modeltransfer import package, pull, push
+from gridctl.cli.optimize import optimize, verify
 from gridctl.resources import Model
 
 app = kind_app(Model)
 app.command()(package)
 app.command()(push)
 app.command()(pull)
+app.command()(optimize)
+app.command()(verify)

@@ -16,9 +16,11 @@ from gridctl.cli.output import OutputOption, emit, note, progress
 from gridctl.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from gridctl.artifacts.pace import Pace
-    from gridctl.artifacts.package import Package
     from gridctl.artifacts.registry_client import RegistryClient
+    from gridctl.artifacts.transferplan import Method
 
 ReferenceArgument = Annotated[str, typer.Argument(metavar="REF", help="HOST/NAME:TAG, or HOST/NAME@sha256:….")]
 BaseOption = Annotated[
@@ -64,7 +66,7 @@ def package(
     if recipe is not None:
         annotations[RECIPE] = read_recipe(recipe.read_text(encoding="utf-8"), str(recipe)).text
     with progress("reading") as advance:
-        made = build(source, annotations, advance=advance)
+        made = build(source, annotations, advance=_one_by_one(advance))
     if not dry_run:
         made = write_layout(made, out)
     row = {
@@ -112,20 +114,21 @@ def push(
     from gridctl.artifacts import push as pushing
     from gridctl.artifacts.delta import encode
     from gridctl.artifacts.package import load
+    from gridctl.artifacts.transferplan import bytes_by_method
 
     if to and not dry_run:
         raise UsageError("a rollout to sites is not part of push", where="--to", fix="add --dry-run, or leave it out")
     made = load(source)
     held = load(base) if base is not None else None
-    with tempfile.TemporaryDirectory(prefix="gridctl-", dir=made.folder) as scratch:
+    with tempfile.TemporaryDirectory(prefix=".gridctl-", dir=made.folder) as scratch:
         delta = Path(scratch, "delta")
         with _client(reference, parallel) as client:
             if dry_run:
-                _print_plan(made, held, delta, to, link_mbit, egress_usd_per_gb, output)
+                _print_plan(bytes_by_method(made, held, delta, {}), to, link_mbit, egress_usd_per_gb, output)
                 return
             if held is not None:
                 with progress("making the delta", made.manifest.total_bytes) as advance:
-                    encode(held, made, delta, advance=advance)
+                    encode(held, made, delta, advance=_one_by_one(advance))
             with progress("pushing", made.manifest.total_bytes) as advance:
                 report = pushing.push(
                     made,
@@ -134,7 +137,7 @@ def push(
                     key=sign_key,
                     mount_from=tuple(mount_from or ()),
                     pace=_pace(bandwidth),
-                    advance=advance,
+                    advance=_one_by_one(advance),
                 )
     row = {
         "reference": str(client.reference),
@@ -156,21 +159,32 @@ def pull(
     ] = None,
     bandwidth: BandwidthOption = None,
     parallel: ParallelOption = 4,
+    link_mbit: LinkOption = 50.0,
+    dry_run: DryRunOption = False,
     output: OutputOption = "table",
 ) -> None:
     """Pull a model into a folder that an engine can load, fetching only what --base lacks.
 
     Every file is checked by digest before it gets its name. A pull that was stopped goes on where it was.
+    --dry-run prints what each way would fetch, from manifests and indexes alone.
 
     Example:
       gridctl model pull registry.example.com/models/llama:v2 --out llama-v2/ --base llama-v1/ --verify-key key.pub
     """
     from gridctl.artifacts import pull as pulling
     from gridctl.artifacts.package import load
+    from gridctl.artifacts.transferplan import published_methods
 
     held = load(base) if base is not None else None
+    if dry_run:
+        with _client(reference, parallel) as client:
+            methods = published_methods(client, held, {})
+        _print_plan(methods, None, link_mbit, None, output)
+        return
     with _client(reference, parallel) as client, progress("pulling") as advance:
-        report = pulling.pull(client, out, base=held, key=verify_key, pace=_pace(bandwidth), advance=advance)
+        report = pulling.pull(
+            client, out, base=held, key=verify_key, pace=_pace(bandwidth), advance=_one_by_one(advance)
+        )
     for text in report.notes:
         note(text)
     row = {
@@ -186,9 +200,7 @@ def pull(
 
 
 def _print_plan(
-    made: "Package",
-    held: "Package | None",
-    delta: Path,
+    methods: "Mapping[Method, int]",
     to: list[str] | None,
     link_mbit: float,
     egress_usd_per_gb: float | None,
@@ -196,12 +208,12 @@ def _print_plan(
 ) -> None:
     from dataclasses import asdict
 
-    from gridctl.artifacts.transferplan import bytes_by_method, ways
+    from gridctl.artifacts.transferplan import ways
     from gridctl.render.rows import Column
 
     sites, price = _sites_and_price(to)
     usd_per_gb = price if egress_usd_per_gb is None else egress_usd_per_gb
-    rows = [asdict(way) for way in ways(bytes_by_method(made, held, delta, {}), sites, link_mbit, usd_per_gb)]
+    rows = [asdict(way) for way in ways(methods, sites, link_mbit, usd_per_gb)]
     columns = [
         Column("method", "method"),
         Column("bytes_per_site", "bytes/site", align="right", text=_counted),
@@ -213,7 +225,7 @@ def _print_plan(
         Column("is_cheapest", "cheapest", text=lambda cheapest: "yes" if cheapest else ""),
     ]
     emit(rows, columns, output, kind="TransferPlanList", name_key="method")
-    note(f"at {link_mbit:g} Mbit/s per site and ${usd_per_gb:g} per GB; nothing was sent")
+    note(f"at {link_mbit:g} Mbit/s per site and ${usd_per_gb:g} per GB; nothing was moved")
 
 
 def _sites_and_price(to: list[str] | None) -> tuple[int, float]:
@@ -247,6 +259,19 @@ def _client(reference: str, parallel: int) -> "RegistryClient":
     from gridctl.artifacts.registry_client import RegistryClient
 
     return RegistryClient(parse_reference(reference), parallel=parallel)
+
+
+def _one_by_one(advance: "Callable[[int], None]") -> "Callable[[int], None]":
+    """A progress bar that several threads may advance."""
+    import threading
+
+    lock = threading.Lock()
+
+    def advanced(count: int) -> None:
+        with lock:
+            advance(count)
+
+    return advanced
 
 
 def _pace(bandwidth: str | None) -> "Pace":

@@ -139,6 +139,8 @@ class Observer:
         if condition is None:
             return
         self.outcomes[row].append(outcome)
+        if outcome.event is not None:
+            self._board.note_probe(row, outcome.at_ns, passed=outcome.event == "probe-ok")
         if outcome.event is not None and condition.observe(outcome.event, outcome.at_ns, outcome.detail):
             self._write(outcome.at_ns)
 

@@ -21,6 +21,8 @@ FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 10.0
 SETTLED_S = 60.0
 """A worker that lived so long did not die of how it was started."""
+MOST_STARTS = 3
+"""How often a worker that somebody ends before all are ready is started. One that ends itself is not: it would again."""
 PLAN_TIMEOUT_S = 30.0
 FIND_TIMEOUT_S = 1.0
 TOLD_AFTER_S = 3.0
@@ -56,6 +58,10 @@ class _Seat:
     started_at: float = 0.0
     next_start: asyncio.TimerHandle | None = None
     starting: asyncio.Task[None] | None = None
+
+    @property
+    def is_being_started(self) -> bool:
+        return self.next_start is not None or (self.starting is not None and not self.starting.done())
 
 
 @dataclass(slots=True)
@@ -122,7 +128,7 @@ class Supervisor:
 
     async def _until_ready(self, count: int) -> None:
         while self.ready < count:
-            ended = [seat for seat in self._seats[:count] if seat.worker is None]
+            ended = [seat for seat in self._seats[:count] if seat.worker is None and not seat.is_being_started]
             if ended:
                 raise GridctlError(
                     f"worker {ended[0].index} ended before it was ready",
@@ -247,7 +253,8 @@ class Supervisor:
         if self._is_ending:
             return
         self._say(f"worker {worker.index} (process {worker.pid}) {_how_it_ended(worker.exit_status)}")
-        if self._is_up:
+        was_ended = worker.exit_status is not None and worker.exit_status < 0
+        if self._is_up or (was_ended and seat.restarts + 1 < MOST_STARTS):
             self._restart_later(seat)
 
     def _restart_later(self, seat: _Seat) -> None:

@@ -85,8 +85,11 @@ class Attempt:
         self.sent_ns = time.monotonic_ns()
         connection.ask(self, self.exchange.request_for(self))
 
-    def on_no_connection(self, why: str) -> None:
-        self.exchange.attempt_failed(self, "connect-failed", why)
+    def on_no_connection(self, why: str, *, is_ours: bool = False) -> None:
+        if is_ours:
+            self.exchange.without_room(self, why)
+        else:
+            self.exchange.attempt_failed(self, "connect-failed", why)
 
     # ── what the engine says ──
 

@@ -62,16 +62,21 @@ _templates: Templates[EngineHead] = Templates()
 
 def parse_engine_head(raw: bytes) -> EngineHead:
     """The head in `raw`, which ends in an empty line. Raises FramingError for anything but plain HTTP/1."""
-    found = cut(raw)
-    if found is None:
-        return _parse(raw)
-    template, length = found
-    like = _templates.get(template)
-    if like is None:
-        head = _parse(raw)
-        if head.content_length == length:
-            _templates.learn(template, head)
-        return head
+    alike = _templates.like_last(raw)
+    if alike is not None:
+        like, length = alike
+    else:
+        found = cut(raw)
+        if found is None:
+            return _parse(raw)
+        template, length = found
+        known = _templates.get(template)
+        if known is None:
+            head = _parse(raw)
+            if head.content_length == length:
+                _templates.learn(template, head)
+            return head
+        like = known
     if like.content_length == length:
         return like
     head = copy(like)

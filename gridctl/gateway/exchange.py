@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from gridctl.broker.refusal import Refusal
+from gridctl.broker.refusal import Refusal, unavailable
 from gridctl.gateway.attempt import Attempt
 from gridctl.gateway.ending import finished_of, outcome_of_refusal
 from gridctl.gateway.reply import NOTHING, Reply
@@ -35,6 +35,7 @@ LEAST_PATIENCE_NS = 5_000_000_000
 """An engine that has been silent for less than this, or than ten times what was predicted, has not failed."""
 AFTER_END_NS = 500_000_000
 """How long a stream that said it is over may take to end its response."""
+NO_ROOM_RETRY_MS = 1_000
 LEAST_HEDGE_NS = 50_000_000
 """A second copy is asked for after twice the time that was predicted, but not sooner than this."""
 REASONS = {
@@ -65,7 +66,9 @@ class Exchange:
         "_endpoint",
         "_hedge_at_ns",
         "_holds_retry",
+        "_is_on_trial",
         "_lost_engines",
+        "_lost_rows",
         "_reply",
         "_rival",
         "_tried",
@@ -107,6 +110,8 @@ class Exchange:
         self._reply = Reply(client, endpoint)
         self._comment_at_ns = NEVER
         self._lost_engines = 0
+        self._lost_rows: tuple[int, ...] = ()
+        self._is_on_trial = False
         self._hedge_at_ns = NEVER
 
     # ── deciding ──
@@ -118,7 +123,8 @@ class Exchange:
         serving.hedges.requests += 1
         try:
             if serving.suspects:
-                serving.suspects.check(self.head.path, self._body, self.arrival_ns)
+                self._is_on_trial = serving.suspects.check(self.head.path, self._body, self.arrival_ns)
+                self._lost_engines = MOST_LOST if self._is_on_trial else 0
             ask = self._ask = serving.broker.ask(self.head, self._body, self.arrival_ns)
             ask.request_id = self.request_id.decode("ascii")
             ask.traceparent = self.traceparent.decode("ascii")
@@ -191,8 +197,10 @@ class Exchange:
         if self._may_go_elsewhere:
             if kind != "connect-failed":
                 self._lost_engines += 1
+                self._lost_rows = (*self._lost_rows, attempt.choice.row)
+                serving.suspects.broke(self.head.path, self._body, attempt.choice.row, now)
                 if self._lost_engines > MOST_LOST:
-                    serving.suspects.add(self.head.path, self._body, now)
+                    serving.suspects.add(self.head.path, self._body, self._lost_rows, now)
             if self._go_elsewhere(attempt, kind):
                 return
         message = MESSAGES.get(kind, "The engine failed.")
@@ -209,6 +217,16 @@ class Exchange:
             ),
             "failed",
         )
+
+    def without_room(self, attempt: Attempt, why: str) -> None:
+        """This worker can open no connection to anybody: no engine is to blame, and none other would help."""
+        if self.is_over or attempt.is_over:
+            return
+        if self._rival is not None and self.relaying is None:
+            self._leave_to_rival(attempt)
+            return
+        message = f"The gateway has too many connections open: {why}."
+        self._fail(unavailable(message, reason="no-descriptors", retry_after_ms=NO_ROOM_RETRY_MS), "rejected")
 
     def _go_elsewhere(self, attempt: Attempt, kind: str) -> bool:
         """Give the request to another engine, if it may be tried again and there is one."""
@@ -307,6 +325,9 @@ class Exchange:
             self.serving.broker.failed(row, "status-5xx", now)
         elif head.status != 429:
             self.serving.broker.succeeded(row, now)
+            self.serving.suspects.served(row, now)
+            if self._is_on_trial:
+                self.serving.suspects.clear(self.head.path, self._body)
         outcome, reason = "completed", ""
         if scanner is not None and scanner.is_error:
             outcome, reason = "failed", "upstream-error"

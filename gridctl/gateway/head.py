@@ -66,16 +66,21 @@ _templates: Templates[Head] = Templates()
 
 def parse_head(raw: bytes, peer: str) -> Head:
     """The head in `raw`, which ends in an empty line. Raises Refusal for anything but plain HTTP/1.1 or 1.0."""
-    found = cut(raw)
-    if found is None:
-        return _parse(raw, peer)
-    template, length = found
-    like = _templates.get(template)
-    if like is None:
-        head = _parse(raw, peer)
-        if head.content_length == length:
-            _templates.learn(template, head)
-        return head
+    alike = _templates.like_last(raw)
+    if alike is not None:
+        like, length = alike
+    else:
+        found = cut(raw)
+        if found is None:
+            return _parse(raw, peer)
+        template, length = found
+        known = _templates.get(template)
+        if known is None:
+            head = _parse(raw, peer)
+            if head.content_length == length:
+                _templates.learn(template, head)
+            return head
+        like = known
     head = Head()
     head.method, head.path, head.query, head.headers = like.method, like.path, like.query, like.headers
     head.minor_version, head.keep_alive, head.expects_continue = (

@@ -1,7 +1,7 @@
 """Limits: how many connections, from whom, and how many bytes of bodies a worker holds at a time.
 
 At the cap on connections nothing is dropped: accepting pauses until one has gone. An address that has too many is
-answered with an error and closed. Descriptors are counted before the first request, two for every stream.
+answered with an error and closed. Descriptors are counted before the first request: some for clients, some for engines.
 """
 
 from __future__ import annotations
@@ -84,13 +84,16 @@ def raise_descriptor_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def connections_that_fit(wanted: int, descriptors: int) -> int:
-    """How many client connections there are descriptors for, at most `wanted`: each may need one to an engine too.
+def connections_that_fit(wanted: int, descriptors: int, upstream: int) -> int:
+    """How many client connections there are descriptors for, at most `wanted`.
 
+    Each may need another one to an engine, but most wait for their client: what is set aside for engines is half of
+    all, and no more than `upstream`. Where all of more clients ask at once, requests beyond it are told to come again.
     Raises InputError when there is not even room for a few."""
     if descriptors == resource.RLIM_INFINITY:
         return wanted
-    fit = (descriptors - SPARE_DESCRIPTORS) // 2
+    room = descriptors - SPARE_DESCRIPTORS
+    fit = max(room // 2, room - upstream)
     if fit < min(wanted, LEAST_CONNECTIONS):
         raise InputError(
             f"the limit of {descriptors} open files leaves room for {max(0, fit)} connections",

@@ -8,6 +8,7 @@ resolved when a connection is opened, at most once in RESOLVE_S, and every addre
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import time
 from collections import deque
@@ -37,7 +38,7 @@ class Waiting(Protocol):
 
     def on_connection(self, connection: EngineConnection, is_reused: bool) -> None: ...
 
-    def on_no_connection(self, why: str) -> None: ...
+    def on_no_connection(self, why: str, *, is_ours: bool = False) -> None: ...
 
 
 class Pool:
@@ -182,7 +183,7 @@ class Pool:
 
     async def _open(self) -> None:
         """Open one connection for whoever has waited longest; tell one of them when there is none to be had."""
-        why = ""
+        why, is_ours = "", False
         try:
             async with asyncio.timeout(self.settings.connect_timeout_ms / 1000):
                 connection = await self._connect(await self._resolve())
@@ -192,13 +193,14 @@ class Pool:
             why = "it did not take the connection in time"
         except (OSError, ValueError) as error:  # ValueError: a certificate's, or of a name that no resolver takes
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            is_ours = getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE)
             self._resolved_at = -RESOLVE_S
         finally:
             self._opening -= 1
         if why:
             asker = self._next_waiting()
             if asker is not None:
-                asker.on_no_connection(why)
+                asker.on_no_connection(why, is_ours=is_ours)
             if self._waiting:
                 self._open_as_needed()
             return

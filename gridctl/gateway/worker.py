@@ -202,7 +202,7 @@ class Worker:
 
     def _fit_connections(self, plan: Plan) -> None:
         self.serving.limits.most_connections = connections_that_fit(
-            plan.settings.max_connections, raise_descriptor_limit()
+            plan.settings.max_connections, raise_descriptor_limit(), plan.settings.max_upstream_connections
         )
 
     def _say_problems(self) -> None:

@@ -265,6 +265,7 @@ class Condition:
 
     def _failed(self, event: str, now_ns: int, count: int, detail: str) -> None:
         if self._state == "ejected":
+            self._is_reach |= event == "connect-failed"
             return
         self._streak += count
         self._failed_ns = now_ns
@@ -328,7 +329,10 @@ class Condition:
         is_confirmed = now_ns - self._failed_ns <= CONFIRMED_NS and self._served_ns <= self._failed_ns
         if self._state == "probation" or (is_starting and self._state == "unknown") or is_confirmed:
             enough = 1
-        if self._state == "ejected" or self._failing_probes < enough:
+        if self._state == "ejected":
+            self._is_reach = True  # whatever it was ejected for, now it is out of reach
+            return
+        if self._failing_probes < enough:
             return
         words = detail or ("not ready" if is_starting else "no answer")
         told = f"{self._failing_probes} probes in a row" if self._failing_probes > 1 else "a probe"

@@ -28,6 +28,7 @@ from gridctl.kernels import is_interpreted
 KERNEL_ROOMS = ("engine", "grid", "kernels", "replay", "routing")
 KERNEL_FILES = (
     "artifacts/planes",
+    "artifacts/rounding",
     "broker/prefixes",
     "broker/rows",
     "mockengine/steps",

@@ -43,6 +43,12 @@ def find_question(home: GridHome, target: str) -> Question:
             fix=f"gridctl explain request {(target or 'base').strip('/') or 'base'}/worst",
         )
     run = load_run(name, home)
+    if run.info.live:
+        raise UsageError(
+            f"run {name} was served live: what the router saw is known to the orchestrator that served it",
+            where=target,
+            fix="gridctl explain request ID, with the request's id (its x-request-id header, or the access log)",
+        )
     return Question(run, find_request(run, word), load_inputs(name, home))
 
 

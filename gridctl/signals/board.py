@@ -201,6 +201,10 @@ class Board:
         self.engines[row]["health"] = health
         self.engines[row]["admit_ppm"] = admit_ppm
 
+    def note_probe(self, row: int, at_ns: int, *, passed: bool) -> None:
+        """Write when a probe of an engine ended, and how. Only the control process may."""
+        self.engines[row]["probe_passed_ns" if passed else "probe_failed_ns"] = at_ns
+
     # ── directory ──
 
     def directory(self) -> Directory:

@@ -45,6 +45,14 @@ SCRAPED = _words(
     "health",
     "admit_ppm",  # share of the traffic it may get
     "generation",  # of the plan that the row is from
+    "probe_passed_ns",  # when the last probe ended that passed, and the last that did not; 0: none yet
+    "probe_failed_ns",
+    "spare_1",
+    "spare_2",
+    "spare_3",
+    "spare_4",
+    "spare_5",
+    "spare_6",
 )
 SLOT = _words(
     "in_flight",

@@ -105,6 +105,13 @@ def test_pickles_and_links_do_not_travel(make_model: Callable[..., Path]) -> Non
         build(source)
 
 
+def test_a_package_is_not_written_into_something_else(make_model: Callable[..., Path]) -> None:
+    source = make_model()
+    with pytest.raises(InputError, match="something else"):
+        write_layout(build(source), source)
+    assert not (source / "oci-layout").exists()
+
+
 def test_a_damaged_layout_is_refused(make_model: Callable[..., Path], tmp_path: Path) -> None:
     package = write_layout(build(make_model()), tmp_path / "layout")
     (tmp_path / "layout/blobs/sha256" / package.digest[7:]).write_bytes(b"{}")

@@ -53,7 +53,11 @@ def test_a_model_goes_out_and_comes_back(registry: Registry, make_model: Callabl
     assert set(rows) == {"whole", "blocks", "delta"}
     answered("model", "push", f"{reference}:v2", "--from", tmp_path / "v2", "--base", tmp_path / "v1")
     answered("model", "pull", f"{reference}:v1", "--out", tmp_path / "site")
-    back = answered("model", "pull", f"{reference}:v2", "--out", tmp_path / "out", "--base", tmp_path / "site")
+    words = ["model", "pull", f"{reference}:v2", "--base", tmp_path / "site"]
+    told = answered(*words, "--out", tmp_path / "o", "--dry-run")
+    assert {row["method"] for row in told["items"]} == {"whole", "blocks", "delta"}  # type: ignore[attr-defined]
+    assert not (tmp_path / "o").exists()
+    back = answered(*words, "--out", tmp_path / "out")
     for path in second.iterdir():
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
     assert back["moved_bytes"] < plan["items"][0]["bytes_per_site"] + 5_000  # type: ignore[operator,index]

@@ -121,7 +121,7 @@ def test_a_push_killed_at_any_point_goes_on(registry: Registry, make_model: Make
         )
         assert process.stdout is not None
         process.stdout.readline()
-        journal = package.folder / ".gridctl-uploads.json"
+        journal = package.folder / ".gridctl" / "uploads.json"
         deadline = time.monotonic() + share
         while time.monotonic() < deadline or not journal.exists():
             time.sleep(0.02)
@@ -179,6 +179,57 @@ def test_a_broken_pull_goes_on_and_shows_no_mark_before(
     assert same_files(source, out)
     if stop_at > 1_000_000:
         assert back.moved_bytes < package.manifest.total_bytes
+
+
+PULLER = """
+import sys
+from pathlib import Path
+from gridctl.artifacts.pull import pull
+from gridctl.artifacts.reference import parse_reference
+from gridctl.artifacts.registry_client import RegistryClient
+from gridctl.artifacts.pace import Pace
+with RegistryClient(parse_reference(sys.argv[2])) as client:
+    pull(client, Path(sys.argv[1]), pace=Pace(5e6))
+"""
+
+
+def test_a_pull_killed_at_any_point_goes_on(registry: Registry, make_model: MakeModel, tmp_path: Path) -> None:
+    source = make_model(seed=19)
+    package = build(source)
+    pushed(package, registry, "a/pullkill:v1")
+    out = tmp_path / "out"
+    for reached in (100_000, 1_500_000, 3_000_000):
+        process = subprocess.Popen([sys.executable, "-c", PULLER, str(out), f"{registry.host}/a/pullkill:v1"])
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and process.poll() is None:
+            if sum(path.stat().st_size for path in (out / ".gridctl/partial").glob("*")) >= reached:
+                break
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        with pytest.raises(NotFoundError):
+            load(out)
+    back = pulled(registry, "a/pullkill:v1", out)
+    assert back.moved_bytes < package.manifest.total_bytes / 2
+    assert same_files(source, out)
+
+
+def test_files_that_are_not_the_model_s_are_never_touched(
+    registry: Registry, make_model: MakeModel, tmp_path: Path
+) -> None:
+    package = build(make_model(seed=20))
+    pushed(package, registry, "a/home:v1")
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".profile").write_text("mine")
+    left_over = home / f".{package.files[0].name}.123"
+    left_over.write_text("ours")
+    with pytest.raises(InputError, match="not the model's"):
+        pulled(registry, "a/home:v1", home)
+    assert (home / ".profile").read_text() == "mine"
+    (home / ".profile").unlink()
+    pulled(registry, "a/home:v1", home)
+    assert not left_over.exists()
 
 
 def test_a_corrupt_blob_is_refused_and_the_next_pull_begins_again(
@@ -258,7 +309,7 @@ def test_a_model_that_the_site_can_make_again_moves_next_to_nothing(
     pushed(base, registry, "a/made:v1")
 
     def negated(source: Path, out: Path, parameters: Mapping[str, Value]) -> None:
-        for path in source.glob("*.*"):
+        for path in source.glob("[a-z]*"):
             data = np.fromfile(path, np.uint8)
             length = 8 + int(data[:8].view("<u8")[0]) if path.suffix == ".safetensors" else data.size
             data[length + 1 :: 2] ^= np.uint8(parameters["mask"])  # the sign bit of every bf16

@@ -30,6 +30,7 @@ import os
 import platform
 import resource
 import selectors
+import signal
 import socket
 import statistics
 import sys
@@ -58,6 +59,8 @@ Figures = dict[str, float]
 
 def main() -> int:
     arguments = _arguments()
+    # Ended from outside it still stops what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if len(os.sched_getaffinity(0)) < 2:
         print("needs two cores: one for the gateway, one for load and engines", file=sys.stderr)
         return 2

@@ -154,3 +154,12 @@ def test_the_certificates_factor_has_mean_one() -> None:
 def test_an_audit_that_was_too_rare_is_our_own_mistake() -> None:
     with pytest.raises(InputError, match="less than"):
         Certificate(0.1).audited(0.05, False)
+
+
+def test_labels_that_were_predicted_to_be_surely_right_add_nothing_to_the_record() -> None:
+    account = Account(0.05)
+    for _ in range(1000):
+        account.learn(0.0, False)
+    assert account.factor == 1.0
+    account.learn(0.0, True)
+    assert account.factor == 2.0

@@ -1,4 +1,4 @@
-"""Guards: what they tell apart, by hand and on real pairs whose labels taught nothing; the logistic model by its slope."""
+"""Guards: what they tell apart, by hand and on real pairs whose labels teach nothing; the model by its slope."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def test_pairs_that_part_in_one_thing(a: str, b: str, measure: str) -> None:
 def test_pairs_that_part_in_nothing(a: str, b: str) -> None:
     pair = compare(read(a), read(b), Rarity())
     assert pair.has_no_leftover or not (read(a).details | read(b).details)
-    assert not (pair.numbers_differ or pair.dates_differ or pair.units_differ or pair.polarity_differs)
+    differs = (pair.numbers_differ, pair.dates_differ, pair.units_differ, pair.polarity_differs)
+    assert differs == (False,) * 4
 
 
 def test_the_kept_share_is_the_written_ratio() -> None:

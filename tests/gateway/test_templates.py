@@ -29,6 +29,22 @@ def test_a_length_that_is_no_number_is_refused_although_the_rest_is_known(length
         parse_head(request(length), "")
 
 
+def test_a_head_like_the_one_before_is_known_by_what_is_around_its_length() -> None:
+    known: Templates[str] = Templates()
+    raw = request(b"5")
+    found = cut(raw)
+    assert found is not None
+    assert known.like_last(raw) is None
+    known.learn(found[0], "a head")
+    assert known.like_last(raw) is None, "only a template that was met again is the last"
+    assert known.get(found[0]) == "a head"
+    assert known.like_last(request(b"123456")) == ("a head", 123456)
+    for other in (b"", b"1" * 16, b"5 ", b"-5", b"\xb2"):
+        assert known.like_last(request(other)) is None
+    assert known.like_last(request(b"5", more=b"X: y\r\n")) is None
+    assert known.like_last(b"") is None
+
+
 def test_another_header_that_ends_in_the_same_words_is_not_taken_for_the_length() -> None:
     for told in (b"5", b"6"):
         more = b"X-Content-Length: %b\r\n" % told

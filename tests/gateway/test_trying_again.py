@@ -149,7 +149,7 @@ def test_the_last_engines_refusal_is_the_answer_when_there_is_no_other() -> None
         assert gateway.meter.rows[0].outcome == "completed"
 
 
-def test_what_broke_two_engines_is_not_tried_on_a_third_and_refused_for_a_while() -> None:
+def test_what_broke_two_engines_is_not_tried_on_a_third_and_told_to_come_again() -> None:
     with (
         scripted_engine(resets) as first,
         scripted_engine(resets) as second,
@@ -160,7 +160,8 @@ def test_what_broke_two_engines_is_not_tried_on_a_third_and_refused_for_a_while(
         assert answer.status == 502
         assert answer.headers["x-should-retry"] == "false"
         again = ask(gateway)
-        assert (again.status, again.json["error"]["code"]) == (400, "request_breaks_engines")
+        assert (again.status, again.json["error"]["code"]) == (503, "service_unavailable")
+        assert 500 <= int(again.headers["retry-after-ms"]) <= 5000
         gateway.settled()
         assert [len(engine.requests) for engine in (first, second, third)] == [1, 1, 0]
         assert ask(gateway, {**CHAT, "seed": 1}).status == 502  # another request is another matter

@@ -28,6 +28,12 @@ FORBIDDEN_NAMES = {"eval", "exec", "__import__"}
 FORBIDDEN_CALLS = {"os.system", "os.popen", "torch.load", "numpy.load(allow_pickle)", "yaml.load", "yaml.unsafe_load"}
 
 
+ALLOWED = {
+    # Docker's configuration names a helper that holds secrets; a fixed prefix and a checked name make the program's.
+    "artifacts/credentials.py": ["subprocess"],
+}
+
+
 def dotted(node: ast.expr) -> str:
     if isinstance(node, ast.Attribute):
         return f"{dotted(node.value)}.{node.attr}"
@@ -56,7 +62,8 @@ def offences(tree: ast.AST) -> list[str]:
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.relative_to(PACKAGE).as_posix())
 def test_no_module_runs_code_from_data(source: Path) -> None:
-    assert offences(ast.parse(source.read_text(encoding="utf-8"))) == []
+    allowed = ALLOWED.get(source.relative_to(PACKAGE).as_posix(), [])
+    assert offences(ast.parse(source.read_text(encoding="utf-8"))) == allowed
 
 
 @pytest.mark.parametrize(

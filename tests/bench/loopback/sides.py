@@ -83,9 +83,7 @@ def start_gridctl(folder: Path, engines: Engines, core: int) -> Side:
     words = ["--store", store, "up", "--listen", f"127.0.0.1:{port}", "--workers", "1"]
     words += ["--record", str(folder / "recording")]
     process = Process.start([*python, *words], core, folder / "gridctl.log", environment)
-    side = Side("gridctl", port, process)
-    side.wait_until_it_answers(90)
-    return side
+    return _answering(Side("gridctl", port, process), 90)
 
 
 def start_sglang(folder: Path, engines: Engines, core: int, python: str, policy: str) -> Side:
@@ -94,9 +92,7 @@ def start_sglang(folder: Path, engines: Engines, core: int, python: str, policy:
     command = [python, "-m", "sglang_router.launch_router", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--policy", policy, "--log-level", "error", "--prometheus-port", str(free_port())]
     process = Process.start([*command, "--worker-urls", *engines.urls()], core, folder / f"sglang-{policy}.log")
-    side = Side(f"sglang-router {policy}", port, process)
-    side.wait_until_it_answers(90)
-    return side
+    return _answering(Side(f"sglang-router {policy}", port, process), 90)
 
 
 def start_litellm(folder: Path, engines: Engines, core: int, python: str) -> Side:
@@ -122,8 +118,17 @@ def start_litellm(folder: Path, engines: Engines, core: int, python: str) -> Sid
     ]
     environment = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
     process = Process.start([*command, "--telemetry", "False"], core, folder / "litellm.log", environment)
-    side = Side("LiteLLM proxy", port, process, bearer=key, is_slow=True)
-    side.wait_until_it_answers(120)
+    return _answering(Side("LiteLLM proxy", port, process, bearer=key, is_slow=True), 120)
+
+
+def _answering(side: Side, seconds: float) -> Side:
+    """The side once it answers; one that does not is ended."""
+    try:
+        side.wait_until_it_answers(seconds)
+    except BaseException:
+        if side.process is not None:
+            side.process.stop()
+        raise
     return side
 
 
