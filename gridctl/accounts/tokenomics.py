@@ -248,7 +248,7 @@ def _rates(
         "gpus": gpus,
         "throughput_tok_s_per_gpu": _ratio(own_output, gpu_window_s),
         "goodput_tok_s_per_gpu": _ratio(own_good_output, gpu_window_s),
-        # How busy the engines of a live run were nobody measured: the GPU time in it is what the stated dollars pay for.
+        # Nobody measured how busy a live run's engines were: the GPU time in it is what the stated dollars pay for.
         "gpu_utilization": None if account.run.info.live else _ratio(int(rows.gpu_ns[members].sum()), gpus * window_ns),
     }
 

@@ -267,19 +267,27 @@ class Broker:
             if output_tokens > 1:
                 tpot = (now_ns - choice.first_token_ns) / NS_PER_US / (output_tokens - 1)
         elif not ask.stream and output_tokens > 0:
-            # The whole in one: both are taken to be off by the same factor, from what was predicted if nobody was
-            # ahead, else from what is known by now; the former keeps the latter from drifting apart.
-            ttft, tpot = predicted
-            if choice.ahead:
-                ttft, tpot = self._standing.expected(choice.row, predicted, choice.ahead)
-            whole = ttft + (output_tokens - 1) * tpot
-            factor = (now_ns - choice.decided_ns) / NS_PER_US / (whole if whole > 1.0 else 1.0)
-            ttft *= factor
-            tpot = factor * tpot if output_tokens > 1 else 0.0
+            ttft, tpot = self._apart(choice, predicted, output_tokens, (now_ns - choice.decided_ns) / NS_PER_US)
         if ttft > 0.0:
             self._standing.learn(
                 choice.row, predicted, choice.ahead, (ttft, tpot), decided_ns=choice.decided_ns, now_ns=now_ns
             )
+
+    def _apart(
+        self, choice: Choice, predicted: tuple[float, float], output_tokens: int, whole_us: float
+    ) -> tuple[float, float]:
+        """What (TTFT, TPOT) were of an answer that came in one piece; 0 where that cannot be told.
+
+        With nobody ahead both are taken to be off by the same factor. With others ahead the time beyond what is known
+        of decoding is taken for a wait, if it is longer; what is shorter tells of both again."""
+        ttft, tpot = predicted
+        if choice.ahead:
+            ttft, tpot = self._standing.expected(choice.row, predicted, choice.ahead)
+        decode_us = (output_tokens - 1) * tpot
+        if choice.ahead and whole_us >= ttft + decode_us:
+            return whole_us - decode_us, 0.0
+        factor = whole_us / max(1.0, ttft + decode_us)
+        return ttft * factor, (tpot * factor if output_tokens > 1 else 0.0)
 
     def failed(self, row: int, kind: str, now_ns: int) -> None:
         """An engine failed a request: a word of `health.words.FAILURES`."""

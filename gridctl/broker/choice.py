@@ -15,8 +15,8 @@ from gridctl.broker.plan import Backend
 class Choice(msgspec.Struct, gc=False):
     """`predicted_ttft_us` is the client's: round trip, overhead, queue and prefill; `engine_ttft_us` and
     `engine_tpot_us` are the engine's share before online correction. `runner_up` is a row of the board (−1: nobody
-    else). `ahead` requests were in flight there before this one. `seen` holds the candidate rows as `route` saw them, where decisions are recorded. `pending_tokens` and
-    `kv_tokens` are what was counted on the board for it."""
+    else). `ahead` requests were in flight there before this one. `seen` holds the candidate rows as `route` saw them,
+    where decisions are recorded. `pending_tokens` and `kv_tokens` are what was counted on the board for it."""
 
     backend: Backend
     row: int

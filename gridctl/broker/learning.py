@@ -8,8 +8,8 @@ engine, nor one lie fill it, but an engine that is a hundred times slower than d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from math import log2
 
 KEPT = 1.0 - 1.0 / 32.0
 """A weight halves in 22 observations: 0.96875 ** 22 = 0.5."""
@@ -98,7 +98,7 @@ def rounded(factor: float) -> float:
     (1.0, 1.0, 2.954)
     """
     bounded = LEAST_RATIO if factor < LEAST_RATIO else MOST_RATIO if factor > MOST_RATIO else factor
-    return 2.0 ** (round(log2(bounded) * STEPS) / STEPS)
+    return math.exp2(round(math.log2(bounded) * STEPS) / STEPS)
 
 
 class Correction:

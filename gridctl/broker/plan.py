@@ -59,8 +59,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `anonymous` serves callers without a key (as tenant `anonymous_tenant`); the control process allows it by default
     only where the data listener is on loopback or a Unix socket. `address_map` pairs networks (CIDR) with places, the
     longest prefix wins. `trust_origin_header` takes the client's word for where it is. `adds_usage` asks engines for
-    the usage of every stream, which is then kept from clients that did not ask. `record` is the recording that requests go to, if any. `records_decisions` keeps with each
-    choice the candidates as the router saw them."""
+    the usage of every stream, which is then kept from clients that did not ask. `record` is the recording that requests
+    go to, if any. `records_decisions` keeps with each choice the candidates as the router saw them."""
 
     anonymous: bool = False
     anonymous_tenant: str = "default"

@@ -45,7 +45,7 @@ class Standing:
         self.own: Records = np.zeros(rows, OWN).view(np.recarray)
         # The same memory as one row of doubles: a record's attributes cost ten times as much to write.
         self._floats = self.own.view(np.ndarray).view(np.uint8).data.cast("d")
-        self._words = memoryview(self.own.view(np.ndarray).view(np.int64))
+        self._words = memoryview(self.own.view(np.ndarray).view(np.int64).data)
         self.prefixes: PrefixIndex = empty_index(rows)
         self.conditions: dict[int, Condition] = {}
         self.due_ns = NEVER_NS
@@ -165,7 +165,7 @@ class Standing:
             self._hope(row)
 
     def _begin_anew(self, row: int, belief: float) -> tuple[WaitCorrection, Correction]:
-        """Learn from what is believed of an engine by now, of which `belief` is its own past and the rest its peers'."""
+        """Learn from what is believed of an engine by now: `belief` is its own past's share, the rest its peers'."""
         hoped_ttft, hoped_tpot = (self._floats[row * _OWN_WORDS + at] for at in (_HOPED_TTFT, _HOPED_TPOT))
         before_ttft, before_tpot = self._ratios[row]
         ttft, tpot = WaitCorrection(), Correction()

@@ -22,7 +22,7 @@ LONGEST_BACKOFF_S = 10.0
 SETTLED_S = 60.0
 """A worker that lived so long did not die of how it was started."""
 MOST_STARTS = 3
-"""How often a worker that somebody ends before all are ready is started. One that ends itself is not: it would again."""
+"""How often a worker that is killed before all are ready is started. One that ends by itself is not: it would again."""
 PLAN_TIMEOUT_S = 30.0
 FIND_TIMEOUT_S = 1.0
 TOLD_AFTER_S = 3.0

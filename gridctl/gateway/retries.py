@@ -1,8 +1,8 @@
 """Retries: whether a request may be tried on another engine, and which requests are never tried again.
 
 Every layer that retries multiplies the load on what is already failing, so at most a share of the requests in flight
-may be retries at a time (a floor lets single ones through). What broke two engines is suspected of breaking engines, and
-refused for a while once nothing else explains it. Sources: gRPC A6, Envoy's retry budget (20 %, at least 3).
+may be retries at a time (a floor lets single ones through). What broke two engines is suspected of breaking engines,
+and refused for a while once nothing else explains it. Sources: gRPC A6, Envoy's retry budget (20 %, at least 3).
 """
 
 from __future__ import annotations

@@ -575,3 +575,62 @@ def test_origins_that_see_only_some_replicas_see_different_ones() -> None:
         assert group is not None
         seen |= {engine for engine in group.engines.tolist() if broker.live.backends[engine].site == "paris"}
     assert len(seen) > 3
+
+
+# ── engines that are out and come back ──
+
+
+def _eject(broker: Broker, rows: list[int], kind: str = "connect-failed") -> None:
+    for row in rows:
+        for _ in range(5):
+            broker.failed(row, kind, NOW)
+
+
+def _probe(board: Any, rows: list[int], at_ns: int, *, passed: bool) -> None:
+    board.engines["probe_passed_ns" if passed else "probe_failed_ns"][rows] = at_ns
+
+
+def test_a_probe_that_passes_brings_an_engine_back_that_was_out_of_reach_and_gently() -> None:
+    broker, board = broker_of(grid(policy=PolicySpec(algorithm="nearest")))
+    paris = _rows(broker, "paris")
+    _eject(broker, paris)
+    assert _choose(broker, now=NOW + NS_PER_S).backend.site == "lyon"
+    _probe(board, paris, NOW - 1, passed=True)
+    assert _choose(broker, now=NOW + 2 * NS_PER_S).backend.site == "lyon", "that probe was before it failed"
+    _probe(board, paris, NOW + 3 * NS_PER_S, passed=True)
+    sites = Counter(_choose(broker, now=NOW + 3 * NS_PER_S + 300 * NS_PER_MS).backend.site for _ in range(400))
+    assert 0 < sites["paris"] < 80, "a twentieth each of two"
+
+
+def test_a_probe_does_not_overrule_requests_that_fail_at_an_engine_that_answers_it() -> None:
+    broker, board = broker_of(grid(policy=PolicySpec(algorithm="nearest")))
+    paris = _rows(broker, "paris")
+    _eject(broker, paris, "status-5xx")
+    _probe(board, paris, NOW + NS_PER_S, passed=True)
+    assert {_choose(broker, now=NOW + 2 * NS_PER_S).backend.site for _ in range(100)} == {"lyon"}
+
+
+def test_an_engine_that_broke_and_failed_its_probe_is_back_when_it_passes_again() -> None:
+    broker, board = broker_of(grid(policy=PolicySpec(algorithm="nearest")))
+    paris = _rows(broker, "paris")
+    _eject(broker, paris, "reset")
+    _probe(board, paris, NOW + NS_PER_S, passed=False)
+    assert {_choose(broker, now=NOW + 2 * NS_PER_S).backend.site for _ in range(100)} == {"lyon"}
+    _probe(board, paris, NOW + 3 * NS_PER_S, passed=True)
+    assert "paris" in {_choose(broker, now=NOW + 4 * NS_PER_S).backend.site for _ in range(200)}
+
+
+def test_after_an_outage_of_all_the_first_one_back_serves_everybody() -> None:
+    """On trial with a twentieth of the traffic, and nobody else there: it must not refuse the other nineteen."""
+    broker, board = broker_of()
+    everybody = [backend.row for backend in broker.live.backends]
+    _eject(broker, everybody)
+    board.engines.admit_ppm[:] = 0
+    assert _refusal(broker, now=NOW + NS_PER_S).status == 503
+    _probe(board, [3], NOW + 2 * NS_PER_S, passed=True)
+    board.engines.admit_ppm[3] = 50_000
+    for number in range(200):
+        ask = broker.ask(Request(), chat(), NOW)
+        choice = broker.decide(ask, NOW + 3 * NS_PER_S + number * NS_PER_MS)
+        assert choice.row == 3
+        broker.ended(choice, ask, "cancelled", 0, NOW + 4 * NS_PER_S)

@@ -47,7 +47,7 @@ def _shares(
     free_at: dict[int, int] = {}
     ends: list[tuple[int, int, object, object]] = []
     counts: Counter[int] = Counter()
-    end = START + max(150 * NS_PER_S, 300 * service_ns)
+    end = START + max(150 * NS_PER_S, 700 * service_ns)
     now, number, in_flight, looks = START, 0, 0, 0
     while now < end:
         now += round(draw.expovariate(load / service_ns))
@@ -75,8 +75,8 @@ def _shares(
 def test_equal_engines_share_the_work_whatever_their_profile_declares(speed: float, stream: bool, load: float) -> None:
     counts, in_flight = _shares(speed, load, stream=stream, seed=5)
     assert len(counts) == 2, counts
-    # 60/40, and three standard deviations of a fair coin, for runs of few requests.
-    assert max(counts.values()) <= max(0.6 * counts.total(), counts.total() / 2 + 1.5 * counts.total() ** 0.5), counts
+    # Where one alone could do it all, what is learned of one may be more certain for a while; neither is left out.
+    assert max(counts.values()) <= (0.6 if load > 1.0 else 0.75) * counts.total(), counts
     # Engines drawn at random are M/D/1 queues with rho = load / 2 each: rho + rho² / (2 (1 - rho)) requests in each
     # (Pollaczek, Khinchine), and the one that arrives. Who sees the queues is not worse, but for the noise of a run.
     rho = load / 2
