@@ -21,7 +21,7 @@ from gridctl.health.condition import NEVER_NS, Condition
 from gridctl.health.words import EVENTS, Event
 from gridctl.kernels import Records
 from gridctl.signals.rows import ALL_TRAFFIC_PPM, WORD_BYTES
-from gridctl.units import NS_PER_MS
+from gridctl.units import NS_PER_MS, NS_PER_S
 
 FIRST_RETRY_MS, LAST_RETRY_MS = 500, 30_000
 _OWN_WORDS = OWN.itemsize // WORD_BYTES
@@ -29,8 +29,8 @@ _TTFT_RATIO, _TPOT_RATIO, _WAIT, _LEARNED, _HOPED_TTFT, _HOPED_TPOT = (
     (OWN.names or ()).index(name)
     for name in ("ttft_ratio", "tpot_ratio", "wait_us", "learned_ns", "hoped_ttft", "hoped_tpot")
 )
-HOPED_EVERY = 16
-"""Observations of an engine between two comparisons with its peers."""
+HOPED_NS = NS_PER_S
+"""Between two comparisons of an engine with its peers, of which there may be a thousand."""
 ALIKE = 1.25
 """Engines of a model whose factors differ by less are taken to be equal: it is noise, and the one that seems faster by
 a hair would get all that it can do in time."""
@@ -54,6 +54,7 @@ class Standing:
         self._peers: dict[int, list[int]] = {}
         self._observations = [0] * rows
         self._typical = [(1.0, 1.0)] * rows
+        self._hoped_ns = [0] * rows
         self._identities: dict[int, tuple[str, str, str, str]] = {}
         for row in range(rows):
             self._renew(row)
@@ -76,7 +77,7 @@ class Standing:
             peers.setdefault((model, variant), []).append(row)
         self._peers = {row: rows for rows in peers.values() for row in rows}
         for rows in peers.values():
-            self._hope(rows[0])
+            self._hope(rows[0], 0)
 
     def _renew(self, row: int) -> None:
         own = self.own[row]
@@ -161,8 +162,8 @@ class Standing:
         if observed[1] > 0.0:
             factor = tpot.learn(predicted[1], observed[1])
             self._floats[row * _OWN_WORDS + _TPOT_RATIO] = _or_alike(factor, self._typical[row][1])
-        if count % HOPED_EVERY == 0:
-            self._hope(row)
+        if now_ns - self._hoped_ns[row] >= HOPED_NS:
+            self._hope(row, now_ns)
 
     def _begin_anew(self, row: int, belief: float) -> tuple[WaitCorrection, Correction]:
         """Learn from what is believed of an engine by now: `belief` is its own past's share, the rest its peers'."""
@@ -175,7 +176,7 @@ class Standing:
         self._ratios[row] = ttft, tpot
         return ttft, tpot
 
-    def _hope(self, row: int) -> None:
+    def _hope(self, row: int, now_ns: int) -> None:
         """Expect of engines that nobody knows that they are as much faster than declared as the best of their model.
 
         Else one that was found faster would be given everything for ever, and its equals nothing. That one was found
@@ -187,6 +188,7 @@ class Standing:
         floats = self._floats
         for one in peers:
             self._typical[one] = ttft, tpot
+            self._hoped_ns[one] = now_ns
             floats[one * _OWN_WORDS + _HOPED_TTFT] = min(1.0, ttft)
             floats[one * _OWN_WORDS + _HOPED_TPOT] = min(1.0, tpot)
             if self._observations[one]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -117,6 +119,14 @@ def test_rates_divide_by_the_window_and_by_owned_gpus(run) -> None:
     assert total.throughput_tok_s_per_gpu == pytest.approx((101 + 1 + 11) / 3600 / 4)  # not functions, not the API
     assert total.goodput_tok_s_per_gpu == pytest.approx((101 + 11) / 3600 / 4)
     assert total.gpu_utilization == pytest.approx(0.85 / 4)
+
+
+def test_how_busy_the_gpus_of_a_live_run_were_is_unknown_and_not_a_guess(run) -> None:
+    live = dataclasses.replace(run, info=msgspec.structs.replace(run.info, live="http://127.0.0.1:8080"))
+    total = total_row(live)
+    assert total.gpu_utilization is None
+    assert row(live, "chat", "core").gpu_utilization is None
+    assert total.usd == total_row(run).usd
 
 
 def test_row_holds_its_own_latencies_and_gpus(run) -> None:

@@ -1,7 +1,8 @@
 """A worker that obeys the channel's protocol and serves next to nothing: for tests of the control process alone.
 
 Answers every request with its index, its process and the plan's generation. Words in the environment variable
-PLAIN_WORKER make it misbehave: `die` at once, `deaf` to a drain, `refuse` every plan after the first, `slow` to answer.
+PLAIN_WORKER make it misbehave: `die` at once, be `killed` before it is ready the first time, `deaf` to a drain,
+`refuse` every plan after the first, `slow` to answer.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ async def main() -> None:
     if "die" in mood:
         sys.stderr.write("this worker dies\n")
         sys.exit(7)
+    killed = given.plan.parent / f"killed-{given.worker}"
+    if "killed" in mood and not killed.exists():
+        killed.touch()  # once, between its start and its word that it is ready
+        os.kill(os.getpid(), signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     generation = json.loads(given.plan.read_bytes())["generation"]
     under_way = 0

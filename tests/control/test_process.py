@@ -88,6 +88,13 @@ def test_workers_that_die_at_once_fail_the_start_with_what_they_said(start: Star
     assert not list(up.folder.path.glob("*.json"))
 
 
+def test_a_worker_that_is_killed_before_it_is_ready_is_started_again(start: Start) -> None:
+    up = start("killed", workers=2)
+    assert up.asked()["generation"] == 1
+    up.end()
+    assert "".join(up.said).count("was ended by signal 9") == 2
+
+
 def test_a_change_of_the_grid_reaches_the_workers_and_rows_stay(
     start: Start, home: GridHome, wait_until: Callable[..., Any]
 ) -> None:

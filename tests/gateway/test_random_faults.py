@@ -37,12 +37,12 @@ BODY = json.dumps(ANSWER).encode()
 STREAM = STREAM_HEAD + b"".join(map(framed, STREAM_EVENTS)) + b"0\r\n\r\n"
 
 
-def faulty(seed: int) -> Script:
-    """A script that fails about half of the time, each time in another way."""
+def faulty(seed: int, of: int = 20) -> Script:
+    """A script that fails 11 times `of` so many, each time in another way."""
     draw = random.Random(seed)
 
     async def script(served: Served) -> None:
-        kind = draw.randrange(20)
+        kind = draw.randrange(of)
         raw = STREAM if served.said.get("stream") else whole(BODY)
         if kind == 0:
             served.reset()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import socket
 import time
@@ -31,6 +32,8 @@ from gateway_parts import (
 )
 
 from gridctl.broker.plan import Settings
+from gridctl.gateway.engine import EngineConnection
+from gridctl.gateway.pool import Pool
 
 
 def nobody_there() -> str:
@@ -355,3 +358,17 @@ def test_an_engine_whose_url_is_the_gateways_own_address_gets_no_connection() ->
         assert ask(gateway).status == 502
         gateway.settled()
         assert len(gateway.meter.rows) == 1
+
+
+def test_a_worker_out_of_descriptors_blames_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(pool: Pool, addresses: object) -> EngineConnection:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Pool, "_connect", full)
+    with scripted_engine(answers) as engine, running_gateway([engine.url]) as gateway:
+        answer = ask(gateway)
+        gateway.settled()
+        assert (answer.status, answer.headers["x-should-retry"]) == (503, "true")
+        assert "retry-after-ms" in answer.headers
+        assert gateway.broker.failures == []
+        assert (gateway.meter.rows[0].outcome, gateway.meter.rows[0].reason) == ("rejected", "no-descriptors")

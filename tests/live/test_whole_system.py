@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,8 @@ from liveprograms import MockEngine, Orchestrator, Starter, apply_grid, descenda
 NEAR, FAR = "paris", "madrid"
 MOST = 0.9
 TIMES = ("--ttft-ms", "20", "--tpot-ms", "2", "--model-name", "tiny")
+RETURN_S = 10.0
+"""A failing site is probed every 5 s, and a twentieth of its traffic is one request in half a second here."""
 FIRST_SHARE, FIRST_STEP_S = 0.05, 5.0  # of the ramp of a site that returns: 5 % of its traffic for at least 5 s
 
 
@@ -48,7 +51,7 @@ def test_a_lost_site_costs_no_request_that_could_be_retried_and_is_not_hammered_
     near, far = mock_engine(NEAR), mock_engine(FAR)
     orchestrator = orchestrate({NEAR: [near.url], FAR: [far.url]}, "--default-origin", NEAR, algorithm="nearest")
 
-    async def story() -> tuple[Crowd, float, float]:
+    async def story() -> tuple[Crowd, float, float, float]:
         async with Crowd(orchestrator.port, clients=6, tokens=50) as crowd:
             await crowd.more(60)
             assert at(crowd.answers, NEAR) > MOST * len(crowd.answers), crowd.summary()
@@ -56,14 +59,16 @@ def test_a_lost_site_costs_no_request_that_could_be_retried_and_is_not_hammered_
             near.kill()
             await until("traffic at Madrid", lambda: at(crowd.since(lost_s), FAR) > 100)
             await asyncio.to_thread(mock_engine, NEAR, *TIMES, port=near.port)
+            up_s = time.monotonic()
             await until("the first requests at Paris again", lambda: at(crowd.since(lost_s + 1), NEAR) >= 1, 90)
             back_s = min(one.sent_s for one in crowd.since(lost_s + 1) if one.site == NEAR)
             await until(
                 "most traffic at Paris again", lambda: at(recent(crowd), NEAR) > MOST * max(20, len(recent(crowd))), 60
             )
-        return crowd, lost_s, back_s
+        return crowd, lost_s, up_s, back_s
 
-    crowd, lost_s, back_s = asyncio.run(story())
+    crowd, lost_s, up_s, back_s = asyncio.run(story())
+    assert back_s - up_s < RETURN_S, f"traffic came back {back_s - up_s:.1f} s after the site"
     # A stream whose first byte was out cannot be retried: it ends with an error that says so, never silently.
     whole = [one for one in crowd.answers if not one.is_stream]
     assert {one.verdict for one in whole} == {"ok"}, crowd.summary()
@@ -241,7 +246,9 @@ def test_ten_thousand_idle_connections_are_held_while_others_are_served(
     orchestrate: Starter, mock_engine: Callable[..., MockEngine]
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    count = min(10_000, (hard - 200) // 2)  # a worker sets two descriptors aside for each: one may go to an engine
+    count = min(10_000, hard - 4_400)  # a worker sets 4,096 descriptors aside for engines
+    if count < 10_000:
+        sys.stderr.write(f"holds {count:,} instead of 10,000: the hard limit on open files is {hard:,}\n")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     engine = mock_engine(NEAR, "--ttft-ms", "0", "--tpot-ms", "0", "--model-name", "tiny")
     orchestrator = orchestrate({NEAR: [engine.url]})

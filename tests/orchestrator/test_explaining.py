@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -75,6 +76,16 @@ def test_every_request_of_a_run_and_of_its_alternative_is_explained_as_it_was_de
             assert told.decision.at_ms == told.timeline.sent_ms == run.rows.arrival_ns[number] / 1e6
             assert told.digest == run.info.digest
     assert len(run.rows) == 40
+
+
+def test_a_run_that_was_served_live_says_how_its_requests_are_explained(home: GridHome, trace: Path) -> None:
+    replayed(home, TraceSource(path=str(trace)))
+    run = load_run("base", home)
+    info = msgspec.structs.replace(run.info, name="live", live="http://127.0.0.1:8080")
+    save_run(dataclasses.replace(run, info=info), home)
+    with pytest.raises(UsageError) as caught:
+        find_question(home, "live/5")
+    assert (caught.value.fix or "").startswith("gridctl explain request ID")
 
 
 def test_later_changes_of_the_grid_change_no_explanation(home: GridHome, trace: Path) -> None:
