@@ -113,7 +113,7 @@ def _explain_request(target: str | None, trace: str | None, site: str | None, ou
     from gridctl.orchestrator.explaining_live import is_recorded
 
     recorded = is_recorded(target)
-    if recorded is not None or "/" not in target:
+    if recorded is not None or ("/" not in target and not _is_run(target)):
         _explain_live(target, recorded, output)
         return
     from gridctl.orchestrator.explaining import explain, find_question
@@ -131,6 +131,13 @@ def _explain_request(target: str | None, trace: str | None, site: str | None, ou
         emit(
             [{"name": explanation.name}], [], output, kind="Explanation", single=True, documents=[document(explanation)]
         )
+
+
+def _is_run(name: str) -> bool:
+    """Whether a run has that name, so that no request of it was named."""
+    from gridctl.orchestrator.context import current_grid
+
+    return name in current_grid().open_runs().list()
 
 
 def _explain_live(target: str, recorded: tuple[str, str] | None, output: str) -> None:

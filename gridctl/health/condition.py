@@ -162,14 +162,16 @@ class Condition:
     def observe(self, event: Event, now_ns: int, detail: str = "") -> bool:
         """Take in one event; True when the state or the share of traffic changed. `detail` is the failure in words."""
         if event == "success" and self._state == "healthy" and now_ns < self._due_ns:
-            # The hot path: nearly all requests of nearly all engines end here.
+            # The hot path: nearly all requests of nearly all engines end here. With a failure in the window its share
+            # is to be judged: one more answer may be what makes it tell.
             window = self._window
             if now_ns >= window.next_ns:
                 window.advance(now_ns)
-            self._served_ns = now_ns
-            self._streak = 0
-            window.add(1)
-            return False
+            if not window.failed and not window.slow:
+                self._served_ns = now_ns
+                self._streak = 0
+                window.add(1)
+                return False
         before = self._told()
         now_ns = self._advance(now_ns)
         if event == "success" or event == "slow":

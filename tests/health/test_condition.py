@@ -327,6 +327,19 @@ def test_how_often_time_is_told_changes_nothing(
     assert _told(seldom) == _told(often)
 
 
+def test_the_answer_that_makes_a_share_of_failures_tell_is_judged_whenever_time_was_told() -> None:
+    """One failure among three answers is too few to judge; the fourth answer makes it a quarter of four."""
+    for ticks in ((), (3 * S,)):
+        condition = Condition(quick)
+        for event in ("success", "success", "connect-failed"):
+            condition.observe(event, 0)
+        for at_ns in ticks:
+            condition.tick(at_ns)
+        assert condition.state == "healthy"
+        condition.observe("success", 3 * S)
+        assert condition.state == "degraded"
+
+
 def _told(one: Condition) -> tuple[object, ...]:
     return one.state, one.since_ns, one.admit_ppm, one.next_change_ns, one.ejections, one.flapping, one.flap_percent
 
