@@ -92,7 +92,8 @@ def test_chunks_go_on_where_a_killed_registry_was(registry: Registry, make_model
     report = pushed(package, registry, "a/killed:v1", chunk_bytes=1 << 20, advance=kill_midway, with_index=False)
     assert report.digest == package.digest
     size = package.manifest.total_bytes
-    assert size < sent < size + 4_000_000, "only what was under way is sent twice"
+    # A registry killed before it wrote a chunk's state down knows the upload no more: then what it had is sent again.
+    assert size < sent < size + 7_000_000, "nothing is sent twice but what the killed registry may have lost"
     assert pulled(registry, "a/killed:v1", tmp_path / "out").package.digest == package.digest
 
 
