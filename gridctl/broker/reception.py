@@ -20,6 +20,7 @@ from gridctl.broker.live import Live
 from gridctl.broker.menu import Meant, Menu
 from gridctl.broker.origins import Origins, Where
 from gridctl.broker.plan import Plan
+from gridctl.broker.quota import Quotas
 
 DRAW_BITS = 31
 NO_TRACE = ""
@@ -28,9 +29,10 @@ CERTAIN_PART = 2
 
 
 class Lessons:
-    """What ended requests taught of lengths, over all plans."""
+    """What a worker keeps over all plans: what ended requests taught of lengths, and how much each key asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, worker: int = 0) -> None:
+        self.quotas = Quotas(worker)
         self.rates = TokenRates()
         self.lengths = Lengths({})
 
@@ -63,6 +65,8 @@ class Reception:
         self._groups = Groups(live, plan.generation)
         self._seeds: dict[str, bytes] = {}
         self._bits = generator.getrandbits
+        lessons.quotas.adopt(plan)
+        self._take_quota = lessons.quotas.take
 
     def principal(self, head: Head) -> Principal:
         """Who asks. Raises Refusal: 401 or 403."""
@@ -95,7 +99,9 @@ class Reception:
         prompt, exact = read.prompt, read.prompt.exact_tokens
         rate = self._lessons.rates.rate(meant.model or "")
         text_tokens = exact if exact is not None else max(1, int(prompt.text_bytes * rate))
-        most, lengths = read.max_tokens, self._lessons.lengths
+        prompt_tokens, most = text_tokens + prompt.media_tokens, read.max_tokens
+        output_tokens = 1 if endpoint in ANSWERS_IN_ONE else self._lessons.lengths.expected(meant.workload, most)
+        self._take_quota(principal.name, prompt_tokens + output_tokens, now_ns)
         session = session_of(headers, read.affinity, seed)
         # In the order of Ask's fields: so many names would take longer to match than all else here.
         return Ask(
@@ -110,12 +116,12 @@ class Reception:
             deadline_of(headers, settings.deadline_ms, now_ns),
             read.stream,
             read.wants_usage,
-            text_tokens + prompt.media_tokens,
+            prompt_tokens,
             exact if exact is not None else text_tokens // CERTAIN_PART,
             prompt.text_bytes if exact is None else 0,
             prompt.media_tokens,
             most,
-            1 if endpoint in ANSWERS_IN_ONE else lengths.expected(meant.workload, most),
+            output_tokens,
             self._bits(DRAW_BITS),
             UNNAMED_SESSION if session is None else session,
             prompt_blocks(seed, prompt.text),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gridctl.broker.refusal import Refusal
     from gridctl.gateway.attempt import Attempt
     from gridctl.gateway.client import ClientConnection
+    from gridctl.gateway.exchange import Exchange
 
 NOTHING, PROMISED, BEGUN = range(3)
 COMMENT = b": keep-alive\n\n"
@@ -66,6 +67,23 @@ class Reply:
     def go_on(self, data: bytes, *, is_last: bool) -> None:
         """More of an answer that has begun."""
         self._write(data, is_last=is_last)
+
+    def ready(self, exchange: Exchange, body: bytes) -> None:
+        """An answer in one piece that no engine was asked for."""
+        self.state, self.status = BEGUN, 200
+        framing = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
+        self._client.write(answer_head.compose_own(exchange, framing, self._client.last_line()) + body)
+
+    def begin_own(self, exchange: Exchange, data: bytes, *, is_last: bool) -> None:
+        """The beginning of a stream that no engine was asked for."""
+        self.state, self.status, self._is_stream = BEGUN, 200, True
+        framing = _STREAM_TYPE + self._endless()
+        head = answer_head.compose_own(exchange, framing, self._client.last_line())
+        self._write(data, is_last=is_last, head=head)
+
+    def turn_to(self, client: ClientConnection) -> None:
+        """Write to somebody else from now on."""
+        self._client = client
 
     def comment(self, attempt: Attempt) -> None:
         """A sign of life for a client that waits for a stream: a comment, which its reader passes over."""
