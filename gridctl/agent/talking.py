@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ANSWER_S = 30.0
 CONNECT_S = 10.0
-MAX_REFUSAL_BYTES = 16 << 10
+MAKE_TOKEN = "gridctl token create NAME --role agent --site SITE > FILE"
 
 
 class SyncRefusedError(InputError):
@@ -102,9 +102,9 @@ def read_token(path: Path) -> str:
         token = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "not ASCII"
-        raise InputError(f"the token cannot be read: {reason}", where=str(path), fix="gridctl token create") from None
+        raise InputError(f"the token cannot be read: {reason}", where=str(path), fix=MAKE_TOKEN) from None
     if not token or not token.isprintable() or " " in token:
-        raise InputError("the file holds no token", where=str(path), fix="gridctl token create NAME > FILE")
+        raise InputError("the file holds no token", where=str(path), fix=MAKE_TOKEN)
     return token
 
 
@@ -114,7 +114,7 @@ def _refuse(status: int, url: str, headers: httpx.Headers) -> None:
         return
     if status in (401, 403):
         what = f"the orchestrator does not accept the token ({status})"
-        raise SyncRefusedError(what, where=url, fix="gridctl token create NAME, and write it to the --token-file")
+        raise SyncRefusedError(what, where=url, fix=MAKE_TOKEN)
     if status == 404:
         raise SyncRefusedError("the orchestrator knows no such site", where=url, fix="check --site and --url")
     if status in (408, 425, 429) or status >= 500:

@@ -12,11 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gridctl.agent.collecting import collect, removable
 from gridctl.agent.deciding import Moment, Next, next_step
 from gridctl.agent.engine import EngineError
-from gridctl.agent.fetching import Fetch, FetchError
 from gridctl.agent.journal import JournalFile
 from gridctl.agent.order import Order
 from gridctl.agent.pointers import Pointers
@@ -27,6 +27,9 @@ from gridctl.artifacts.recipe import Derivation
 from gridctl.errors import Interrupted
 from gridctl.rollout.protocol import Failure, Reason, Version, Wanted
 from gridctl.rollout.windows import is_open
+
+if TYPE_CHECKING:
+    from gridctl.agent.fetching import Fetch
 
 MAX_DETAIL = 500
 LONGEST_RETRY = 240
@@ -197,6 +200,8 @@ class Worker:
 
     def _fetch(self, model: str, wanted: Wanted) -> bool:
         """Begin a transfer, if none is under way. It is taken when it is over."""
+        from gridctl.agent.fetching import Fetch  # with it comes the compiler of deltas: 60 MB that most days need not
+
         if self.fetch is None and not self._stop.is_set():
             self._say(f"{model}: fetching {wanted.version.variant} {wanted.version.digest[:19]}…")
             self.fetch = Fetch(
@@ -213,6 +218,8 @@ class Worker:
         return False
 
     def _take_fetched(self, fetch: Fetch) -> None:
+        from gridctl.agent.fetching import FetchError
+
         model, version = fetch.wanted.model, fetch.wanted.version
         self.fetch = None
         try:

@@ -30,10 +30,14 @@ def described(found: Checkpoint, name: str, variant_name: str, known: Model | No
     """The model with this variant added or replaced. Raises: InputError when config.json lacks a number."""
     record = read_record(found.folder) if (found.folder / REPORT).is_file() else {}
     score = record.get("quality", UNMEASURED)
+    if score != UNMEASURED and not (type(score) in (int, float) and 0 <= score <= 1):
+        raise InputError(
+            "the quality is no score from 0 to 1", where=str(found.folder / REPORT), fix="measure it again"
+        )
     variant = Variant(
         name=variant_name,
         dtype=_dtype(found.config),
-        quality=float(score) if isinstance(score, int | float) else None,
+        quality=None if score == UNMEASURED else float(score),
         weight_gib=max(0.0001, math.ceil(found.total_bytes / _GIB * 10_000) / 10_000),
         lineage=lineage(record),
     )

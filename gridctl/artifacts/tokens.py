@@ -21,6 +21,8 @@ from gridctl.errors import InputError, NotFoundError, UsageError
 
 MAX_TOKEN_BYTES = 32
 """Text read for each token wanted, at most: no tokenizer's average is near it."""
+MAX_LIST_BYTES = 64 << 20
+"""Read of a file of token numbers, at most; what a line that is cut off there holds is left."""
 MAX_TOKENS = 1 << 22
 _LEAST = 2
 
@@ -42,7 +44,7 @@ def read_windows(text: Path, model: Path, *, tokens: int, length: int, vocabular
             f"windows of {length} tokens cannot be cut from {tokens}",
             fix=f"at most {MAX_TOKENS} tokens, windows of 512",
         )
-    data = _read(text, tokens * MAX_TOKEN_BYTES)
+    data = _read(text, MAX_LIST_BYTES if text.suffix == ".jsonl" else tokens * MAX_TOKEN_BYTES)
     ids = _listed(data, text) if text.suffix == ".jsonl" else _cut(data, text, model, python)
     if len(ids) < _LEAST:
         raise InputError("there is too little text", where=str(text), fix="give some thousand words like the traffic")
@@ -67,6 +69,8 @@ def _read(text: Path, limit: int) -> bytes:
 
 def _listed(data: bytes, text: Path) -> Ids:
     found: list[int] = []
+    if len(data) == MAX_LIST_BYTES:
+        data = data[: data.rfind(b"\n") + 1]
     for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
         try:
             items = json.loads(line) if line.strip() else []

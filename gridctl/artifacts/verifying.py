@@ -7,6 +7,7 @@ model.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def _quantized(found: Checkpoint, module: str) -> tuple[str, Matrix, list[tuple[
     shard, scale = tensors[name]
     codes = next((tensors[module + end][1] for end in _CODES if module + end in tensors), None)
     form = next((form for form, dtypes in _FORMS.items() if codes is not None and codes.dtype in dtypes), None)
-    if codes is None or form is None or len(codes.shape) != 2 or codes.shape[:1] != scale.shape[:1]:
+    if codes is None or form is None or len(codes.shape) != 2 or not _is_scaled(codes, scale):
         return module, Matrix(module, 0, 0, "codes"), [(name, f"{name!r} scales no codes of as many rows")]
     rows, columns = codes.shape[0], codes.shape[1] * _PACKED.get(codes.dtype, 1)
     words = []
@@ -105,8 +106,28 @@ def _quantized(found: Checkpoint, module: str) -> tuple[str, Matrix, list[tuple[
         words.append((name, f"{name!r}: {groups} scales of a row do not share out {columns} columns"))
     if not _is_positive(found, shard, scale):
         words.append((name, f"{name!r} holds scales that are not above 0"))
-    group = columns // groups if groups > 1 else 0
+    group = columns // groups if groups > 1 or (groups and _has_groups(found.config)) else 0
     return module, Matrix(module, rows, columns, form, group), words
+
+
+def _has_groups(config: dict[str, Any]) -> bool:
+    """Whether a row's scale is a group's, though the row has but one."""
+    quantization = config.get("quantization_config")
+    groups = quantization.get("config_groups") if isinstance(quantization, dict) else None
+    weights = (
+        [group.get("weights") for group in groups.values() if isinstance(group, dict)]
+        if isinstance(groups, dict)
+        else []
+    )
+    return any(isinstance(one, dict) and one.get("strategy") in ("group", "tensor_group") for one in weights)
+
+
+def _is_scaled(codes: Tensor, scale: Tensor) -> bool:
+    """Whether the scales are one for all, one or more for each row, or one for each block of rows and columns."""
+    if prod(scale.shape) == 1:
+        return True
+    rows = scale.shape[0]
+    return rows == codes.shape[0] or (len(scale.shape) == 2 and rows > 0 and codes.shape[0] % rows == 0)
 
 
 def _is_positive(found: Checkpoint, shard: str, scale: Tensor) -> bool:

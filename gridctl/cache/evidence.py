@@ -57,6 +57,8 @@ def weigh(text: str, vector: NDArray[np.float32], groups: AnswerGroups) -> Evide
     group = groups.group(best)
     share = min(max(shares[best], 1e-4), 1.0 - 1e-4)
     asked = read(text)
+    own_read = [groups.reading(one.entry) for one in own[:COMPARED]]
+    others_read = [groups.reading(one.entry) for one in others[:RIVALS_COMPARED]]
     values = [
         own[0].cosine,
         own[0].cosine - (others[0].cosine if others else 0.0),
@@ -67,9 +69,9 @@ def weigh(text: str, vector: NDArray[np.float32], groups: AnswerGroups) -> Evide
         math.log1p(len(group.aliases)),
         (group.right + 0.5) / (group.labels + 1.0),
         min(group.labels, 30) / 30.0,
-        *_wording(asked, own, others, groups.rarity),
+        *_wording(asked, own_read, others_read, groups.rarity),
         len(shares),
-        *_learnt(asked, own, others, groups.leftovers),
+        *_learnt(asked, own_read, others_read, groups.leftovers),
     ]
     return Evidence(best, own[0].entry, own[0].cosine, np.array(values, np.float64), tuple(ranked[:JUDGED_GROUPS]))
 
@@ -83,9 +85,9 @@ def _shares(near: list[Neighbour], sharpness: float) -> dict[int, float]:
     return {number: weight / total for number, weight in found.items()}
 
 
-def _wording(asked: Reading, own: list[Neighbour], others: list[Neighbour], rarity: Rarity) -> list[float]:
-    measured = [compare(asked, one.reading, rarity) for one in own[:COMPARED]]
-    rivals = [compare(asked, one.reading, rarity).kept_share for one in others[:RIVALS_COMPARED]]
+def _wording(asked: Reading, own: list[Reading], others: list[Reading], rarity: Rarity) -> list[float]:
+    measured = [compare(asked, one, rarity) for one in own]
+    rivals = [compare(asked, one, rarity).kept_share for one in others]
     first = measured[0]
     kept = max(one.kept_share for one in measured)
     return [
@@ -102,14 +104,14 @@ def _wording(asked: Reading, own: list[Neighbour], others: list[Neighbour], rari
         all(_details_differ(one) for one in measured),
         first.polarity_differs,
         first.code_differs,
-        min(len(asked.words), 100),
+        min(asked.word_count, 100),
     ]
 
 
-def _learnt(asked: Reading, own: list[Neighbour], others: list[Neighbour], record: LeftoverRecord) -> list[float]:
-    measured = [record.measure(asked, one.reading) for one in own[:COMPARED]]
+def _learnt(asked: Reading, own: list[Reading], others: list[Reading], record: LeftoverRecord) -> list[float]:
+    measured = [record.measure(asked, one) for one in own]
     least = min(measured)
-    rival = min((record.measure(asked, one.reading).weight for one in others[:RIVALS_COMPARED]), default=MOST_SUM)
+    rival = min((record.measure(asked, one).weight for one in others), default=MOST_SUM)
     return [*measured[0], *least, least.weight - rival]
 
 

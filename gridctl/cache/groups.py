@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,17 +32,15 @@ class Group:
     aliases: list[int] = field(default_factory=list)
     labels: int = 0
     right: int = 0
-    by_user: Counter[str] = field(default_factory=Counter)
+    by_user: Counter[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbour:
+class Neighbour(NamedTuple):
     """A stored prompt near to a new one."""
 
     entry: int
     group: int
     cosine: float
-    reading: Reading
 
 
 class AnswerGroups:
@@ -74,10 +73,12 @@ class AnswerGroups:
     def neighbours(self, vector: NDArray[np.float32], count: int = NEIGHBOURS) -> list[Neighbour]:
         """Stored prompts nearest to a vector, best first."""
         entries, cosines = self.index.nearest(vector, count)
-        return [
-            Neighbour(entry, self._group_of[entry], cosine, self._readings[entry])
-            for entry, cosine in zip(entries.tolist(), cosines.tolist(), strict=True)
-        ]
+        numbers, group_of = entries.tolist(), self._group_of
+        return list(map(Neighbour, numbers, [group_of[entry] for entry in numbers], cosines.tolist()))
+
+    def reading(self, entry: int) -> Reading:
+        """A stored prompt as the guards see it."""
+        return self._readings[entry]
 
     def found(self, text: str, vector: NDArray[np.float32], user: str = "") -> tuple[int, int]:
         """Begin a group with this prompt; its group and entry numbers."""
@@ -94,7 +95,7 @@ class AnswerGroups:
     def alias(self, number: int, text: str, vector: NDArray[np.float32], user: str = "") -> int | None:
         """Add a prompt to a group; None when the group is gone or its user has added enough."""
         group = self._groups.get(number)
-        if group is None or (user and group.by_user[user] >= ALIASES_PER_USER):
+        if group is None or (user and group.by_user is not None and group.by_user[user] >= ALIASES_PER_USER):
             return None
         return self._enter(number, text, vector, user)
 
@@ -139,6 +140,7 @@ class AnswerGroups:
         group = self._groups[number]
         group.aliases.append(entry)
         if user:
+            group.by_user = Counter() if group.by_user is None else group.by_user
             group.by_user[user] += 1
         return entry
 
@@ -146,7 +148,7 @@ class AnswerGroups:
         """Learn from a prompt that enters a group in which words it differs from the prompts near it."""
         for is_same in (True, False):
             for one in [one for one in near if (one.group == number) is is_same][:PAIRED]:
-                self.leftovers.learn(reading, one.reading, is_same=is_same)
+                self.leftovers.learn(reading, self._readings[one.entry], is_same=is_same)
 
     def _leave(self, entry: int) -> None:
         self.index.remove(entry)

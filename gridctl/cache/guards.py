@@ -7,6 +7,8 @@ Decides nothing: it measures; `evidence` turns the measures into features. The k
 with mass the summed rarity of detail words, rarity(w) = ln((n + 1) / (texts with w + 1/2)), after Spärck Jones 1972.
 Detail words are a text's words less grammar and common command words (`english`, English only), numbers kept. A
 leftover word is one whose stem the other text lacks and that no word of it resembles (Dice of letter pairs ≥ 0.67).
+
+A reading is kept for every stored prompt, so it is small: words in one text, letter triples as sorted numbers.
 """
 
 from __future__ import annotations
@@ -17,42 +19,42 @@ from collections import Counter
 from functools import lru_cache
 
 import msgspec
+import numpy as np
 
-from gridctl.cache.english import (
-    COMMAND_WORDS,
-    DATE_WORDS,
-    FUNCTION_WORDS,
-    NEGATIONS,
-    NUMBER_WORDS,
-    OPPOSITES,
-    UNIT_WORDS,
-)
+from gridctl.cache.words import PAIRS_OF_SIDES, facts_of, resembling
 
-ALIKE = 0.67
 LONGEST_READ = 4096
 """Characters of a text that the guards read; what is longer never gets here (see `cacheable`)."""
 _WORD = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?", re.UNICODE)
-_MORE_GRAMMAR_THAN_NUMBER = frozenset(("one", "first", "once", "second"))
 _CODE = re.compile(r"[{}\[\]<>=;`\\|^~$#@_]|//|::|->|\w\.\w+\(")
-_SUFFIXES = ("ings", "ing", "edly", "ed", "ies", "es", "s", "ly")
 
 
-class Reading(msgspec.Struct, frozen=True):
-    """One text as the guards see it. `stems` are those of all words, `details` those of detail words; `polarity` has
-    one
-    entry for each pair of
-    opposites (-1, 0, 1) after the parity of negations."""
+class Reading(msgspec.Struct, frozen=True, gc=False):
+    """One text as the guards see it. Sets of words are texts with a word on each line, in order; `word_count` counts
+    different words; `polarity` has a bit for each pair of opposites on whose one side the text stands, and as many bits
+    further up one for the other side; `triples` are letter triples as ascending uint32 (one number for each triple of
+    Latin letters, for other scripts almost always)."""
 
-    words: frozenset[str]
-    stems: frozenset[str]
-    details: frozenset[str]
+    word_count: int
+    stem_lines: str
+    detail_lines: str
     numbers: tuple[float, ...]
-    dates: frozenset[str]
-    units: frozenset[str]
-    codes: tuple[str, ...]
-    polarity: tuple[int, ...]
+    dates: str
+    units: str
+    codes: str
+    polarity: int
     is_negated: bool
-    grams: frozenset[str]
+    triples: bytes
+
+    @property
+    def stems(self) -> frozenset[str]:
+        """Stems of all words."""
+        return _set_of(self.stem_lines)
+
+    @property
+    def details(self) -> frozenset[str]:
+        """Detail words."""
+        return _set_of(self.detail_lines)
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -89,60 +91,56 @@ class Rarity:
         return max(0.1, math.log((self._texts + 1.0) / (self._seen[word] + 0.5)))
 
 
-@lru_cache(maxsize=65_536)
-def stem(word: str) -> str:
-    """A word without its commonest endings; the same for forms of one word more often than not.
-
-    >>> stem("lights"), stem("playing"), stem("parties")
-    ('light', 'play', 'party')
-    """
-    for suffix in _SUFFIXES:
-        if word.endswith(suffix) and len(word) - len(suffix) >= 3 and not word.endswith("ss"):
-            cut = word[: -len(suffix)]
-            if suffix == "ies":
-                return cut + "y"
-            return cut[:-1] if len(cut) > 3 and cut[-1] == cut[-2] and cut[-1] not in "lse" else cut.rstrip("e") or cut
-    return word.rstrip("e") if len(word) > 4 else word
-
-
 def read(text: str) -> Reading:
     """Read a text once; its first 4,096 characters count."""
     text = text[:LONGEST_READ]
     words = [word.replace("'", "") for word in _WORD.findall(text.lower().replace("’", "'"))]
-    spoken = set(words)
-    numbers = sorted(_numbers(words))
-    details = {_detail(word) for word in words if not _is_plain(word)}
-    negations = sum(word in NEGATIONS for word in words)
-    sides = tuple(int(bool(spoken & plus)) - int(bool(spoken & minus)) for plus, minus in OPPOSITES)
-    squeezed = " " + " ".join(words) + " "
+    stems, details, dates, units = set[str](), set[str](), set[str](), set[str]()
+    numbers, negations, sides = list[float](), 0, 0
+    for word in words:
+        facts = facts_of(word)
+        stems.add(facts.stem)
+        if facts.detail:
+            details.add(facts.detail)
+        if facts.is_marked:
+            numbers += facts.numbers
+            negations += facts.is_negation
+            sides |= facts.sides
+            if facts.is_date:
+                dates.add(facts.stem)
+            if facts.is_unit:
+                units.add(facts.stem)
+    plus, minus = sides & ((1 << PAIRS_OF_SIDES) - 1), sides >> PAIRS_OF_SIDES
+    both = plus & minus
     return Reading(
-        words=frozenset(spoken),
-        stems=frozenset(map(stem, spoken)),
-        details=frozenset(details),
-        numbers=tuple(numbers),
-        dates=frozenset(stem(word) for word in words if word in DATE_WORDS),
-        units=frozenset(stem(word) for word in words if word in UNIT_WORDS),
-        codes=tuple(sorted(_CODE.findall(text))),
-        polarity=sides,
+        word_count=len(set(words)),
+        stem_lines=_lines(stems),
+        detail_lines=_lines(details),
+        numbers=tuple(sorted(numbers)),
+        dates=_lines(dates),
+        units=_lines(units),
+        codes="\n".join(sorted(_CODE.findall(text))),
+        polarity=(plus & ~both) | (minus & ~both) << PAIRS_OF_SIDES,
         is_negated=bool(negations % 2),
-        grams=frozenset(squeezed[start : start + 3] for start in range(len(squeezed) - 2)),
+        triples=_triples(" " + " ".join(words) + " "),
     )
 
 
 def compare(a: Reading, b: Reading, rarity: Rarity) -> Comparison:
     """Measure a pair. Symmetric up to which leftover is whose."""
-    shared = a.details & b.details
-    left_a, left_b = _leftover(a.details - shared, b.details), _leftover(b.details - shared, a.details)
-    kept = shared | (a.details - shared - left_a)
-    mass_kept, mass_a, mass_b = (sum(rarity.of(word) for word in sorted(words)) for words in (kept, left_a, left_b))
+    mine, theirs = a.details, b.details
+    shared = mine & theirs
+    rest_a, rest_b = mine - shared, theirs - shared
+    left_a, left_b = _leftover(rest_a, theirs), _leftover(rest_b, mine)
+    kept = shared | (rest_a - left_a)
+    mass_kept, mass_a, mass_b = (sum(map(rarity.of, sorted(words))) for words in (kept, left_a, left_b))
     total = mass_kept + mass_a + mass_b
-    union = len(a.grams | b.grams)
     return Comparison(
         kept_share=mass_kept / total if total else 0.5,
         has_no_leftover=not (left_a or left_b) and bool(kept),
         leftover_a=mass_a,
         leftover_b=mass_b,
-        gram_overlap=len(a.grams & b.grams) / union if union else 0.0,
+        gram_overlap=_overlap(a.triples, b.triples),
         numbers_differ=a.numbers != b.numbers,
         dates_differ=a.dates != b.dates,
         units_differ=a.units != b.units,
@@ -158,50 +156,44 @@ def likeness(pair: Comparison) -> float:
     return pair.kept_share - 0.5 * differs + 0.01 * pair.gram_overlap
 
 
-def _is_plain(word: str) -> bool:
-    if word in FUNCTION_WORDS or word in COMMAND_WORDS or word in NEGATIONS:
-        return True
-    return len(word) == 1 and word.isascii() and word.isalpha()
-
-
-def _detail(word: str) -> str:
-    values = _numbers([word])
-    return " ".join(f"{value:g}" for value in values) if values else stem(word)
-
-
-def _numbers(words: list[str]) -> list[float]:
-    found: list[float] = []
-    for word in words:
-        if word[0].isdigit():
-            digits = word.replace(",", "").replace(":", ".")
-            try:
-                found.append(float(digits))
-            except ValueError:
-                found.extend(float(part) for part in digits.split(".") if part.isdecimal())
-        elif word in NUMBER_WORDS and word not in _MORE_GRAMMAR_THAN_NUMBER:
-            found.append(float(NUMBER_WORDS[word]))
-    return [value for value in found if math.isfinite(value)]
-
-
 def _leftover(words: frozenset[str], others: frozenset[str]) -> frozenset[str]:
-    return frozenset(word for word in words if not any(_dice(word, other) >= ALIKE for other in others))
-
-
-@lru_cache(maxsize=65_536)
-def _pairs(word: str) -> frozenset[str]:
-    return frozenset(word[start : start + 2] for start in range(len(word) - 1))
-
-
-def _dice(a: str, b: str) -> float:
-    if a[0].isdigit() or b[0].isdigit():
-        return float(a == b)
-    left, right = _pairs(a), _pairs(b)
-    return 2.0 * len(left & right) / (len(left) + len(right)) if left and right else float(a == b)
+    return words - resembling(words, others) if words and others else words
 
 
 def _has_opposites(a: Reading, b: Reading) -> bool:
-    turns = 1 if a.is_negated == b.is_negated else -1
-    sides = [one * other * turns for one, other in zip(a.polarity, b.polarity, strict=True)]
-    if any(side < 0 for side in sides):
-        return True
-    return turns < 0 and not any(side > 0 for side in sides)
+    turned = ((b.polarity << PAIRS_OF_SIDES) | (b.polarity >> PAIRS_OF_SIDES)) & ((1 << 2 * PAIRS_OF_SIDES) - 1)
+    same, apart = a.polarity & b.polarity, a.polarity & turned
+    if a.is_negated == b.is_negated:
+        return bool(apart)
+    return bool(same) or not apart
+
+
+def _overlap(a: bytes, b: bytes) -> float:
+    """Shared letter triples over all of two texts."""
+    if not a or not b:
+        return 0.0
+    mine, theirs = np.frombuffer(a, np.uint32), np.frombuffer(b, np.uint32)
+    near = theirs.take(theirs.searchsorted(mine), mode="clip")
+    shared = int(np.count_nonzero(near == mine))
+    return shared / (len(mine) + len(theirs) - shared)
+
+
+def _triples(text: str) -> bytes:
+    letters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    if len(letters) < 3:
+        return b""
+    codes = letters[:-2] + (letters[1:-1] << np.uint32(11)) + (letters[2:] << np.uint32(22))
+    codes.sort()
+    is_first = np.empty(len(codes), bool)
+    is_first[0] = True
+    np.not_equal(codes[1:], codes[:-1], out=is_first[1:])
+    return bytes(codes[is_first].tobytes())
+
+
+def _lines(words: set[str]) -> str:
+    return "\n".join(sorted(words))
+
+
+@lru_cache(maxsize=512)
+def _set_of(lines: str) -> frozenset[str]:
+    return frozenset(lines.split("\n")) if lines else frozenset()

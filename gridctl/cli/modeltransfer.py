@@ -28,6 +28,7 @@ from gridctl.cli.rollingout import (
     WindowOption,
     begin,
     check_before_push,
+    check_flags,
     print_site_plan,
     target_of,
 )
@@ -169,6 +170,7 @@ def push(
         to or [], waves, soak, windows or [], max_unavailable, min_samples, auto_rollback, bandwidth, model, variant,
         name, wait, sign_key is not None,
     )  # fmt: skip
+    check_flags(flags)
     if source is None:
         _roll_out(reference, flags, parallel, dry_run, link_mbit, egress_usd_per_gb, output)
         return

@@ -7,12 +7,12 @@ the long work begins.
 # No postponed annotations here: typer reads them.
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gridctl.cli.calibrating import Calibration, calibrated
 from gridctl.cli.measuring import (
     BaseQualityOption,
     LengthOption,
@@ -22,12 +22,11 @@ from gridctl.cli.measuring import (
     TokensOption,
     Yardstick,
     prepare,
-    read_text,
     take,
 )
 from gridctl.cli.options import DryRunOption
 from gridctl.cli.output import OutputOption, emit, note, progress
-from gridctl.errors import InputError, UsageError, did_you_mean
+from gridctl.errors import ConflictError, InputError, UsageError, did_you_mean
 from gridctl.render.rows import Column
 
 if TYPE_CHECKING:
@@ -42,16 +41,6 @@ COLUMNS = (
     Column("bytes_out", "bytes out", align="right"),
     Column("weight_error", "weight error", align="right"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Calibration:
-    """The text that activations are seen on, and how much of it."""
-
-    text: Path | None
-    tokens: int
-    length: int
-    python: Path | None
 
 
 def _complete_scheme(incomplete: str) -> list[str]:
@@ -118,7 +107,7 @@ def optimize(
     """
     from gridctl.artifacts.checkpoint import read_checkpoint
 
-    calibration = _Calibration(calibration_text, text_tokens, window, python)
+    calibration = Calibration(calibration_text, text_tokens, window, python)
     patterns = tuple(ignore or ())
     _check_patterns(patterns)
     if scheme in DELEGATED_NAMES:
@@ -140,9 +129,11 @@ def optimize(
         raise InputError("the target exists already", where=str(out), fix="remove it, or give another --out")
     yardstick = Yardstick(quality_text, text_tokens, window, base_quality, python)
     measuring = prepare(yardstick, found, is_quantized=bool(scheme)) if quality_text else None
-    request, kept = _calibrated(found, request, count, calibration, out, dry_run=dry_run)
+    request, kept = calibrated(found, request, count, calibration, out, dry_run=dry_run)
     try:
         rows = _made(found, request, out, threads or min(8, os.cpu_count() or 1), dry_run)
+    except ConflictError:
+        raise  # what was seen is the other process's, too
     except InputError:
         if kept is not None:
             kept.unlink(missing_ok=True)
@@ -237,69 +228,6 @@ def _with_layers(request: "Request", drop_layers: str, count: int | None) -> "Re
     return replace(request, drop=read_layers(drop_layers)) if drop_layers and count is None else request
 
 
-def _calibrated(
-    found: "Checkpoint", request: "Request", count: int | None, calibration: _Calibration, out: Path, *, dry_run: bool
-) -> tuple["Request", Path | None]:
-    """The request with what only activations tell, and the file they are kept in until the variant is made."""
-    from dataclasses import replace
-
-    from gridctl.artifacts.activations import activations_file
-    from gridctl.artifacts.influence import least
-
-    is_wanda = request.prune is not None and request.prune.method == "wanda" and request.activations is None
-    if count is None and not is_wanda:
-        if calibration.text is not None:
-            raise UsageError(
-                "nothing asks for text to see the model on",
-                where="--calibration-text",
-                fix="add --drop-layers auto=K or --prune wanda=0.4, or leave it out",
-            )
-        return request, None
-    if calibration.text is None:
-        raise UsageError(
-            "which layers matter least is not known without running the model"
-            if count is not None
-            else "Wanda weighs by activations, and none are given",
-            where="--drop-layers" if count is not None else "--prune wanda",
-            fix="give --calibration-text FILE: text like your traffic"
-            + (", or --activations FILE.safetensors" if is_wanda else ", or name the layers: 20-23"),
-        )
-    path = activations_file(out)
-    seen = _see(found, calibration, path, dry_run=dry_run, is_wanda=is_wanda)
-    if is_wanda:
-        request = replace(request, activations=path)
-    if count is not None:
-        request = replace(request, drop=least(seen, count), influence=seen)
-        told = ", ".join(f"{layer} ({seen[layer]:.4f})" for layer in request.drop)
-        note(f"layers of least influence, which go: {told}")
-    return request, path
-
-
-def _see(
-    found: "Checkpoint", calibration: _Calibration, path: Path, *, dry_run: bool, is_wanda: bool
-) -> tuple[float, ...]:
-    """Run the text through the model, the file of norms written to `path`; each layer's influence."""
-    import tempfile
-
-    from gridctl.artifacts.activations import collect
-    from gridctl.artifacts.pruning import layer_count
-
-    assert calibration.text is not None
-    if dry_run and is_wanda:
-        raise UsageError(
-            "a dry run sees no activations", where="--prune wanda", fix="leave --dry-run out, or give --activations"
-        )
-    windows = read_text(calibration.text, found, calibration.tokens, calibration.length, calibration.python)
-    total = windows.ids.size * layer_count(found.config)
-    with progress("running the model on the text", total) as advance:
-        if not dry_run:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return collect(found, windows, path, python=calibration.python, advance=advance).influence
-        with tempfile.TemporaryDirectory(prefix="gridctl-") as scratch:
-            place = Path(scratch, "activations")
-            return collect(found, windows, place, python=calibration.python, advance=advance).influence
-
-
 def _consent(found: "Checkpoint", request: "Request", dropped: int, *, is_accepted: bool) -> None:
     """Refuse what ruins models unless told so. Raises: UsageError."""
     from gridctl.artifacts.pruning import layer_count, quality_warnings
@@ -320,7 +248,7 @@ def _delegate(
     out: Path,
     scheme: str,
     ignore: tuple[str, ...],
-    calibration: _Calibration,
+    calibration: Calibration,
     yardstick: Yardstick,
     is_accepted: bool,
     dry_run: bool,

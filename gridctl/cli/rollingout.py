@@ -92,6 +92,20 @@ def settings_of(flags: Flags) -> "Settings":
     )
 
 
+def check_flags(flags: Flags) -> None:
+    """Refuse flags that no rollout could be made of, before anybody is asked. Raises UsageError."""
+    from gridctl.rollout.waves import DEFAULT, parse_waves
+
+    if not flags.to:
+        alone = [name for name, given in (("--waves", flags.waves), ("--window", flags.windows),
+                 ("--wait", flags.wait), ("--name", flags.name)) if given]  # fmt: skip
+        if alone:
+            raise UsageError(f"{alone[0]} is of a rollout, and none is asked for", where=alone[0], fix="add --to SITES")
+        return
+    settings_of(flags)
+    parse_waves(flags.waves or DEFAULT)
+
+
 def share_of(text: str, flag: str) -> float:
     """A share written as 10% or 0.1. Raises UsageError.
 
@@ -142,7 +156,6 @@ def check_before_push(flags: Flags, repository: str, annotated: str | None) -> N
     from gridctl.rollout.sites import check_variant
     from gridctl.rollout.waves import DEFAULT
 
-    settings_of(flags)
     home = current_grid()
     with home.open_registry() as registry:
         resources = [stored.resource for stored in registry.all()]

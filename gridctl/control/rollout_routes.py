@@ -23,11 +23,15 @@ from gridctl.rollout.undoing import undo_of
 from gridctl.rollout.windows import is_open, parse_window, text_of
 
 MOST_ENTRIES = 10_000
+MOST_LISTED = 100
+"""Rollouts, each of which may have thousands of sites."""
 
 
 async def _list(call: Call) -> object:
     def work(store: RolloutStore) -> object:
-        return messages.RolloutList(items=tuple(messages.summary_of(store.get(name)) for name in store.names()))
+        return messages.RolloutList(
+            items=tuple(messages.summary_of(store.get(name)) for name in store.names()[:MOST_LISTED])
+        )
 
     return await rollouts_of(call).do(work)
 
@@ -174,7 +178,14 @@ def _type(kind: Any) -> Callable[[], Any]:
 
 
 ROLLOUT_ROUTES = (
-    Route("GET", "/v1/rollouts", "viewer", "Rollouts, the newest first.", _list, _type(messages.RolloutList)),
+    Route(
+        "GET",
+        "/v1/rollouts",
+        "viewer",
+        "The newest hundred rollouts, the newest first.",
+        _list,
+        _type(messages.RolloutList),
+    ),
     Route(
         "POST",
         "/v1/rollouts",

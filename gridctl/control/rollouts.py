@@ -58,6 +58,7 @@ class Rollouts:
         self._baselines: dict[tuple[str, float], dict[str, Counts]] = {}
         self._analysed_s: dict[str, float] = {}
         self._refused: dict[int, float] = {}
+        self._trouble = ""
         self._answers: dict[str, tuple[int, float, bytes, str]] = {}
 
     @property
@@ -103,8 +104,12 @@ class Rollouts:
                 if not self._is_used:
                     continue
                 await self.look(live)
+                self._trouble = ""
             except GridctlError as error:
-                self._say(f"rollouts: {error.what}" + (f" ({error.where})" if error.where else ""))
+                self._complain(error.what + (f" ({error.where})" if error.where else ""))
+            except Exception as error:
+                # Time must go on passing for the other rollouts: a site that is waited for for ever is worse.
+                self._complain(f"{type(error).__name__}: {error}")
 
     async def look(self, live: Live) -> None:
         """One round: what is late, whose hours begin or end, how new versions do, what the registry is to be told."""
@@ -112,6 +117,11 @@ class Rollouts:
             await self.do(lambda store, name=rollout.name: self._pass_time(store, name))  # type: ignore[misc]
             await self._analyse(live, rollout.name)
         await self._declare(live)
+
+    def _complain(self, text: str) -> None:
+        if text != self._trouble:
+            self._say(f"rollouts: {text}")
+        self._trouble = text
 
     # ── inside: in the store's thread ───────────────────────────────────────────────────────────────────────────────
 

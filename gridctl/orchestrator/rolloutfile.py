@@ -39,6 +39,8 @@ from gridctl.units import NS_PER_S
 KIND = "Rollout"
 BURST_BYTES = 64 * 1024
 """What a TCP sender puts on the wire at once: a common limit of segmentation offload."""
+MOST_FAULTS = 5_000
+"""Each is held against every other, so twice as many take four times as long."""
 BITS_PER_BYTE = 8
 MEGA = 1_000_000
 GIGA = 1_000_000_000
@@ -176,6 +178,12 @@ def game_day_of(itinerary: Itinerary, regions: Sequence[str], duration_ns: int, 
                 lasts = _text(duration_ns - move.serve_ns + NS_PER_S)
                 slow = Slow(cluster=cluster, model=itinerary.model, factor=factor)
                 faults.append(FaultSpec(at=_text(move.serve_ns), lasts=lasts, slow=slow))
+    if len(faults) > MOST_FAULTS:
+        raise UsageError(
+            f"the rollout comes to {len(faults):,} faults, of which a replay takes {MOST_FAULTS:,}",
+            where="--rollout",
+            fix="choose fewer sites in spec.to, or a shorter trace",
+        )
     if not faults:
         raise UsageError("the rollout begins after the trace has ended", where="--rollout", fix="a smaller spec.at")
     day = GameDay(

@@ -27,7 +27,7 @@ from gridctl.cache.forecast import FIRST_TOKEN_S, SECONDS_PER_TOKEN, Stream
 from gridctl.cache.population import expected_error
 from gridctl.cache.rehearsal import HITS, NEVER, CacheRule, Got, Rehearsal
 from gridctl.errors import InputError
-from gridctl.geography.place import place_of
+from gridctl.geography.place import Place, place_of
 from gridctl.geography.regions import region_of
 from gridctl.grid.image import GridImage
 from gridctl.grid.view import jurisdiction_at
@@ -122,7 +122,11 @@ def _rule(spec: WorkloadSpec, plan: CachePlan, has_meaning: bool) -> CacheRule:
 
 
 def _cache_sites(
-    image: GridImage, places: list[object], origins: tuple[Origin, ...], specs: dict[str, WorkloadSpec], plan: CachePlan
+    image: GridImage,
+    places: Sequence[Place],
+    origins: tuple[Origin, ...],
+    specs: dict[str, WorkloadSpec],
+    plan: CachePlan,
 ) -> tuple[list[Site], Ints, Ints]:
     """Sites with a cache; per origin and workload the number of the nearest that may answer, −1 for none; and the round
     trips, shape (origins, sites), in microseconds."""
@@ -137,7 +141,7 @@ def _cache_sites(
         raise InputError(
             f"no active site{larger} has a cache", where="--cache", fix="give sites cache_gib, or --cache off"
         )
-    rtt_us = rtt_matrix_us(places, [place_of(site) for site in sites], image.view.links)  # type: ignore[arg-type]
+    rtt_us = rtt_matrix_us(places, [place_of(site) for site in sites], image.view.links)
     nearest = np.full((len(origins), len(specs)), -1, np.int64)
     for column, spec in enumerate(specs.values()):
         for row, origin in enumerate(origins):

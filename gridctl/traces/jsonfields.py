@@ -4,7 +4,8 @@ Decides what each field means. Fields of the family, any of the names on a line:
     arrival   timestamp | timestamp_ms | created_time (ms) · session_offset_ms (ms since the session's start) ·
               delay | delay_ms (ms after the session's previous row)
     lengths   input_length | input_tokens | isl · output_length | output_tokens | osl
-    prefix    hash_ids · text  prompt | text_input · right answer  answer_key | prompt_cluster · session | session_id · origin, workload, tenant, model
+    prefix    hash_ids · text  prompt | text_input · session | session_id · origin, workload, tenant, model
+    answers   answer_key | prompt_cluster: rows with one value want one answer
 Sources: kvcache-ai/Mooncake traces (512-token blocks); ai-dynamo/dynamo `MooncakeRow`; ai-dynamo/aiperf trace replay.
 Milliseconds become exact nanoseconds: as floats below 2**31 ms, where a double resolves 1 ns, as decimals above.
 """

@@ -72,9 +72,9 @@ def _rows(rows: list[Row], block: Block, where: str, columns: Columns, clock: Se
         result.prompts = [text or "" for text in first_values(rows, texts)]
     answers = present(block, ANSWER)
     if answers:
-        number = columns.answers.number
+        key = columns.answers.number
         named = ("" if one is None else str(one) for one in first_values(rows, answers))
-        result.answers = np.fromiter((number(name) for name in named), np.int64, len(rows))
+        result.answers = np.fromiter((key(name) for name in named), np.int64, len(rows))
     return result
 
 

@@ -105,7 +105,12 @@ def test_a_trial_tells_how_much_its_answers_agree_with_the_version_before(
 ) -> None:
     order = at_engine(engine, orchestrator, tmp_path / "agent")
     orchestrator.wish(SITE, wanted(models["one"], "commit", 1))
-    work_until(order, lambda: last(orchestrator).probe.get("match_share") == 1.0, "the committed version's figures")
+
+    def has_figures() -> bool:
+        is_served = committed_digest(order.folder) == models["one"].digest
+        return is_served and last(orchestrator).probe.get("match_share") == 1.0
+
+    work_until(order, has_figures, "the committed version's figures")
     orchestrator.wish(SITE, wanted(models["two"], "trial", 2))
     work_until(order, lambda: last(orchestrator).probe.get("match_share") == 0.5, "half of the answers to agree")
     assert last(orchestrator).probe["errors"] == 0.0

@@ -187,6 +187,8 @@ def tokens(tmp_path: Path, text: str, **options: Any) -> np.ndarray:
 def test_windows_fill_across_lines_and_the_rest_is_left(tmp_path: Path) -> None:
     assert tokens(tmp_path, "[1,2,3]\n\n[4,5,6,7,8,9]\n").tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
     assert tokens(tmp_path, "[1,2,3]", length=8, tokens=9).tolist() == [[1, 2, 3]]
+    long = "[" + ",".join(["1"] * 5000) + "]"
+    assert tokens(tmp_path, long, length=4, tokens=8).tolist() == [[1] * 4] * 2
     assert tokens(tmp_path, "[1,2,3,4,5,6]", length=2, tokens=5).tolist() == [[1, 2], [3, 4]]
 
 

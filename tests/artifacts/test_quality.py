@@ -77,6 +77,13 @@ def test_an_unmeasured_variant_has_no_quality_in_its_manifest(model: Path) -> No
     assert made.spec.variants[0].weight_gib == 0.0003
 
 
+@pytest.mark.parametrize("score", ["high", 1.5, -0.1, True, float("nan")], ids=["word", "above", "below", "yes", "nan"])
+def test_a_record_that_holds_no_score_is_refused(model: Path, score: object) -> None:
+    (model / REPORT).write_text(json.dumps({"quality": score}))
+    with pytest.raises(InputError, match="no score"):
+        described(read_checkpoint(model), "m", "fp8", None)
+
+
 def test_variants_that_the_grid_has_are_kept(model: Path) -> None:
     found = read_checkpoint(model)
     variants = (Variant(name="bf16", quality=0.8), Variant(name="fp8", dtype="fp8", quality=0.1))

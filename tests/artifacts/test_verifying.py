@@ -90,6 +90,23 @@ def test_parts_that_engines_fuse_are_quantised_together(model: Path, scheme: str
     assert says in problems(made(model, scheme, ignore))
 
 
+def _one_scale(tensors: Any, _config: Any) -> None:
+    for name in [name for name in tensors if name.endswith("weight_scale")]:
+        tensors[name] = ("BF16", (1,), bf16(np.ones(1)))
+
+
+def _blocks(tensors: Any, _config: Any) -> None:
+    for name in [name for name in tensors if name.endswith("weight_scale")]:
+        rows, columns = tensors[name.removesuffix("_scale")][1]
+        shape = (rows // 128, columns // 128)
+        tensors[name] = ("BF16", shape, bf16(np.ones(shape[0] * shape[1])))
+
+
+@pytest.mark.parametrize("edit", [_one_scale, _blocks])
+def test_scales_may_be_one_for_all_or_one_for_each_block(model: Path, edit: Edit) -> None:
+    verify(edited(made(model, "fp8"), edit), 2)
+
+
 def test_all_parts_of_a_fused_matrix_may_stay_as_they_are(model: Path) -> None:
     verify(made(model, "fp8", r"re:.*\.(q|k|v)_proj$", "re:.*o_proj$"))
 
@@ -105,6 +122,15 @@ def test_ranks_must_share_heads_rows_columns_and_whole_groups(model: Path) -> No
     assert "2 KV heads can neither" in said
     assert "q_proj (256 × 256): its rows" in said
     assert "down_proj" not in said  # 768 = 3 · 256
+
+
+def test_a_row_of_one_group_cannot_be_cut(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    tensors = {f"{LAYER}self_attn.o_proj.weight": ("BF16", (64, 128), bf16(np.ones(64 * 128)))}
+    write_safetensors(tmp_path / "model/model.safetensors", tensors)
+    (tmp_path / "model/config.json").write_text('{"num_hidden_layers": 1}')
+    assert "64 columns of a rank are not whole groups of 128" in problems(made(tmp_path / "model", "w4a16"), 2)
+    verify(made(tmp_path / "model", "fp8"), 2)
 
 
 def _no_scale(tensors: Any, _config: Any) -> None:

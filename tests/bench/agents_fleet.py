@@ -1,6 +1,6 @@
 """200 sites' agents behind thin links, 10 % dying at random, the orchestrator killed once: bytes and time of a rollout.
 
-    python tests/bench/agents_fleet.py [--sites 200] [--rows 1024] [--link 2MB/s]
+    python tests/bench/agents_fleet.py [--sites 200] [--rows 1024] [--link 2e6]
 
 Debian's docker-registry on loopback behind a proxy that gives each connection `--link` bytes per second; `gridctl up`;
 agents as asyncio tasks in a few processes, those that die (kill −9, restarted within a second) in processes of their

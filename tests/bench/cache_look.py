@@ -139,7 +139,7 @@ def by_meaning(bench: Bench, texts: list[str]) -> None:
     assert section.groups is not None
     index = section.groups.index
     spent, agreed = [], 0
-    rows = index._rows[: len(index)]
+    rows = np.stack([index.vector(entry) for entry in section.numbers])
     for place, text in enumerate(texts):
         question = question_of(text)
         if place % 25 == 0 and (copies := bench.keeper.deciders.aside("chat")) is not None:

@@ -12,8 +12,8 @@ from gridctl.cache.bound import FLOOR, log_evidence, most_spendable, most_wrong
 from gridctl.cache.certificate import Certificate
 from gridctl.errors import InputError
 
-ETAS = (0.05, 0.15, 0.4, 1.1)
-RATIOS = (0.1, 0.4, 1.6)
+ETAS = {0.06: 0.05, 0.16: 0.12, 0.4: 0.25, 0.8: 0.28, 1.3: 0.18, 2.3: 0.12}  # with their weights in the mixture
+RATIOS = (0.006, 0.02, 0.06, 0.2, 0.6, 1.8)
 
 
 def plain_evidence(wrong_served: float, served: float, wrong: float, predicted: float) -> float:
@@ -21,15 +21,16 @@ def plain_evidence(wrong_served: float, served: float, wrong: float, predicted: 
     lowest = math.inf
     for factor in [0.0, *np.geomspace(0.01, 1000.0, 3000)]:
         terms = [
-            eta * wrong_served
+            math.log(weight / len(RATIOS))
+            + eta * wrong_served
             - factor * (math.exp(eta) - 1.0) * served
             + factor * (1.0 - math.exp(-eta * ratio)) * predicted
             - eta * ratio * wrong
-            for eta in ETAS
+            for eta, weight in ETAS.items()
             for ratio in RATIOS
         ]
         top = max(terms)
-        lowest = min(lowest, top + math.log(sum(math.exp(term - top) for term in terms) / len(terms)))
+        lowest = min(lowest, top + math.log(sum(math.exp(term - top) for term in terms)))
     return lowest
 
 
@@ -55,8 +56,19 @@ def test_without_labels_no_more_is_served_than_may_be_wrong() -> None:
 
 
 def test_so_few_requests_afford_nothing() -> None:
-    """The mixture cannot reach 1/α while e^(1.1 L) < 20, whatever the labels: L = 2.72."""
-    assert most_spendable(math.log(20.0) / 1.1, 0.0, 1e6, 0.05) == 0.0
+    """The mixture cannot reach 1/α while e^(2.3 L) < 20, whatever the labels: L = 1.30."""
+    assert most_spendable(math.log(20.0) / 2.3, 0.0, 1e6, 0.05) == 0.0
+
+
+def test_weights_of_the_mixture_sum_to_one() -> None:
+    """Nothing served, no labels: the mixture is 1."""
+    assert log_evidence(0.0, 0.0, 0.0, 0.0) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_many_labels_forbid_nothing() -> None:
+    """A record of ten times as many labels with the same factor affords at least as much."""
+    few, many = most_spendable(12.0, 60.0, 60.0, 0.05), most_spendable(12.0, 600.0, 600.0, 0.05)
+    assert 0.0 < few <= many * 1.1
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, 2.0, math.nan, math.inf])
@@ -110,7 +122,7 @@ def test_an_epoch_turns_with_the_labels_of_its_second_half() -> None:
         if number % 1000 == 0:
             account.learn(0.1, False)
     assert account.requests == 1
-    assert account.alpha == pytest.approx(0.05 * 6.0 / (math.pi**2 * 4.0))
+    assert account.alpha == pytest.approx(0.05 * 0.25 * 6.0 / math.pi**2)
     assert account.factor == pytest.approx(1.0 / (1.0 + 26 * 0.1))  # requests 25,001 … 49,001 and 50,001
 
 
@@ -163,3 +175,12 @@ def test_labels_that_were_predicted_to_be_surely_right_add_nothing_to_the_record
     assert account.factor == 1.0
     account.learn(0.0, True)
     assert account.factor == 2.0
+
+
+def test_the_epochs_share_what_may_fail() -> None:
+    """0.75 of 5 % for the first, 6 / (π² k²) of the rest for each after it, summed over a thousand epochs."""
+    account, total = Account(0.05), 0.0
+    for epoch in range(1, 1001):
+        account.resume(epoch, 0, 0, 0.0, (0.0, 0.0, 0.0, 0.0))
+        total += account.alpha
+    assert 0.0499 < total <= 0.05

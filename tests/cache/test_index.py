@@ -33,7 +33,8 @@ def test_the_nearest_are_those_of_a_plain_comparison_through_any_edits(rows: NDA
 
 def test_the_graph_finds_what_the_comparison_finds_and_gives_exact_cosines(rows: NDArray[np.float32]) -> None:
     pytest.importorskip("usearch")
-    drawn = np.random.default_rng(1).normal(size=(1500, 24)).astype(np.float32)
+    drawn = np.random.default_rng(1).normal(size=(1500, 24))
+    drawn = (drawn / np.linalg.norm(drawn, axis=1)[:, None]).astype(np.float16).astype(np.float32)
     plain, graph = Index(24, None), Index(24, 1000)
     plain.add_many(range(1500), drawn)
     graph.add_many(range(1400), drawn[:1400])
@@ -53,6 +54,41 @@ def test_the_graph_finds_what_the_comparison_finds_and_gives_exact_cosines(rows:
         if entries.tolist() == proposed.tolist():
             np.testing.assert_allclose(exact, cosines, atol=1e-6)
     assert same >= 190
+    np.testing.assert_array_equal(graph.vector(1), drawn[1])
+    assert 1 in graph
+    assert 0 not in graph
+    with pytest.raises(KeyError):
+        graph.vector(0)
+
+
+def test_a_graph_that_grows_a_few_rows_at_a_time_loses_and_invents_nothing(rows: NDArray[np.float32]) -> None:
+    """Adding, replacing and removing while rows go over, and after; beside it a plain dictionary."""
+    pytest.importorskip("usearch")
+    index, kept, draw, was_growing = Index(24, 150), dict[int, NDArray[np.float32]](), random.Random(9), 0
+    for step in range(700):
+        entry = draw.randrange(400)
+        if draw.random() < 0.2:
+            assert index.remove(entry) == (kept.pop(entry, None) is not None)
+        else:
+            kept[entry] = rows[draw.randrange(300)].astype(np.float16).astype(np.float32)
+            index.add(entry, kept[entry])
+        assert len(index) == len(kept)
+        was_growing += len(kept) > 150 and not index.has_graph
+        if step % 20 == 0 and kept:
+            asked = rows[draw.randrange(300)]
+            entries, cosines = index.nearest(asked, 5)
+            assert set(entries.tolist()) <= set(kept)
+            np.testing.assert_allclose([kept[one] @ asked for one in entries.tolist()], cosines, atol=1e-6)
+            assert cosines[0] == pytest.approx(max(float(row @ asked) for row in kept.values()), abs=1e-6)
+    assert index.has_graph
+    assert was_growing > 10
+    for entry in list(kept):
+        np.testing.assert_array_equal(index.vector(entry), kept.pop(entry))
+        assert index.remove(entry)
+    assert not len(index)
+    assert index.nearest(rows[0], 3)[0].tolist() == []
+    index.add(5, rows[1])
+    assert index.nearest(rows[1], 3)[0].tolist() == [5]
 
 
 @pytest.mark.parametrize("bad", [[1.0], [np.nan] * 24, [0.0] * 24, [np.inf] * 24, np.ones((2, 2, 2))])

@@ -91,6 +91,7 @@ class Fleet:
     sync: str = "500ms"
     rows: int = 256
     link_bytes_per_s: float = 2e6
+    reload_command: tuple[str, ...] = ()
     links: ThinLinks | None = None
     orchestrator: Orchestrator | None = None
     nursery: Nursery | None = None
@@ -129,6 +130,7 @@ class Fleet:
                 token_file=path,
                 folder=self.root / "sites" / name,
                 key_pem=pem,
+                reload_command=self.reload_command,
                 interval_s=0.5,
                 retry_s=0.2,
                 parallel=1,
@@ -192,24 +194,7 @@ class Fleet:
         again and again meanwhile."""
         assert self.links is not None
         before, began = self.links.carried, time.monotonic()
-        settings = {
-            "soak_s": 86_400.0,
-            "max_unavailable": 0.5,
-            "max_unreachable": 1.0,
-            "max_failed": 1.0,
-            "auto_rollback": False,
-        }
-        start = {
-            "name": variant,
-            "model": MODEL,
-            "variant": variant,
-            "reference": pushed.reference,
-            "digest": pushed.digest,
-            "disk_bytes": pushed.total_bytes,
-            "waves": waves,
-            "settings": settings,
-        }
-        self.ask("POST", "/v1/rollouts", start)
+        self.start_rollout(pushed, variant, waves, max_unreachable=1.0, max_failed=1.0, auto_rollback=False)
         deadline = time.monotonic() + seconds
         told: dict[str, Any] = {}
         while told.get("phase") != "completed":
@@ -224,6 +209,20 @@ class Fleet:
                 pass  # it is dead just now
             time.sleep(0.02)
         return Figures(variant, pushed.total_bytes * self.sites, self.links.carried - before, time.monotonic() - began)
+
+    def start_rollout(self, pushed: Pushed, variant: str, waves: list[list[str]], **settings: Any) -> None:
+        """Begin one that soaks for a day."""
+        body = {
+            "name": variant,
+            "model": MODEL,
+            "variant": variant,
+            "reference": pushed.reference,
+            "digest": pushed.digest,
+            "disk_bytes": pushed.total_bytes,
+            "waves": waves,
+            "settings": {"soak_s": 86_400.0, "max_unavailable": 0.5, **settings},
+        }
+        self.ask("POST", "/v1/rollouts", body)
 
     def look_at(self, name: str) -> None:
         """Whether the site's pointers lead to whole versions at this moment. Looked twice: a commit may pass by."""

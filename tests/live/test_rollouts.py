@@ -8,7 +8,9 @@ not.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
+import sys
 import threading
 import time
 import urllib.error
@@ -17,12 +19,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "agent"))
+
 from liveprograms import MockEngine, Orchestrator, free_port, gridctl, wait_for
 
 from gridctl.control.rollout_messages import RolloutReport, StartRollout
 from gridctl.orchestrator.context import home_of
 from gridctl.orchestrator.live_client import local_client
 from gridctl.orchestrator.rollouts import rollout, rollouts
+from gridctl.render.schemas import schema_of
 from gridctl.rollout.analysis import Limits
 from gridctl.rollout.state import Settings
 
@@ -242,6 +249,18 @@ def test_a_good_version_reaches_every_site_over_a_killed_orchestrator_and_can_be
     assert set(grid.variants().values()) == {"tiny/fp8"}
     assert [agent.served for agent in grid.agents.values()] == [["bf16", "fp8"]] * 3
 
+    for arguments, kind in (
+        (("list",), "RolloutList"),
+        (("status", "fp8"), "Rollout"),
+        (("history", "fp8"), "RolloutHistoryList"),
+    ):
+        printed = json.loads(gridctl("rollout", *arguments, "-o", "json", store=grid.store).stdout)
+        schema = schema_of(kind)
+        assert _schemas().complaints(printed, schema, schema) == [], kind
+        for output in ("wide", "csv"):
+            ran = gridctl("rollout", *arguments, "-o", output, store=grid.store)
+            assert (ran.returncode, bool(ran.stdout)) == (0, True), (arguments, output, ran.stderr)
+
     undone = gridctl("rollout", "undo", "fp8", "--reason", "wrong tokenizer", store=grid.store)
     assert undone.returncode == 0, undone.stderr
     wait_for("every site to be back", lambda: rollout(grid.home, "fp8-undo").phase == "rolled_back", 60)
@@ -250,6 +269,52 @@ def test_a_good_version_reaches_every_site_over_a_killed_orchestrator_and_can_be
     refused = gridctl("rollout", "undo", "fp8", store=grid.store)
     assert refused.returncode == 3
     assert "came to these sites after" in refused.stderr
+
+
+@pytest.mark.slow
+def test_an_engine_that_does_not_load_the_version_takes_real_agents_back(tmp_path: Path) -> None:
+    from agentworld import committed_digest, complaint_of, has_registry, running_registry
+    from fleet import MODEL, Fleet
+
+    if not has_registry():
+        pytest.skip("docker-registry is not installed (apt-get install docker-registry)")
+    script = tmp_path / "reload.py"
+    script.write_text("import os, sys\nsys.exit(os.environ['GRIDCTL_VARIANT'] == 'tuned')\n")
+    (tmp_path / "registry").mkdir()
+    with running_registry(tmp_path / "registry") as registry:
+        command = (sys.executable, str(script))
+        fleet = Fleet(tmp_path, registry, sites=3, mortals=0, reload_command=command)
+        try:
+            fleet.begin()
+            base, tuned, _ = fleet.models()
+            fleet.roll_out(base, "base", [fleet.names], 60, lambda: None)
+            fleet.start_rollout(tuned, "tuned", [fleet.names[:1], fleet.names[1:]], auto_rollback=True)
+            ended = wait_for("the end", lambda: _ended(fleet.ask("GET", "/v1/rollouts/tuned")), 60)
+            assert ended["phase"] == "rolled_back"
+            assert f"{fleet.names[0]}: engine" in ended["because"]
+            for name in fleet.names:
+                folder = fleet.orders[name].folder
+                assert committed_digest(folder, MODEL) == base.digest
+                assert complaint_of(folder) == ""
+            phases = [site["phase"] for site in ended["progress"]]
+            assert phases == ["reverted", "waiting", "waiting"], "sites of the next wave heard of it"
+        finally:
+            fleet.close()
+
+
+def _ended(told: dict[str, Any]) -> dict[str, Any] | None:
+    return told if told["phase"] in ("completed", "rolled_back", "stuck", "paused") else None
+
+
+def _schemas() -> Any:
+    """The checker of printed JSON, which stands beside the tests of commands."""
+    path = Path(__file__).resolve().parents[1] / "cli" / "test_schemas.py"
+    spec = importlib.util.spec_from_file_location("schemas_of_rollouts", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _phase(grid: Grid) -> str:

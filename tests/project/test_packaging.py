@@ -46,6 +46,7 @@ def test_the_wheel_holds_the_source_and_nothing_else(wheel: Path, root: Path) ->
     topics = {path.relative_to(root).as_posix() for path in (root / "gridctl" / "topics").glob("*.md")}
     schemas = {path.relative_to(root).as_posix() for path in (root / "gridctl" / "schemas").glob("*.json")}
     profiles = {path.relative_to(root).as_posix() for path in (root / "gridctl" / "manifest" / "profiles").iterdir()}
+    measured = {path.relative_to(root).as_posix() for path in (root / "gridctl" / "cache" / "measured").iterdir()}
     examples = {
         f"gridctl/{path.relative_to(root).as_posix()}"
         for path in (root / "examples").rglob("*")
@@ -56,7 +57,8 @@ def test_the_wheel_holds_the_source_and_nothing_else(wheel: Path, root: Path) ->
     assert schemas <= names
     assert profiles <= names
     assert examples <= names
-    assert names == code | topics | schemas | profiles | examples | {"gridctl/py.typed"} & names
+    assert measured <= names
+    assert names == code | topics | schemas | profiles | measured | examples | {"gridctl/py.typed"} & names
 
 
 def test_nothing_in_the_wheel_runs_at_python_start(wheel: Path) -> None:

@@ -1,0 +1,106 @@
+"""A cache in virtual time: what is there when, by hand."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable
+
+import numpy as np
+import pytest
+
+from gridctl.cache.forecast import exact_of_lengths
+from gridctl.cache.memory import DrawnMemory, Memory
+from gridctl.cache.population import load_population
+from gridctl.cache.rehearsal import NEVER, Asked, CacheRule, Rehearsal
+
+S = 1_000_000_000
+
+
+def cache(capacity_bytes: int = 1 << 30, mode: str = "exact", ttl_s: float = 100.0, seed: int = 1) -> Rehearsal:
+    tables = dict.fromkeys(range(1000), load_population("questions", "minilm"))
+
+    def remember(partition: Hashable, rate: float) -> Memory:
+        return DrawnMemory(tables, rate, random.Random(f"{seed}/{partition}"))
+
+    rules = {"chat": CacheRule(mode=mode, ttl_s=ttl_s, error_rate=0.05)}  # type: ignore[arg-type]
+    return Rehearsal(rules, capacity_bytes, remember, vector_bytes=1536, seed=seed)
+
+
+def asked(number: int, text: str, key: int = 1, partition: str = "a", output_tokens: int = 10) -> Asked:
+    return Asked(number, partition, "chat", key, text, 10, output_tokens, 0.001)
+
+
+def test_an_answer_is_there_once_its_engine_has_finished_and_until_its_time_is_over() -> None:
+    one = cache()
+    assert one.ask(asked(0, "x"), 0, 5 * S).level == "miss"
+    joined = one.ask(asked(1, "x"), 2 * S, NEVER)
+    assert (joined.level, joined.leader) == ("joined", 0)
+    assert one.ask(asked(2, "x"), 5 * S, NEVER).level == "exact"
+    assert one.ask(asked(3, "x"), 94 * S, NEVER).level == "exact"  # 100 s, less a tenth at most, after 5 s
+    assert one.ask(asked(4, "x"), 116 * S, 120 * S).level == "miss"
+    assert one.expired == 1
+
+
+def test_an_answer_that_never_comes_is_not_waited_for() -> None:
+    one = cache()
+    assert one.ask(asked(0, "x"), 0, NEVER).level == "miss"
+    assert one.ask(asked(1, "x"), S, 2 * S).level == "miss"
+    assert one.ask(asked(2, "x"), 3 * S, NEVER).level == "exact"
+
+
+def test_nothing_crosses_a_partition() -> None:
+    one = cache()
+    one.ask(asked(0, "x", partition="a"), 0, S)
+    assert one.ask(asked(1, "x", partition="b"), 2 * S, 3 * S).level == "miss"
+
+
+def test_a_repeat_with_another_right_answer_is_a_wrong_hit() -> None:
+    one = cache()
+    one.ask(asked(0, "x", key=1), 0, S)
+    got = one.ask(asked(1, "x", key=2), 2 * S, NEVER)
+    assert (got.level, got.is_wrong) == ("exact", True)
+    assert not one.ask(asked(2, "x", key=-1), 2 * S, NEVER).is_wrong
+
+
+def test_a_full_cache_forgets_and_stays_within_its_bytes() -> None:
+    """256 bytes of bookkeeping and 4 × 20 tokens: 336 bytes an answer, so 1,000 bytes hold two."""
+    one = cache(1000)
+    for number in range(6):
+        one.ask(asked(number, f"text {number}"), number * S, number * S + 1)
+    one.advance(10 * S)
+    assert one.used_bytes <= 1000
+    assert len(one) == 2
+    assert one.evicted == 4
+
+
+def test_a_workload_without_a_rule_bypasses() -> None:
+    stranger = Asked(0, "a", "other", 1, "x", 10, 10)
+    assert cache().ask(stranger, 0, S).level == "bypass"
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_promise_is_kept_in_drawn_streams_and_the_same_seed_draws_the_same(seed: int) -> None:
+    def levels() -> list[tuple[str, bool]]:
+        one, coin = cache(mode="semantic", ttl_s=1e6, seed=seed), random.Random(seed)
+        found = []
+        for number in range(2500):
+            got = one.ask(asked(number, str(number), key=coin.randrange(60)), number * S, number * S + 1)
+            found.append((got.level, got.is_wrong))
+        return found
+
+    first = levels()
+    served = [is_wrong for level, is_wrong in first if level == "semantic"]
+    assert len(served) > 250
+    assert sum(served) <= 0.05 * len(first)
+    assert levels() == first
+
+
+def test_verbatim_repeats_stay_within_a_partition_a_key_and_a_length() -> None:
+    keys, lengths = np.repeat(np.arange(50), 40), np.full(2000, 7)
+    walls = ["a", "b"] * 1000
+    exact = exact_of_lengths(walls, keys, lengths, 1)
+    first: dict[Hashable, int] = {}
+    for number, one in enumerate(exact):
+        leader = first.setdefault(one, number)
+        assert (keys[leader], walls[leader]) == (keys[number], walls[number])
+    assert len(first) < 400  # one text of each key and partition would be 100
