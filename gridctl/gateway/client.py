@@ -44,8 +44,8 @@ _NS = 1_000_000_000
 READING, SERVING, CLOSING, CLOSED = range(4)
 
 
-class ClientConnection(asyncio.Protocol):
-    """A protocol of the event loop. `keep_alive` says whether the connection stays after the open exchange;
+class ClientConnection:
+    """A protocol of the event loop by its shape alone: a class of ours throughout can be compiled. `keep_alive` says whether the connection stays after the open exchange;
     `breaks_off` that half an answer has gone and only a broken connection can tell."""
 
     __slots__ = (

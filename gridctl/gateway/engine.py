@@ -43,8 +43,8 @@ class Keeper(Protocol):
     def lost(self, connection: EngineConnection) -> None: ...
 
 
-class EngineConnection(asyncio.Protocol):
-    """A connection of a pool. `uses` counts the requests it has been given."""
+class EngineConnection:
+    """A connection of a pool, by its shape a protocol of the event loop. `uses` counts the requests it has been given."""
 
     __slots__ = (
         "_asker",

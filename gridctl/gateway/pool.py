@@ -12,8 +12,8 @@ import errno
 import socket
 import time
 from collections import deque
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Protocol, cast
 
 from gridctl.gateway.deadlines import NEVER_NS, Deadlines
 from gridctl.gateway.engine import EngineConnection
@@ -240,7 +240,7 @@ class Pool:
             host, port = addresses[(self._turn + number) % len(addresses)]
             try:
                 _, connection = await loop.create_connection(
-                    lambda: EngineConnection(self),
+                    cast("Callable[[], asyncio.Protocol]", lambda: EngineConnection(self)),
                     host,
                     port,
                     ssl=self._context,
@@ -249,5 +249,5 @@ class Pool:
             except OSError as error:
                 failure = error
                 continue
-            return connection
+            return cast("EngineConnection", connection)
         raise failure or OSError("no address")
