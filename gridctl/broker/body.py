@@ -117,7 +117,10 @@ def _affinity(read: Fields) -> bytes:
 
 
 def _prompt(endpoint: str, read: Fields) -> Prompt:
-    parts = [value for name in PROMPT_FIELDS.get(endpoint, ()) if (value := getattr(read, name)) is not ABSENT]
+    if endpoint == "chat" and read.tools is ABSENT:  # what most requests are
+        parts = [read.messages]
+    else:
+        parts = [value for name in PROMPT_FIELDS.get(endpoint, ()) if (value := getattr(read, name)) is not ABSENT]
     raw = bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
     if endpoint == "chat" or endpoint == "messages" or b'"role"' in raw:
         roles = raw.count(b'"role"')

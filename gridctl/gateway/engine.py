@@ -11,7 +11,7 @@ import asyncio
 from typing import Protocol, cast
 
 from gridctl.gateway.chunks import ChunkedReader, FramingError
-from gridctl.gateway.deadlines import NEVER_NS
+from gridctl.gateway.deadlines import Timed
 from gridctl.gateway.engine_head import MAX_HEAD_BYTES, EngineHead, parse_engine_head
 from gridctl.gateway.grammar import END_OF_HEAD
 
@@ -43,7 +43,7 @@ class Keeper(Protocol):
     def lost(self, connection: EngineConnection) -> None: ...
 
 
-class EngineConnection:
+class EngineConnection(Timed):
     """A connection of a pool, by its shape a protocol of the event loop. `uses` counts the requests it has been given."""
 
     __slots__ = (
@@ -56,15 +56,14 @@ class EngineConnection:
         "_left",
         "_pool",
         "_state",
-        "deadline_ns",
         "keep_alive_s",
         "received",
         "transport",
         "uses",
-        "wheel_slot",
     )
 
     def __init__(self, pool: Keeper) -> None:
+        super().__init__()
         self._pool = pool
         self._asker: Answered | None = None
         self._state = IDLE
@@ -78,8 +77,6 @@ class EngineConnection:
         self.keep_alive_s: float | None = None
         self.received = 0
         self.uses = 0
-        self.deadline_ns = NEVER_NS
-        self.wheel_slot = 0
 
     @property
     def is_usable(self) -> bool:

@@ -79,6 +79,7 @@ class Server:
             listener.setblocking(False)
             if listener.family != socket.AF_UNIX:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        self.serving.outbox.open(loop)
         self._resume_accepting()
         self._ticked_at = loop.time()
         self._tick()
