@@ -47,8 +47,10 @@ READING, SERVING, CLOSING, CLOSED = range(4)
 
 
 class ClientConnection(Timed):
-    """A protocol of the event loop by its shape alone: a class of ours throughout can be compiled. `keep_alive` says whether the connection stays after the open exchange;
-    `breaks_off` that half an answer has gone and only a broken connection can tell."""
+    """A protocol of the event loop, by its shape alone: a class that is ours throughout can be compiled.
+
+    `keep_alive` says whether the connection stays after the open exchange; `breaks_off` that half an answer has gone
+    and only a broken connection can tell."""
 
     __slots__ = (
         "_early",

@@ -44,7 +44,7 @@ class Keeper(Protocol):
 
 
 class EngineConnection(Timed):
-    """A connection of a pool, by its shape a protocol of the event loop. `uses` counts the requests it has been given."""
+    """A connection of a pool, by its shape a protocol of the event loop. `uses` counts the requests it was given."""
 
     __slots__ = (
         "_asker",

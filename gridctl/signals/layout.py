@@ -3,6 +3,7 @@
     by workload   a histogram per KIND, then TOTALS
     by engine     for each workload and engine (the last stands for none): the OUTCOMES, good, bad
     by word       for each outcome the REASONS; the phases of cancellations; the endpoints
+    by place      for each engine a coarse histogram of TTFT and the sum
     by model      for each model and operation the histograms of OpenTelemetry's GenAI conventions
 
 Sums of time are microseconds and sums of money are nano-dollars: int64 adds up exactly, whatever the order, and holds
@@ -46,6 +47,8 @@ WORKLOAD_WORDS = -(-(len(KINDS) * HISTOGRAM_WORDS + len(TOTALS)) // 8) * 8
 
 ENGINE_WORDS = 8
 GOOD_AT, BAD_AT = len(OUTCOMES), len(OUTCOMES) + 1
+PLACE_SUM_AT = buckets.COARSE_CELLS
+PLACE_WORDS = -(-(PLACE_SUM_AT + 1) // 8) * 8
 REASON_WORDS = 64
 """Reasons there is room for, of each outcome."""
 PHASE_WORDS = 8
@@ -109,9 +112,13 @@ class Layout:
         return self.endpoints_at + ENDPOINT_WORDS
 
     @property
+    def places_at(self) -> int:
+        return self.models_at + MOST_MODELS * MODEL_WORDS
+
+    @property
     def words(self) -> int:
         """All of them, in whole cache lines."""
-        return -(-(self.models_at + MOST_MODELS * MODEL_WORDS) // 8) * 8
+        return -(-(self.places_at + self.backends * PLACE_WORDS) // 8) * 8
 
 
 assert len(PHASES) <= PHASE_WORDS
