@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from gridctl.broker.prefixes import PrefixIndex, matching, remember, resident_share
 from gridctl.engine.profile import ProfileTables
-from gridctl.grid.expectation import charge_gpu, expect_batching
+from gridctl.grid.expectation import charge_gpu, expect_batching, resident_tokens
 from gridctl.kernels import compiled, direct, fused, inner
 from gridctl.routing.price import price_candidate
 from gridctl.routing.route import route
@@ -150,7 +150,7 @@ def _load(sight: Sight, row: int, host: np.record, now_ns: int) -> tuple[int, in
         pending += slot.pending_tokens
         kv += slot.kv_tokens
     own_in_flight, pending = max(0, own_in_flight), max(0, pending)
-    kv = max(0, min(kv, host.blocks_total * host.block_size))  # what waits for room has none yet
+    kv = resident_tokens(host, kv, pending)
     seen = sight.scraped[row]
     state = seen.telemetry_state
     if state == UNSUPPORTED:
@@ -162,12 +162,14 @@ def _load(sight: Sight, row: int, host: np.record, now_ns: int) -> tuple[int, in
     doubt = min(MOST_DOUBT_US, DOUBT * overdue / NS_PER_US)
     if is_old:
         return own_in_flight, pending, kv, own_in_flight, doubt
-    if seen.kv_used_tokens >= 0:
-        kv = min(seen.kv_used_tokens, host.blocks_total * host.block_size)
+    used = min(seen.kv_used_tokens, host.blocks_total * host.block_size)
     if sight.counts_in_flight == 0 and seen.running >= 0:
         in_flight = min(MOST_REQUESTS, seen.running) + min(MOST_REQUESTS, max(0, seen.waiting))
+        kv = used if used >= 0 else kv
     else:
-        in_flight = own_in_flight + _foreign(sight, row, own_in_flight, host.max_num_seqs, now_ns)
+        foreign = _foreign(sight, row, own_in_flight, host.max_num_seqs, now_ns)
+        in_flight = own_in_flight + foreign
+        kv = max(kv, used) if foreign > 0 else kv
     return in_flight, pending, kv, own_in_flight, doubt
 
 

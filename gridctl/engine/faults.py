@@ -99,6 +99,7 @@ def _collect(fleet: Fleet, engine: int, requests: NDArray[np.int64], count: int)
         fleet.free_sequences[0] = height
     host.in_flight = 0
     host.pending_tokens = 0
+    host.announced_kv = 0
     return count
 
 

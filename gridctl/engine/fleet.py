@@ -176,12 +176,14 @@ def dispatch(
     leaf: int,
     blocks_full: int,
     announced_tokens: int,
+    expected_tokens: int,
 ) -> None:
     """Put a request on the wire to `engine`, where it arrives at `arrival`.
 
     `blocks_full` counts the prompt's whole prefix nodes, the last of them in stretch `leaf`; `announced_tokens` is the
-    prefill the router expects, which it counts as pending until the first token comes back. The caller has seen to
-    it that a sequence slot is free and that the request fits the engine's context.
+    prefill the router expects, which it counts as pending until the first token comes back, and `expected_tokens` the
+    output: until the request has ended, the router counts its prompt and half of that as KV. The caller has seen to it
+    that a sequence slot is free and that the request fits the engine's context.
     """
     host = fleet.engines[engine]
     if host.kind == API:
@@ -211,6 +213,7 @@ def dispatch(
     sequence.pinned = 0
     sequence.deepest = NIL
     sequence.announced_tokens = announced_tokens
+    sequence.announced_kv = prompt_tokens + (expected_tokens >> 1)
     sequence.cached_tokens = 0
     sequence.scheduled = NIL
     sequence.first_token = NIL
@@ -219,6 +222,7 @@ def dispatch(
     sequence.share = 0
     host.in_flight += 1
     host.pending_tokens += announced_tokens
+    host.announced_kv += sequence.announced_kv
     # Amid a step an arrival waits for its end; before a finish of functions or on an idle engine it may come first.
     # What is sent to a lost engine stays on the wire.
     if host.is_lost == 0:

@@ -243,7 +243,9 @@ def record_finish(fleet: Fleet, engine: int, slot: int, when: int) -> None:
     lesson = fleet.learned[sequence.workload]
     lesson.finished += 1
     lesson.output_tokens += sequence.output_tokens
-    fleet.engines[engine].in_flight -= 1
+    host = fleet.engines[engine]
+    host.in_flight -= 1
+    host.announced_kv -= sequence.announced_kv
     height = fleet.free_sequences[0] + 1
     fleet.free_sequences[height] = slot
     fleet.free_sequences[0] = height

@@ -32,7 +32,8 @@ def _record(*fields: str) -> np.dtype[np.void]:
 ENGINE = _record(
     # what every look reads, side by side: what it is, until when nothing happens, until when nothing happens that a
     # router sees (decodes run on), what the router counts itself
-    # (dispatched and not finished, prompt tokens without a first token) and the KV use of the last two scrapes
+    # (dispatched and not finished, prompt tokens without a first token, tokens those in flight hold or will) and the
+    # KV use of the last two scrapes
     "kind",
     "profile",
     "max_num_seqs",
@@ -51,6 +52,7 @@ ENGINE = _record(
     "older_kv_blocks",
     "in_flight",
     "pending_tokens",
+    "announced_kv",
     # the rest of what it is
     "priority_scheduling",
     "async_scheduling",
@@ -125,6 +127,7 @@ SEQUENCE = _record(
     "pinned",
     "deepest",
     "announced_tokens",
+    "announced_kv",
     "cached_tokens",
     "scheduled",
     "first_token",

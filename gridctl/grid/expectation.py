@@ -22,6 +22,12 @@ assert (GPU, SERVERLESS, API) == (BATCHING, FUNCTION, PUBLIC_API), "a row's kind
 
 
 @fused
+def resident_tokens(host: np.record, announced: int, pending: int) -> int:
+    """KV tokens in the engine's memory, by the router's own count: those announced less those not read yet."""
+    return max(0, min(announced - pending, host.blocks_total * host.block_size))
+
+
+@fused
 def expect_batching(
     row: np.record,
     host: np.record,

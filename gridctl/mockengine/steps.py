@@ -76,7 +76,7 @@ def admit(
 ) -> int:
     """Send a request to the engine; returns its slot. The caller has seen to it that one is free."""
     slot = int(fleet.free_sequences[fleet.free_sequences[0]])
-    dispatch(fleet, 0, slot, 0, priority, arrival, prompt_tokens, output_tokens, leaf, blocks_full, prompt_tokens)
+    dispatch(fleet, 0, slot, 0, priority, arrival, prompt_tokens, output_tokens, leaf, blocks_full, prompt_tokens, 0)
     fleet.results[slot].last_token = NIL
     fleet.results[slot].cached_tokens = 0
     told[slot] = 0
@@ -165,6 +165,7 @@ def abort(fleet: Fleet, slot: int, now: int, facts: Ints, watched: Ints) -> bool
     if sequence.first_token < 0:
         host.pending_tokens -= sequence.announced_tokens
     host.in_flight -= 1
+    host.announced_kv -= sequence.announced_kv
     host.quiet_until = host.calm_until = host.clock
     facts[QUIET_UNTIL] = host.quiet_until
     height = fleet.free_sequences[0] + 1

@@ -117,7 +117,7 @@ def validate(run: MeasuredRun, profile: StepProfile, limits: EngineLimits, kv_bl
     fleet = build_fleet([spec], requests=len(run), in_flight=len(run))
     for request in range(len(run)):
         arrival, prompt = round(float(run.queued_s[request]) * PS_PER_S), int(run.input_tokens[request])
-        dispatch(fleet, 0, request, 0, 5, arrival, prompt, int(run.output_tokens[request]), 0, 0, prompt)
+        dispatch(fleet, 0, request, 0, 5, arrival, prompt, int(run.output_tokens[request]), 0, 0, prompt, 0)
     drain(fleet)
     first, last = fleet.results.first_token / PS_PER_S, fleet.results.last_token / PS_PER_S
     steps = run.output_tokens - 1

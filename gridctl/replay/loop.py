@@ -130,6 +130,7 @@ def replay_chunk(
             requests.leaf[index],
             requests.blocks_full[index],
             requests.prompt_tokens[index] - row.cached_tokens,
+            request.output_tokens,
         )
         bit, stretch = 1 << (row.engine % MARKS), requests.leaf[index]
         while stretch != NIL and scene.sent[stretch] & bit == 0:

@@ -1,8 +1,9 @@
 """What the router sees of each candidate: rows filled from the twin, compiled.
 
 An engine is advanced only when somebody looks at it: to the moment of the look, never beyond, so no decision sees the
-future. Seen are the router's own in-flight counters, which are exact because every response passes through it, and
-the last scrape that is at least `delay` old; prefix matches are what an engine's KV events would tell, which arrive
+future. Seen are the router's own counters (in flight, prompt tokens without a first token, KV tokens), which are
+current because every response passes through it, or, for a router that does not count, the last scrape that is at least
+`delay` old; prefix matches are what an engine's KV events would tell, which arrive
 within milliseconds and are taken to be current.
 """
 
@@ -16,7 +17,14 @@ from gridctl.engine.blocks import lay_path, matching_stretches, nodes_cached
 from gridctl.engine.clock import observe
 from gridctl.engine.forecast import forecast_batching
 from gridctl.engine.state import API, GPU, NIL, SERVERLESS, Fleet
-from gridctl.grid.expectation import US_PER_PS, charge_gpu, expect_api, expect_batching, expect_function
+from gridctl.grid.expectation import (
+    US_PER_PS,
+    charge_gpu,
+    expect_api,
+    expect_batching,
+    expect_function,
+    resident_tokens,
+)
 from gridctl.kernels import Records, fused, inner
 from gridctl.replay.scene import CLOSED, MARKS, NUMBER, TPOT, TTFT, Requests, Scene
 from gridctl.routing.price import least, price_candidate
@@ -27,16 +35,17 @@ from gridctl.routing.rows import PREFIX_AFFINITY
 def _fill_load(row: np.record, fleet: Fleet, engine: int, scene: Scene, now: int) -> tuple[int, int, int]:
     """What the router knows of the engine's load: (in flight, pending tokens, KV tokens)."""
     host = fleet.engines[engine]
-    is_visible = host.scrape_time <= now - scene.delay
-    kv_blocks = host.scrape_kv_blocks if is_visible else host.older_kv_blocks
     if scene.counts_in_flight == 1:
         in_flight, pending = host.in_flight, host.pending_tokens
-    elif is_visible:
+        kv_tokens = resident_tokens(host, host.announced_kv, pending)
+    elif host.scrape_time <= now - scene.delay:
         in_flight, pending = host.scrape_running + host.scrape_waiting, host.scrape_pending_tokens
+        kv_tokens = host.scrape_kv_blocks * host.block_size
     else:
         in_flight, pending = host.older_running + host.older_waiting, host.older_pending_tokens
+        kv_tokens = host.older_kv_blocks * host.block_size
     row.in_flight = in_flight
-    return in_flight, pending, kv_blocks * host.block_size
+    return in_flight, pending, kv_tokens
 
 
 @fused

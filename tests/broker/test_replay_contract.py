@@ -60,6 +60,8 @@ def _told(board: Any, sighting: Sighting) -> None:
     for row, host in enumerate(sighting.hosts):
         is_visible = host.scrape_time <= sighting.now_ps - scene.delay
         which = "scrape" if is_visible else "older"
+        board.slots[0, row].kv_tokens = host.announced_kv - host.announced_kv // 3
+        board.slots[1, row].kv_tokens = host.announced_kv // 3
         # Two workers share the count, as two processes would.
         board.slots[0, row].in_flight, board.slots[1, row].in_flight = host.in_flight // 3, -(-2 * host.in_flight // 3)
         board.slots[0, row].in_flight += host.in_flight - board.slots.in_flight[:, row].sum()

@@ -29,7 +29,8 @@ COLUMNS = ("scheduled", "first_token", "last_token", "cached_tokens", "preemptio
 
 
 SEEN = (
-    "in_flight", "pending_tokens", "scrape_time", "scrape_running", "scrape_waiting", "scrape_pending_tokens",
+    "in_flight", "pending_tokens", "announced_kv", "scrape_time", "scrape_running", "scrape_waiting",
+    "scrape_pending_tokens",
     "scrape_kv_blocks", "older_time", "older_running", "older_waiting", "older_pending_tokens", "older_kv_blocks",
 )  # fmt: skip
 """Fields of an engine's record that a router reads."""
@@ -300,7 +301,7 @@ def twin(
             full = len(load.prefix)
             dispatch(
                 fleet, load.engine, index, 0, load.priority, load.arrival, load.prompt, load.output, leaves[index],
-                full, load.prompt,
+                full, load.prompt, load.output,
             )  # fmt: skip
         elif case.queries[index].observes:
             observe(fleet, case.queries[index].engine, time, case.period)
@@ -328,7 +329,7 @@ def sights(case: Case, *, steps: bool = False) -> list[tuple[int, ...]]:
             load = case.loads[index]
             dispatch(
                 fleet, load.engine, index, 0, load.priority, load.arrival, load.prompt, load.output, leaves[index],
-                len(load.prefix), load.prompt,
+                len(load.prefix), load.prompt, load.output,
             )  # fmt: skip
         else:
             engine = case.queries[index].engine
@@ -409,6 +410,9 @@ def _audit_batch(fleet: Fleet, engine: int) -> list[int]:
     everyone = inbound + waiting + running
     pending = [slot for slot in everyone if fleet.sequences[slot].first_token < 0]
     assert host.pending_tokens == sum(fleet.sequences[slot].announced_tokens for slot in pending)
+    assert host.announced_kv == sum(
+        fleet.sequences[slot].prompt_tokens + fleet.sequences[slot].output_tokens // 2 for slot in everyone
+    )
     return everyone
 
 

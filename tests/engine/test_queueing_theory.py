@@ -39,7 +39,7 @@ def feed(fleet: Fleet, arrivals: Column, outputs: Column) -> None:
     """Send every request to the one engine as it arrives."""
     for request in range(len(arrivals)):
         advance(fleet, 0, arrivals[request])
-        dispatch(fleet, 0, request, 0, 0, arrivals[request], 1, outputs[request], 0, 0, 1)
+        dispatch(fleet, 0, request, 0, 0, arrivals[request], 1, outputs[request], 0, 0, 1, 0)
 
 
 def constant_steps(sequences: int, step_ps: int) -> StepProfile:

@@ -68,7 +68,7 @@ def test_the_wire_is_sorted_by_arrival_and_keeps_the_order_of_equal_ones() -> No
     fleet = empty_fleet()
     arrivals = [generator.randint(0, 9) for _ in range(BATCH)]
     for request, arrival in enumerate(arrivals):
-        dispatch(fleet, 0, request, 0, 0, arrival, 1, 1, 0, 0, 1)
+        dispatch(fleet, 0, request, 0, 0, arrival, 1, 1, 0, 0, 1, 0)
     found, slot = [], fleet.engines[0].inbound_head
     while slot != NIL:
         found.append(int(fleet.sequences[slot].request))

@@ -47,7 +47,7 @@ def serve(
     events = [(time, 0, 0) for time in looks] + [(arrival, 1, request) for request, (arrival, _, _) in enumerate(loads)]
     for time, is_dispatch, request in sorted(events):
         if is_dispatch:
-            dispatch(fleet, 0, request, 0, 0, time, loads[request][1], loads[request][2], 0, 0, 7)
+            dispatch(fleet, 0, request, 0, 0, time, loads[request][1], loads[request][2], 0, 0, 7, 0)
         else:
             advance(fleet, 0, time)
     drain(fleet)
@@ -143,7 +143,7 @@ def test_random_loads_equal_an_event_list_whoever_looks(seed: int) -> None:
 def test_the_fallback_api_answers_with_its_stated_times() -> None:
     """TTFT 300 ms, then four more tokens at 20 ms."""
     fleet = build_fleet([EngineSpec(kind=API, ttft_ms=300, tpot_ms=20)], requests=1)
-    dispatch(fleet, 0, 0, 0, 0, 5 * MS, 1000, 5, 0, 0, 1000)
+    dispatch(fleet, 0, 0, 0, 0, 5 * MS, 1000, 5, 0, 0, 1000, 0)
     assert fleet.results.scheduled[0] == 5 * MS
     assert fleet.results.first_token[0] == 305 * MS
     assert fleet.results.last_token[0] == 385 * MS

@@ -91,7 +91,7 @@ def alone(spec: EngineSpec, asked: list[Asked]) -> list[tuple[int, int, int]]:
     fleet = build_fleet([spec], requests=len(asked), stretches=finder.stretches(), node_tokens=16)
     for number, one in enumerate(asked):
         dispatch(fleet, 0, number, 0, 0, one.arrival, one.prompt_tokens, one.output_tokens, int(leaves[number]),
-                 len(one.blocks), one.prompt_tokens)  # fmt: skip
+                 len(one.blocks), one.prompt_tokens, 0)  # fmt: skip
     drain(fleet)
     return [(int(row.first_token), int(row.last_token), int(row.cached_tokens)) for row in fleet.results]
 
