@@ -27,6 +27,14 @@ TRIES = 6
 """Requests in a row that may bring nothing."""
 
 
+class DiskFullError(InputError):
+    """The disk took no more bytes; what came is kept for the next try."""
+
+
+class WrongDigestError(InputError):
+    """What came is not what its digest says; it was removed."""
+
+
 class _Digest(Protocol):
     def update(self, data: bytes, /) -> None: ...
 
@@ -182,7 +190,7 @@ class _Download:
             try:
                 view = view[os.write(self._file, view) :]
             except OSError as error:
-                raise InputError(
+                raise DiskFullError(
                     f"cannot write: {error.strerror}", where=str(self._partial), fix="free space and pull again"
                 ) from None
         self._digest.update(piece)
@@ -196,7 +204,7 @@ class _Download:
         self._held = 0
 
 
-def _corrupt(url: str) -> InputError:
-    return InputError(
+def _corrupt(url: str) -> WrongDigestError:
+    return WrongDigestError(
         "the blob is not what its digest says: refused", where=url, fix="pull again; if it stays so, push it again"
     )

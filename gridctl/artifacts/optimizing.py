@@ -2,8 +2,7 @@
 
 The hidden folder's journal names the tensors whose bytes are on the disk, so the same command goes on where it was
 stopped, however it was. Invariant: the target appears whole or not at all, and its bytes depend on the source and the
-request alone: not on threads, block size, or how often it was stopped. The report it ends with says `unmeasured` where
-quality was not measured, which fails every quality floor.
+request alone: not on threads, block size, or how often it was stopped.
 """
 
 from __future__ import annotations
@@ -22,26 +21,15 @@ from typing import IO, Any
 
 from gridctl.artifacts.blocks import BLOCK_ELEMENTS, Target, blocks_of
 from gridctl.artifacts.checkpoint import CONFIG, INDEX, Checkpoint
+from gridctl.artifacts.record import REPORT, TensorError, report, told
 from gridctl.artifacts.rounding import Sums
 from gridctl.artifacts.safetensors import Mapped
 from gridctl.artifacts.variant import Request, ShardPlan, Step, VariantPlan
 from gridctl.errors import ConflictError, InputError, Interrupted
 
-REPORT = "gridctl-optimize.json"
 JOURNAL = "journal.jsonl"
-UNMEASURED = "unmeasured"
 SYNC_BYTES = 256 << 20
 """Written between two entries of the journal at most, by more than a tensor."""
-
-
-@dataclass(frozen=True, slots=True)
-class TensorError:
-    """How far a matrix moved: √(Σ error² / Σ w²), against the merged and unpruned weights."""
-
-    name: str
-    bytes_in: int
-    bytes_out: int
-    error: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +65,9 @@ def optimize(
     if out.exists() or out.is_symlink():
         raise InputError("the target exists already", where=str(out), fix="remove it, or give another --out")
     folder = partial_folder(out)
-    begun = {"source": source.digest(), "request": _told(request), "files": [s.name for s in plan.shards]}
+    if folder.is_symlink():
+        raise InputError("a symbolic link is where the variant is made", where=str(folder), fix="remove it")
+    begun = {"source": source.digest(), "request": told(request), "files": [s.name for s in plan.shards]}
     try:
         with _journal(folder, begun) as (journal, done):
             _room(folder, plan, bool(done))
@@ -88,6 +78,11 @@ def optimize(
         (folder / JOURNAL).unlink()
         folder.rename(out)
         _sync_folder(out.parent)
+    except ConflictError:
+        raise  # the folder is another process's
+    except InputError:
+        shutil.rmtree(folder, ignore_errors=True)  # weights that cannot be changed will not be the next time either
+        raise
     except KeyboardInterrupt:
         raise Interrupted(
             "stopped; what is done is kept", where=str(folder), fix="the same command goes on from here"
@@ -232,41 +227,6 @@ def _write_rest(
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
     _sync_folder(folder)
-
-
-def report(source: Checkpoint, plan: VariantPlan, request: Request, errors: tuple[TensorError, ...]) -> dict[str, Any]:
-    """What the variant was made of and how far its weights moved. The same bytes for the same request and source."""
-    from gridctl import __version__
-
-    return {
-        "kind": "OptimizedModel",
-        "gridctl": __version__,
-        "request": _told(request),
-        "quality": UNMEASURED,
-        "bytes_in": source.total_bytes,
-        "bytes_out": plan.total_size,
-        "notes": list(plan.notes),
-        "weight_errors": {error.name: float(f"{error.error:.6g}") for error in errors},
-    }
-
-
-def _told(request: Request) -> dict[str, Any]:
-    """The request as text: what an adapter's or activations' file held is in its digest."""
-    return {
-        "scheme": request.scheme,
-        "merge_lora": _file_digest(request.adapter / "adapter_model.safetensors") if request.adapter else None,
-        "drop_layers": list(request.drop),
-        "prune": request.prune.text if request.prune else None,
-        "activations": _file_digest(request.activations) if request.activations else None,
-        "ignore": list(request.ignore),
-    }
-
-
-def _file_digest(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _dump(path: Path, value: dict[str, Any]) -> None:

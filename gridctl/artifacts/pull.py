@@ -28,20 +28,25 @@ from gridctl.artifacts.blockindex import (
 )
 from gridctl.artifacts.contents import MARK_FOLDER, bytes_digest, file_digest
 from gridctl.artifacts.delta import apply
-from gridctl.artifacts.download import fetch_blob, fetch_small
+from gridctl.artifacts.download import DiskFullError, fetch_blob, fetch_small
 from gridctl.artifacts.manifest import CONFIG_TYPE, Descriptor, Manifest, layer_names, read_manifest
 from gridctl.artifacts.pace import Pace
 from gridctl.artifacts.package import Package, keep_mark, load
 from gridctl.artifacts.push import delta_tag
 from gridctl.artifacts.recipe import Derivation, recipe_for, rederive
+from gridctl.artifacts.rederivation import DERIVATIONS
 from gridctl.artifacts.registry_client import RegistryClient
 from gridctl.artifacts.signature import is_signed_by, named_digest, signature_tag, signatures
-from gridctl.errors import GridctlError, InputError, NotFoundError
+from gridctl.errors import GridctlError, InputError, Interrupted, NotFoundError
 
 MAX_CONFIG_BYTES = 1 << 20
 SPARE_BYTES = 256 << 20
 """Disk left free after a pull."""
 FileWay = Literal["kept", "copied", "rederived", "delta", "blocks", "whole"]
+
+
+class UnsignedError(InputError):
+    """Nobody whom we were told to trust vouches for the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +82,9 @@ def pull(
     if manifest.config.mediaType != CONFIG_TYPE:
         raise InputError("the artefact is no model", where=where, fix="name a model packaged by ModelPack tools")
     if key is not None:
-        _require_signature(client, bytes_digest(data), key)
-    pulling = _Pulling(client, out, data, manifest, base, pace or Pace(None), derivations or {}, advance)
+        require_signature(client, bytes_digest(data), key)
+    known = DERIVATIONS if derivations is None else derivations
+    pulling = _Pulling(client, out, data, manifest, base, pace or Pace(None), known, advance)
     pulling.prepare()
     pulling.rederive()
     pulling.by_delta()
@@ -145,6 +151,8 @@ class _Pulling:
         expected = {name: (layer.size, layer.digest) for name, layer in missing.items()}
         try:
             made = rederive(recipe, self._base, expected, self._out, self._work, self._derivations)
+        except Interrupted:
+            raise
         except (GridctlError, OSError, ValueError) as error:  # whatever a derivation makes of a base it cannot read
             self._notes.append(f"{recipe.key} failed: {error}")
             return
@@ -211,7 +219,7 @@ class _Pulling:
         needed = sum(layer.size for layer in self._missing().values())
         free = shutil.disk_usage(self._out).free
         if needed + SPARE_BYTES > free:
-            raise InputError(
+            raise DiskFullError(
                 f"the disk has {free:,} bytes free and the model needs {needed + SPARE_BYTES:,}",
                 where=str(self._out),
                 fix="free space, or pull to another disk",
@@ -286,7 +294,8 @@ def _is_left_over(path: Path, out: Path, names: set[str]) -> bool:
     return name.startswith(".") and process.isdigit() and whole in names
 
 
-def _require_signature(client: RegistryClient, digest: str, key: Path) -> None:
+def require_signature(client: RegistryClient, digest: str, key: Path) -> None:
+    """Check that this key vouches for the manifest. Raises: UnsignedError, UnreachableError."""
     tag = signature_tag(digest)
     data = client.manifest(tag)
     for blob, size, signature in signatures(read_manifest(data, tag)) if data is not None else ():
@@ -294,6 +303,6 @@ def _require_signature(client: RegistryClient, digest: str, key: Path) -> None:
         if named_digest(text) == digest and is_signed_by(text, signature, key):
             return
     what = "no signature by this key" if data is not None else "the model is not signed"
-    raise InputError(
+    raise UnsignedError(
         f"{what}: refused", where=str(client.reference), fix="push it with --sign-key, or name another key"
     )

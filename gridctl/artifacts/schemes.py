@@ -104,6 +104,14 @@ def is_matched(module: str, pattern: str) -> bool:
     return module == pattern
 
 
+def is_pattern(pattern: str) -> bool:
+    """Whether this is a name, or `re:` and a regular expression that can be read."""
+    try:
+        return not pattern.startswith("re:") or re.compile(pattern[3:]) is not None
+    except (re.error, OverflowError, RecursionError):
+        return False
+
+
 def ignored_patterns(modules: Iterable[str], extra: Sequence[str] = ()) -> tuple[str, ...]:
     """What stays as it is: the head and the embeddings, routers where there are some, and what was asked for."""
     names = list(modules)

@@ -8,12 +8,13 @@ not finite, or on the disk.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gridctl.artifacts.checkpoint import Checkpoint
+from gridctl.artifacts.experts import is_fused, parts_of
 from gridctl.artifacts.lora import LowRank, read_adapter, read_floats
 from gridctl.artifacts.pruning import LAYER, Pruning, layer_count, renamed, without_layers
 from gridctl.artifacts.rounding import Floats
@@ -26,7 +27,8 @@ FLOATS = ("F32", "BF16", "F16")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be done to a model. `drop` counts layers from 0; `activations` holds the norms Wanda needs."""
+    """What is to be done to a model. `drop` counts layers from 0; `activations` holds the norms Wanda needs;
+    `influence` is each layer's, where that decided which were dropped."""
 
     scheme: str | None = None
     adapter: Path | None = None
@@ -34,6 +36,7 @@ class Request:
     prune: Pruning | None = None
     activations: Path | None = None
     ignore: tuple[str, ...] = ()
+    influence: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +103,15 @@ def plan_variant(source: Checkpoint, request: Request) -> VariantPlan:
     changes = read_adapter(request.adapter) if request.adapter else {}
     norms = _norms(source, request)
     scheme = SCHEMES[request.scheme] if request.scheme else None
-    modules = [name.removesuffix(".weight") for name in source.tensors if name.endswith(".weight")]
+    taken = {shard: tuple(_parts(header.tensors.values(), source, request)) for shard, header in source.shards.items()}
+    names = [tensor.name for tensors in taken.values() for tensor in tensors]
+    modules = [name.removesuffix(".weight") for name in names if name.endswith(".weight")]
     ignore = list(ignored_patterns(modules, request.ignore))
     notes: list[str] = []
     shards, used = [], set()
-    for shard, header in source.shards.items():
+    for shard, tensors in taken.items():
         steps = []
-        for tensor in header.tensors.values():
+        for tensor in tensors:
             module = tensor.name.removesuffix(".weight")
             used.add(module)
             step = _step(tensor, request, scheme, changes.get(module), norms, ignore, notes)
@@ -114,7 +119,7 @@ def plan_variant(source: Checkpoint, request: Request) -> VariantPlan:
                 steps.append(step)
         if steps:
             outputs = [output for step in steps for output in step.outputs]
-            head, places = layout(outputs, None if scheme else header.metadata)
+            head, places = layout(outputs, None if scheme else source.shards[shard].metadata)
             shards.append(ShardPlan(shard, head, places, tuple(steps)))
     for module in changes:
         if module not in used:
@@ -133,13 +138,23 @@ def _refuse_source(source: Checkpoint) -> None:
         raise InputError(
             "the model is quantised already", where=str(source.folder / "config.json"), fix="start from its base"
         )
-    for name, (shard, tensor) in source.tensors.items():
-        if len(tensor.shape) == 3 and "experts" in name:
+
+
+def _parts(tensors: Iterable[Tensor], source: Checkpoint, request: Request) -> Iterator[Tensor]:
+    """The tensors, those that hold all experts taken apart where they are to be quantised."""
+    for tensor in tensors:
+        if not is_fused(tensor):
+            yield tensor
+        elif request.scheme:
+            yield from parts_of(tensor, source.config)
+        elif request.prune:
             raise InputError(
-                f"{name[:80]!r} holds all experts in one tensor, which is not supported",
-                where=str(source.folder / shard),
-                fix="save the model with a tensor for each expert",
+                f"{tensor.name[:80]!r} holds all experts in one tensor, which is not pruned",
+                where=str(source.folder),
+                fix="add --scheme, which takes them apart, or save the model with a tensor for each expert",
             )
+        else:
+            yield tensor
 
 
 def _norms(source: Checkpoint, request: Request) -> Mapping[str, Floats]:

@@ -18,6 +18,7 @@ from gridctl.broker.live import MOST_TRIED, Live, check_rows, make_sight, resolv
 from gridctl.broker.plan import Plan
 from gridctl.broker.reception import Lessons, Reception
 from gridctl.broker.refusal import Refusal, bad_request, too_busy, unavailable
+from gridctl.broker.refusing import nobody_usable
 from gridctl.broker.rows import (
     AHEAD,
     CLOSED,
@@ -39,7 +40,7 @@ RETRY_BUSY_MS = 1_000
 
 _IN_FLIGHT, _PENDING, _KV = (SLOT_AT[name] for name in ("in_flight", "pending_tokens", "kv_tokens"))
 _ENDED_AS = {"completed": SLOT_AT["completed"], "failed": SLOT_AT["failures"], "cancelled": SLOT_AT["cancels"]}
-_CONNECT_FAILURES = SLOT_AT["connect_failures"]
+_CONNECT_FAILURES, _BREAKS = SLOT_AT["connect_failures"], SLOT_AT["breaks"]
 
 
 class Broker:
@@ -50,7 +51,7 @@ class Broker:
         self._worker = worker
         self._words = board.slot_words(worker)
         self._standing = Standing(board.backends)
-        self._lessons = Lessons()
+        self._lessons = Lessons(worker)
         self._random = random.Random(seed)
         self._adopt(plan)
 
@@ -212,11 +213,10 @@ class Broker:
             return too_busy(
                 f"Every engine with {what} has a full queue.", reason="queue-full", retry_after_ms=RETRY_BUSY_MS
             )
-        return unavailable(
-            f"No engine with {what} is in a state to answer."
-            if told[CLOSED] > 0
-            else f"No engine with {what} may be used.",
-            reason="no-candidate",
+        return nobody_usable(
+            what,
+            closed=int(told[CLOSED]),
+            listed=len(group.engines),
             retry_after_ms=self._standing.retry_after_ms(now_ns),
         )
 
@@ -293,6 +293,8 @@ class Broker:
         """An engine failed a request: a word of `health.words.FAILURES`."""
         if kind == "connect-failed":
             self._words[row * SLOT_WORDS + _CONNECT_FAILURES] += 1
+        elif kind in ("reset", "truncated"):
+            self._words[row * SLOT_WORDS + _BREAKS] += 1
         self._standing.observe(row, kind, now_ns)
 
     def succeeded(self, row: int, now_ns: int) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 
 from gridctl.accounts.rows import NO_REASON, REASONS
 from gridctl.broker.ask import NO_BLOCKS, Principal
-from gridctl.broker.groups import NO_ENDPOINT, Group
+from gridctl.broker.groups import Group
 from gridctl.broker.live import Live
+from gridctl.broker.refusing import NO_ENDPOINT
 from gridctl.broker.rows import COUNT, FITTING, FULL, Sight, decide_live
 from gridctl.engine.state import UNUSED
 from gridctl.errors import InputError, NotFoundError, did_you_mean

@@ -19,21 +19,20 @@ from gridctl.accounts.rows import REASONS, TOO_FAR
 from gridctl.broker.live import Live
 from gridctl.broker.menu import Meant
 from gridctl.broker.origins import Where
-from gridctl.broker.refusal import Refusal, forbidden, unavailable
+from gridctl.broker.refusal import Refusal
+from gridctl.broker.refusing import NO_ENDPOINT, Emptied, emptied, refusal_of_emptied
 from gridctl.engine.state import GPU
 from gridctl.grid.candidates import ANY_RTT_US, NOWHERE, RequestClass, find_candidates, request_class
 from gridctl.grid.image import GridImage
 
 MOST_GROUPS = 4096
-RETRY_OUTAGE_MS = 5_000
-NO_ENDPOINT = "no-endpoint"
 WINDOWS = 0xFFFF
 
 
 @dataclass(slots=True)
 class Group:
     """`engines` are the candidates' live engines, nearest first, `rtt_us` the round trips to them without the last
-    mile; `turn` counts decisions. Without candidates `reason` says why."""
+    mile; `turn` counts decisions. Without candidates `reason` says which rule left none, `why` by what facts."""
 
     generation: int
     where: Where
@@ -43,6 +42,7 @@ class Group:
     rtt_us: NDArray[np.int64]
     reason: str = ""
     turn: int = 0
+    why: str = ""
 
 
 class Groups:
@@ -69,7 +69,9 @@ class Groups:
 
     def _find(self, where: Where, meant: Meant) -> Group:
         image, numbers = self._engines(self._live.image, meant)
-        found = self._listed(image, where, meant)
+        asked = self.asked(meant)
+        found = self._listed(image, where, asked)
+        why = Emptied("") if len(found.engines) else self._why(where, meant, asked)
         return Group(
             generation=self._generation,
             where=where,
@@ -77,20 +79,21 @@ class Groups:
             workload=self._numbers[meant.workload],
             engines=numbers[found.engines],
             rtt_us=found.rtt_us,
-            reason="" if len(found.engines) else self._why(where, meant),
+            reason=why.reason,
+            why=why.facts,
         )
 
-    def _listed(self, image: GridImage, where: Where, meant: Meant) -> _Listed:
+    def _listed(self, image: GridImage, where: Where, asked: RequestClass) -> _Listed:
         """The engines of an image that may serve, nearest first, and the round trips to them; or why there are none.
 
-        From nowhere that is known every round trip is taken to be 0, and a bound on it to be exceeded."""
-        asked = self.asked(meant)
+        From nowhere that is known round trips are those from the gateway's own place, 0 where that is not known either,
+        and a bound on them is taken to be exceeded."""
         none = np.zeros(0, np.int64)
         if not image.engines:
             return _Listed(none, none, NO_ENDPOINT)
         if where.place is None and asked.max_rtt_us < ANY_RTT_US:
             return _Listed(none, none, REASONS[TOO_FAR])
-        place = where.place or NOWHERE
+        place = where.place or where.gateway or NOWHERE
         # Replicas beyond the list's end are shared out by origin: another one, another window.
         window = crc32(where.origin.name.encode()) & WINDOWS
         limit = self._live.policy.candidates
@@ -100,7 +103,7 @@ class Groups:
         rtt_us = found.rtt_us[some].astype(np.int64)
         return _Listed(
             found.engine[some].astype(np.int64),
-            np.zeros_like(rtt_us) if where.place is None else rtt_us,
+            np.zeros_like(rtt_us) if place is NOWHERE else rtt_us,
             REASONS[int(found.reason[listed])],
         )
 
@@ -122,10 +125,15 @@ class Groups:
             self._images[key] = some, np.array(kept, np.int64)
         return self._images[key]
 
-    def _why(self, where: Where, meant: Meant) -> str:
-        """What keeps the whole grid from serving such requests; if nothing does, it is that no engine runs."""
+    def _why(self, where: Where, meant: Meant, asked: RequestClass) -> Emptied:
+        """Which rule keeps the whole grid from serving such requests; if none does, it is that no engine runs."""
         image, _ = self._engines(self._live.whole, meant)
-        return self._listed(image, where, meant).reason or NO_ENDPOINT
+        reason = self._listed(image, where, asked).reason or NO_ENDPOINT
+        nearest_us = None
+        if reason == REASONS[TOO_FAR] and where.place is not None:
+            unbounded = self._listed(image, where, dataclasses.replace(asked, max_rtt_us=ANY_RTT_US))
+            nearest_us = int(unbounded.rtt_us.min())
+        return emptied(reason, image, where, meant, asked, nearest_us)
 
 
 class _Listed(NamedTuple):
@@ -136,26 +144,4 @@ class _Listed(NamedTuple):
 
 def refusal_of(group: Group) -> Refusal:
     """What a request of a group without candidates is told."""
-    workload, origin = group.meant.workload, group.where.origin.name or "an unknown origin"
-    what = group.meant.model or f"workload {workload}"
-    if group.reason == "jurisdiction":
-        return forbidden(
-            f"Requests of workload {workload} from {origin} may not be served at any place that has {what}.",
-            reason="jurisdiction",
-        )
-    if group.reason == "quality":
-        return forbidden(
-            f"No variant of {what} reaches the quality that workload {workload} asks for.", reason="quality"
-        )
-    if group.reason == "tier":
-        return forbidden(f"The policy allows workload {workload} no tier that has {what}.", reason="no-candidate")
-    if group.reason == "too-far":
-        return forbidden(
-            f"Every engine with {what} is farther from {origin} than the policy allows workload {workload}.",
-            reason="no-candidate",
-        )
-    if group.reason == "outage":
-        return unavailable(
-            f"Every engine with {what} is out of service.", reason="outage", retry_after_ms=RETRY_OUTAGE_MS
-        )
-    return unavailable(f"No engine with {what} is running.", reason="no-model", retry_after_ms=RETRY_OUTAGE_MS)
+    return refusal_of_emptied(Emptied(group.reason, group.why), group.meant, group.where)

@@ -1,8 +1,9 @@
 """Origins: where a request comes from: what its header says, else what the address map says, else the default.
 
-A header names a site, a city that a site stands in, or LAT,LON. An origin nobody knows is a state of its own: no round
-trip is known then, and workloads bound to a country or a jurisdiction are refused, never served anywhere. Looks nothing
-up that takes longer than a decision: the gazetteer is asked once for the names of the settings.
+A header names a site, a city that a site stands in, or LAT,LON. An origin nobody knows is a state of its own: workloads
+bound to a country, a jurisdiction or a distance are refused then, never served anywhere, and round trips are counted
+from the gateway's own place, as 0 where that is not known either. Looks nothing up that takes longer than a decision:
+the gazetteer is asked once for the names of the settings.
 """
 
 from __future__ import annotations
@@ -39,10 +40,12 @@ _COORDINATES = re.compile(rb"\s*([+-]?\d{1,3}(?:\.\d{0,12})?)\s*,\s*([+-]?\d{1,3
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """An origin: its place (None: unknown) and what hard constraints need to know of it."""
+    """An origin: its place (None: unknown) and what hard constraints need to know of it. `gateway` is where the gateway
+    stands, from where round trips are counted for callers of unknown place; it allows them nothing."""
 
     place: Place | None
     origin: Origin
+    gateway: Place | None = None
 
 
 NOWHERE_KNOWN = Where(None, Origin(name=UNKNOWN_NAME, country="", region="", jurisdiction=""))
@@ -57,6 +60,9 @@ class Origins:
         self._named: dict[bytes, Where] = {}
         self._by_city = _largest_by_city(sites)
         self._default = NOWHERE_KNOWN
+        if settings.gateway_place is not None:
+            stands = self._declared(settings.gateway_place, "gateway_place")
+            self._default = Where(None, NOWHERE_KNOWN.origin, stands.place)
         if settings.default_origin is not None:
             self._default = self._declared(settings.default_origin, "default_origin")
         networks = [(_network(cidr), self._declared(place, "address_map")) for cidr, place in settings.address_map]

@@ -20,6 +20,8 @@ from gridctl.resources import KINDS, Cluster, Resource
 
 Role = Literal["client", "viewer", "operator", "admin"]
 
+LIMITED_KEYS = 1024
+"""Keys with a quota there is room for."""
 BOARD_ROWS = 1024
 """How many engines a board has room for, unless it was made with another number."""
 
@@ -43,7 +45,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """A caller. `digest` is the hex SHA-256 of its token of 256 random bits; `workload` binds the key to one."""
+    """A caller. `digest` is the hex SHA-256 of its token of 256 random bits; `workload` binds the key to one. A key
+    with a quota has a `row` where it is counted, over all plans the same."""
 
     digest: str
     name: str
@@ -51,6 +54,9 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str = "default"
     workload: str | None = None
     expires_unix_s: int | None = None
+    requests_per_s: float | None = None
+    tokens_per_minute: int | None = None
+    row: int = -1
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,9 +64,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     `anonymous` serves callers without a key (as tenant `anonymous_tenant`); the control process allows it by default
     only where the data listener is on loopback or a Unix socket. `address_map` pairs networks (CIDR) with places, the
-    longest prefix wins. `trust_origin_header` takes the client's word for where it is. `adds_usage` asks engines for
-    the usage of every stream, which is then kept from clients that did not ask. `record` is the recording that requests
-    go to, if any. `records_decisions` keeps with each choice the candidates as the router saw them."""
+    longest prefix wins. `trust_origin_header` takes the client's word for where it is. `gateway_place` is where the
+    gateway stands: round trips of callers whose place nobody knows are counted from there. `adds_usage` asks engines
+    for the usage of every stream, which is then kept from clients that did not ask. `record` is the recording that
+    requests go to, if any. `records_decisions` keeps with each choice the candidates as the router saw them.
+    `quota_file` is where the workers count what keys with a quota ask for."""
 
     anonymous: bool = False
     anonymous_tenant: str = "default"
@@ -68,6 +76,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     origin_header: str = "x-gridctl-origin"
     trust_origin_header: bool = True
     default_origin: str | None = None
+    gateway_place: str | None = None
     address_map: tuple[tuple[str, str], ...] = ()
     max_body_bytes: int = 8 * 1024 * 1024
     max_head_bytes: int = 32 * 1024
@@ -95,6 +104,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     adds_usage: bool = True
     records_decisions: bool = True
     record: str | None = None
+    quota_file: str | None = None
     workers: int = 1
 
 

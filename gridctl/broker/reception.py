@@ -21,6 +21,7 @@ from gridctl.broker.live import Live
 from gridctl.broker.menu import Meant, Menu
 from gridctl.broker.origins import Origins, Where
 from gridctl.broker.plan import Plan
+from gridctl.broker.quota import Quotas
 
 DRAW_BITS = 31
 NO_TRACE = ""
@@ -33,9 +34,10 @@ CERTAIN_PART = 2
 
 
 class Lessons:
-    """What ended requests taught of lengths, over all plans."""
+    """What a worker keeps over all plans: what ended requests taught of lengths, and how much each key asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, worker: int = 0) -> None:
+        self.quotas = Quotas(worker)
         self.rates = TokenRates()
         self.lengths = Lengths({})
 
@@ -106,6 +108,8 @@ class Reception:
         self._callers: dict[int, _Caller] = {}
         self._adds_usage = plan.settings.adds_usage
         self._when_infeasible = {name: spec.when_infeasible for name, spec in live.workloads.items()}
+        lessons.quotas.adopt(plan)
+        self._take_quota = lessons.quotas.take
 
     def principal(self, head: Head) -> Principal:
         """Who asks. Raises Refusal: 401 or 403."""
@@ -152,7 +156,9 @@ class Reception:
         exact = prompt.exact_tokens
         rate = self._lessons.rates.rate(meant.model or "")
         text_tokens = exact if exact is not None else max(1, int(prompt.text_bytes * rate))
-        most, lengths = read.max_tokens, self._lessons.lengths
+        prompt_tokens, most = text_tokens + prompt.media_tokens, read.max_tokens
+        output_tokens = 1 if endpoint in ANSWERS_IN_ONE else self._lessons.lengths.expected(meant.workload, most)
+        self._take_quota(principal.name, prompt_tokens + output_tokens, now_ns)
         session = caller.session
         if session is None and read.affinity:
             session = session_of(headers, read.affinity, caller.seed)
@@ -169,12 +175,12 @@ class Reception:
             now_ns + caller.patience_ns,
             read.stream,
             read.wants_usage,
-            text_tokens + prompt.media_tokens,
+            prompt_tokens,
             exact if exact is not None else text_tokens // CERTAIN_PART,
             prompt.text_bytes if exact is None else 0,
             prompt.media_tokens,
             most,
-            1 if endpoint in ANSWERS_IN_ONE else lengths.expected(meant.workload, most),
+            output_tokens,
             self._bits(DRAW_BITS),
             UNNAMED_SESSION if session is None else session,
             prompt_blocks(caller.seed, prompt.text),

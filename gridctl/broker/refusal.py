@@ -12,6 +12,8 @@ AUTHENTICATION = "authentication_error"
 PERMISSION = "permission_error"
 RATE_LIMIT = "rate_limit_error"
 UNAVAILABLE = "service_unavailable_error"
+_WHY_NOT = {"outage": "outage", "unhealthy": "unhealthy"}
+"""Codes of 503 that say which rule left nobody; the others are all `service_unavailable`."""
 
 
 class Refusal(Exception):  # noqa: N818 (an answer, not an error of ours)
@@ -69,14 +71,14 @@ def forbidden(message: str, *, reason: str, param: str | None = None) -> Refusal
     return Refusal(403, message, reason=reason, type=PERMISSION, code=reason, param=param, should_retry=False)
 
 
-def unavailable(message: str, *, reason: str, retry_after_ms: int) -> Refusal:
-    """Nobody can serve it now; somebody may soon."""
+def unavailable(message: str, *, reason: str, retry_after_ms: int, code: str | None = None) -> Refusal:
+    """Nobody can serve it now; somebody may soon. The code says why where that is no more than a word."""
     return Refusal(
         503,
         message,
         reason=reason,
         type=UNAVAILABLE,
-        code="service_unavailable",
+        code=code or _WHY_NOT.get(reason, "service_unavailable"),
         retry_after_ms=retry_after_ms,
         should_retry=True,
     )

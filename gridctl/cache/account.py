@@ -24,6 +24,8 @@ LEAST_HIGHEST, MOST_HIGHEST, HIGHEST_PER_RATE = 0.25, 0.5, 10.0
 """No answer is served at a prediction above ten times the error rate, within these limits; labels of higher predictions
 say nothing of answers that might be served and are not counted."""
 REQUESTS_PER_EPOCH = 50_000
+FIRST_EPOCH = 0.75
+"""Share of 1 − confidence that the first epoch gets: a young workload has the least to spend."""
 LIMIT_EVERY = 25
 """Requests after which the limit is computed anew though no wrong label came; a limit that is older is lower."""
 
@@ -44,9 +46,30 @@ class Account:
         self._limit, self._is_stale = 0.0, True
 
     @property
+    def epoch(self) -> int:
+        """The number of this epoch, from 1."""
+        return self._epoch
+
+    @property
+    def record(self) -> tuple[float, float, float, float]:
+        """Wrong labels and the sum of the predictions of all labels that count: so far, and for the next epoch."""
+        return self._wrong, self._predicted, self._next_wrong, self._next_predicted
+
+    def resume(
+        self, epoch: int, requests: int, served: int, spent: float, record: tuple[float, float, float, float]
+    ) -> None:
+        """Go on from where an earlier account stood."""
+        self._epoch, self.requests, self.served, self.spent = epoch, requests, served, spent
+        self._wrong, self._predicted, self._next_wrong, self._next_predicted = record
+        self._limit, self._is_stale = 0.0, True
+
+    @property
     def alpha(self) -> float:
-        """This epoch's share of 1 − confidence: 6 / (π² k²) of it for the k-th."""
-        return self._alpha * 6.0 / (math.pi * self._epoch) ** 2
+        """This epoch's share of 1 − confidence: FIRST_EPOCH of it for the first, 6 / (π² k²) of the rest for the k-th
+        after it."""
+        if self._epoch == 1:
+            return self._alpha * FIRST_EPOCH
+        return self._alpha * (1.0 - FIRST_EPOCH) * 6.0 / (math.pi * (self._epoch - 1)) ** 2
 
     @property
     def bound(self) -> float:

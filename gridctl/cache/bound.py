@@ -28,9 +28,14 @@ from gridctl.errors import InputError
 Floats = NDArray[np.float64]
 FLOOR = 1e-3
 """The smallest prediction believed of an answer served; smaller ones count as this."""
-_ETA: Floats = np.repeat([0.05, 0.15, 0.4, 1.1], 3)
-_ZETA: Floats = _ETA * np.tile([0.1, 0.4, 1.6], 4)
-"""Weights of a served answer and of a label; labels weigh less where they are many for each answer served."""
+_ZETA_PER_ETA = (0.006, 0.02, 0.06, 0.2, 0.6, 1.8)
+_ETA: Floats = np.repeat([0.06, 0.16, 0.4, 0.8, 1.3, 2.3], len(_ZETA_PER_ETA))
+_ZETA: Floats = _ETA * np.tile(_ZETA_PER_ETA, 6)
+"""Weights of a served answer and of a label. What is best for a limit of ℓ wrong answers falls from about 2 at ℓ = 5 to
+0.15 at ℓ = 500. A label's must fall with the labels there are for each answer served: e^(ηL) has to outweigh e^(−ζW)
+even for κ near 0, or many labels would forbid every answer."""
+_LOG_PRIOR: Floats = np.log(np.repeat([0.05, 0.12, 0.25, 0.28, 0.18, 0.12], len(_ZETA_PER_ETA)) / len(_ZETA_PER_ETA))
+"""The mixture's weights: most where a few thousand requests are."""
 _SERVED: Floats = np.expm1(_ETA)
 _LABELLED: Floats = -np.expm1(-_ZETA)
 _FACTORS: Floats = np.concatenate(([0.0], np.geomspace(0.02, 1.0 / FLOOR, 48)))
@@ -48,13 +53,13 @@ def between_zero_and_one(value: float, what: str) -> float:
 def log_evidence(wrong_served: float, served: float, wrong: float, predicted: float) -> float:
     """ln of the mixture at L = `wrong_served`, S = `served`, W = `wrong`, Q = `predicted`, for the κ that explains the
     record best. It is convex in κ, so a coarse search and a fine one around its least value find it."""
-    constant = (_ETA * wrong_served - _ZETA * wrong)[:, None]
+    constant = (_LOG_PRIOR + _ETA * wrong_served - _ZETA * wrong)[:, None]
     slope = (_LABELLED * predicted - _SERVED * served)[:, None]
 
     def at(factors: Floats) -> Floats:
         values = constant + slope * factors
         top = values.max(axis=0)
-        return np.asarray(top + np.log(np.exp(values - top).mean(axis=0)), np.float64)
+        return np.asarray(top + np.log(np.exp(values - top).sum(axis=0)), np.float64)
 
     coarse = at(_FACTORS)
     least = int(coarse.argmin())

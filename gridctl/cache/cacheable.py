@@ -91,7 +91,10 @@ def _bypass_of_text(text: str, rules: CacheRules) -> Reason | None:
         return "too-long"
     if not text.strip():
         return "empty"
-    if any(unicodedata.category(one) in ("Cc", "Cf", "Co", "Cs", "Cn") and one not in "\t\n\r" for one in text):
+    # Nearly every prompt is printable throughout, which is one call; the others are looked at letter by letter.
+    if not text.isprintable() and any(
+        unicodedata.category(one) in ("Cc", "Cf", "Co", "Cs", "Cn") and one not in "\t\n\r" for one in text
+    ):
         return "non-printing"
     if not rules.allows_personal_data and has_personal_data(text):
         return "personal-data"

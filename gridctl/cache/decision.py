@@ -26,9 +26,12 @@ from gridctl.cache.evidence import Evidence
 from gridctl.cache.groups import AnswerGroups
 from gridctl.cache.model import WrongModel
 from gridctl.cache.pace import Pace
+from gridctl.cache.standing import Standing
 from gridctl.errors import InputError
 
 REPORTS_PER_USER = 3
+TICKETS_SKIPPED = 1 << 24
+"""Numbers left out at a restart, so that no ticket of the time before names a label of the time after."""
 PRICE_EVERY = 25
 
 
@@ -36,7 +39,8 @@ class DecisionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`error_rate` is δ: wrong answers over requests. An audit happens with probability predicted / (audit_divisor ·
     δ), within the two limits, and more often while few were: `early_audits` over answers served. `audit_budget` is the
     most audits over requests beyond the least ones, `judge_share` the share of explored requests whose answer is
-    judged."""
+    judged. `serves_audits`: an audited candidate goes out too while the engine is asked behind the client's back, so it
+    is booked as served; the bound holds all the same (the two factors' product has a smaller mean)."""
 
     error_rate: float = 0.01
     confidence: float = 0.95
@@ -47,6 +51,7 @@ class DecisionSettings(msgspec.Struct, frozen=True, kw_only=True):
     audit_budget: float = 0.1
     judge_share: float = 1.0
     overdue_ns: int = 600_000_000_000
+    serves_audits: bool = False
 
     def __post_init__(self) -> None:
         between_zero_and_one(self.error_rate, "cache.error_rate")
@@ -100,6 +105,8 @@ class Decider:
         self._now_ns = 0
         self._audits = 0.0
         self._reports: Counter[str] = Counter()
+        self._known_wrong = 0.0
+        self._awaited, self._awaited_predicted = 0, 0.0
         self.is_stopped = False
 
     @property
@@ -111,6 +118,53 @@ class Decider:
     def awaited(self) -> int:
         """Labels that were promised and have not been counted."""
         return len(self._wanted)
+
+    @property
+    def least_wrong(self) -> float:
+        """Wrong answers served, at least, by what audits and users found; the certificate's confidence."""
+        return self._known_wrong + self.certificate.least
+
+    def standing(self) -> Standing:
+        """What must be kept, to `resume` later."""
+        account = self.account
+        wrong, predicted, next_wrong, next_predicted = account.record
+        certificate, counter = self.certificate.sums
+        return Standing(
+            error_rate=self.settings.error_rate,
+            confidence=self.settings.confidence,
+            requests=account.requests,
+            served=account.served,
+            spent=account.spent,
+            wrong=wrong,
+            predicted=predicted,
+            next_wrong=next_wrong,
+            next_predicted=next_predicted,
+            certificate=certificate,
+            counter=counter,
+            audits=self._audits,
+            known_wrong=self._known_wrong,
+            awaited_predicted=self._awaited_predicted,
+            epoch=account.epoch,
+            next_ticket=self._next_ticket,
+            awaited=self._awaited,
+            is_stopped=int(self.is_stopped),
+        )
+
+    def resume(self, kept: Standing, *, is_whole: bool = True) -> None:
+        """Go on from an earlier decider. Labels it awaited count as wrong. Where the promise is another one now, or
+        `is_whole` is False (the last events may be missing), a new epoch begins without labels."""
+        self._next_ticket = kept.next_ticket + TICKETS_SKIPPED
+        self.is_stopped = bool(kept.is_stopped)
+        same = kept.error_rate == self.settings.error_rate and kept.confidence == self.settings.confidence
+        if not (same and is_whole):
+            self.account.resume(kept.epoch + 1, 0, 0, 0.0, (0.0, 0.0, 0.0, 0.0))
+            return
+        lost, lost_predicted = kept.awaited, kept.awaited_predicted
+        record = (kept.wrong + lost, kept.predicted + lost_predicted)
+        following = (kept.next_wrong + lost, kept.next_predicted + lost_predicted)
+        self.account.resume(kept.epoch, int(kept.requests), int(kept.served), kept.spent, (*record, *following))
+        self.certificate.resume((kept.certificate, kept.counter))
+        self._audits, self._known_wrong = kept.audits, kept.known_wrong
 
     def exact(self, now_ns: int) -> None:
         """Count a request that an exact repeat answered."""
@@ -147,6 +201,16 @@ class Decider:
         self._settle()
         return True
 
+    def abandon(self, ticket: int, now_ns: int) -> bool:
+        """No judgement will come: the label counts as wrong at once, and teaches nothing."""
+        self._tick(now_ns)
+        wanted = self._wanted.get(ticket)
+        if wanted is None or wanted.is_wrong is not None:
+            return False
+        wanted.is_wrong = wanted.is_overdue = True
+        self._settle()
+        return True
+
     def report(self, user: str, groups: AnswerGroups, group: int) -> bool:
         """A user says an answer was wrong: its group goes, and its record of the workload worsens. False when this user
         has reported often enough."""
@@ -155,6 +219,7 @@ class Decider:
         self._reports[user] += 1
         groups.drop(group)
         self.account.learn(0.0, True)
+        self._known_wrong += 1.0
         return True
 
     def _flip(self, evidence: Evidence, predicted: float) -> Verdict:
@@ -167,6 +232,8 @@ class Decider:
         if self._coin.random() < chance:
             self._audits += 1.0
             ticket = self._want(evidence, predicted, chance)
+            if self.settings.serves_audits:
+                self.account.serve(predicted)
             return Verdict("audit", "audit-coin", evidence, predicted, self.price, chance, ticket)
         self.account.serve(predicted)
         return Verdict("serve", "within-risk", evidence, predicted, self.price, chance, None)
@@ -182,7 +249,14 @@ class Decider:
         self._next_ticket += 1
         self._wanted[ticket] = _Wanted(evidence, predicted, chance, self._now_ns)
         self._order.append(ticket)
+        self._await(predicted, 1)
         return ticket
+
+    def _await(self, predicted: float | None, change: int) -> None:
+        """Keep count of the labels awaited that the account will count."""
+        if predicted is not None and predicted <= self.account.highest:
+            self._awaited += change
+            self._awaited_predicted = max(0.0, self._awaited_predicted + change * predicted)
 
     def _arrive(self, now_ns: int) -> None:
         self._tick(now_ns)
@@ -206,9 +280,11 @@ class Decider:
         while self._order and self._wanted[self._order[0]].is_wrong is not None:
             wanted = self._wanted.pop(self._order.popleft())
             is_wrong = bool(wanted.is_wrong)
+            self._await(wanted.predicted, -1)
             if wanted.predicted is not None:
                 self.account.learn(wanted.predicted, is_wrong)
             if wanted.audit_probability < 1.0:
                 self.certificate.audited(wanted.audit_probability, is_wrong)
+                self._known_wrong += is_wrong and self.settings.serves_audits
             if not wanted.is_overdue:
                 self._model.learn(self._workload, wanted.evidence.features, is_wrong, 1.0 / wanted.audit_probability)

@@ -3,6 +3,7 @@
     hashed        built in: words and letter groups hashed into a vector, rare ones counting more; needs nothing
     transformer   a folder with config.json, vocab.txt and model.safetensors (MiniLM and its like), in NumPy
     onnx          a folder with model.onnx and tokenizer.json, by onnxruntime (several times faster)
+    endpoint      the URL of a /v1/embeddings service, see `endpoint`
 
 Decides which one a name means and that what comes out is usable: a wrong shape, NaN or zeros is an error and never
 gets into an index. Calls block; a server runs them beside its event loop, many texts at a time. `identity` names the
@@ -60,15 +61,22 @@ def identity(embedder: Embedder) -> tuple[str, str]:
 
 
 def open_embedder(place: str) -> Embedder:
-    """The embedder at `place`: "hashed", a folder, or the name of an installed package that carries such a folder."""
+    """The embedder at `place`: "hashed", a folder, the name of an installed package that carries such a folder, or a
+    URL."""
     if place == "hashed":
         return HashedEmbedder()
+    if place.startswith(("http://", "https://")):
+        from gridctl.cache.endpoint import EndpointEmbedder
+
+        return EndpointEmbedder(place)
     folder = Path(place)
     if not folder.is_dir():
         found = _package_folder(place)
         if found is None:
             raise InputError(
-                f"no embedding model at {place!r}", where="cache.embedder", fix="give `hashed`, a folder or a package"
+                f"no embedding model at {place!r}",
+                where="cache.embedder",
+                fix="give `hashed`, a folder, a package or a URL",
             )
         folder = found
     if (folder / "model.onnx").is_file():

@@ -88,6 +88,14 @@ class Store:
             self._in_small += size_bytes
         return self._make_room()
 
+    def give_up_one(self) -> str | None:
+        """Forget the one that is worth least, for a limit other than bytes; None when nothing is held."""
+        while self._held:
+            victim = self._leave_small() if self._small else self._least_valued()
+            if victim is not None:
+                return victim
+        return None
+
     def remove(self, name: str) -> bool:
         """Forget a name, as for a purge; False when it was not held."""
         held = self._held.pop(name, None)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gridctl.cache.groups import AnswerGroups, Neighbour
 from gridctl.cache.guards import Comparison, Rarity, Reading, compare, read
+from gridctl.cache.leftovers import MOST_SUM, LeftoverRecord
 
 NEAR, WIDE = 25.0, 10.0
 """Sharpness of the neighbours' weights; the wide one sees how crowded the neighbourhood is."""
@@ -26,7 +27,8 @@ FEATURES = (
     "cosine", "margin", "near_share", "wide_share", "near_log_odds", "in_top_five", "group_size", "group_right_share",
     "group_labels", "kept_share", "has_no_leftover", "best_kept_share", "any_without_leftover", "kept_share_margin",
     "leftover_asked", "leftover_stored", "least_leftover_asked", "gram_overlap", "best_gram_overlap", "details_differ",
-    "polarity_differs", "code_differs", "words", "groups_near",
+    "polarity_differs", "code_differs", "words", "groups_near", "learnt_weight", "learnt_heaviest",
+    "learnt_unseen", "best_learnt_weight", "best_learnt_heaviest", "best_learnt_unseen", "learnt_margin",
 )  # fmt: skip
 
 
@@ -54,6 +56,7 @@ def weigh(text: str, vector: NDArray[np.float32], groups: AnswerGroups) -> Evide
     others = [one for one in near if one.group != best]
     group = groups.group(best)
     share = min(max(shares[best], 1e-4), 1.0 - 1e-4)
+    asked = read(text)
     values = [
         own[0].cosine,
         own[0].cosine - (others[0].cosine if others else 0.0),
@@ -64,8 +67,9 @@ def weigh(text: str, vector: NDArray[np.float32], groups: AnswerGroups) -> Evide
         math.log1p(len(group.aliases)),
         (group.right + 0.5) / (group.labels + 1.0),
         min(group.labels, 30) / 30.0,
-        *_wording(read(text), own, others, groups.rarity),
+        *_wording(asked, own, others, groups.rarity),
         len(shares),
+        *_learnt(asked, own, others, groups.leftovers),
     ]
     return Evidence(best, own[0].entry, own[0].cosine, np.array(values, np.float64), tuple(ranked[:JUDGED_GROUPS]))
 
@@ -100,6 +104,13 @@ def _wording(asked: Reading, own: list[Neighbour], others: list[Neighbour], rari
         first.code_differs,
         min(len(asked.words), 100),
     ]
+
+
+def _learnt(asked: Reading, own: list[Neighbour], others: list[Neighbour], record: LeftoverRecord) -> list[float]:
+    measured = [record.measure(asked, one.reading) for one in own[:COMPARED]]
+    least = min(measured)
+    rival = min((record.measure(asked, one.reading).weight for one in others[:RIVALS_COMPARED]), default=MOST_SUM)
+    return [*measured[0], *least, least.weight - rival]
 
 
 def _details_differ(pair: Comparison) -> bool:

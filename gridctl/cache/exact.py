@@ -23,6 +23,8 @@ def normalised(text: str) -> str:
     """
     if is_code(text):
         return unicodedata.normalize("NFC", text)
+    if text.isascii():  # NFKC changes none of it
+        return " ".join(text.lower().split())
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(unicodedata.normalize("NFKC", folded).split())
 

@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 
 from gridctl.cache.guards import Rarity, Reading, read
 from gridctl.cache.index import GRAPH_FROM, Index
+from gridctl.cache.leftovers import LeftoverRecord
 
 ALIASES_PER_USER = 8
 NEIGHBOURS = 20
+PAIRED = 3
+"""Nearest prompts of its own answer, and of others, that a new prompt teaches the record of left over words with."""
 
 
 @dataclass(slots=True)
@@ -47,6 +50,7 @@ class AnswerGroups:
     def __init__(self, dimension: int, graph_from: int | None = GRAPH_FROM) -> None:
         self.index = Index(dimension, graph_from)
         self.rarity = Rarity()
+        self.leftovers = LeftoverRecord()
         self._groups: dict[int, Group] = {}
         self._group_of: dict[int, int] = {}
         self._readings: dict[int, Reading] = {}
@@ -124,9 +128,11 @@ class AnswerGroups:
 
     def _enter(self, number: int, text: str, vector: NDArray[np.float32], user: str) -> int:
         entry = self._next_entry
+        near = self.neighbours(vector)
         self.index.add(entry, vector)
         self._next_entry += 1
         reading = read(text)
+        self._pair(reading, near, number)
         self.rarity.add(reading)
         self._readings[entry] = reading
         self._group_of[entry] = number
@@ -135,6 +141,12 @@ class AnswerGroups:
         if user:
             group.by_user[user] += 1
         return entry
+
+    def _pair(self, reading: Reading, near: list[Neighbour], number: int) -> None:
+        """Learn from a prompt that enters a group in which words it differs from the prompts near it."""
+        for is_same in (True, False):
+            for one in [one for one in near if (one.group == number) is is_same][:PAIRED]:
+                self.leftovers.learn(reading, one.reading, is_same=is_same)
 
     def _leave(self, entry: int) -> None:
         self.index.remove(entry)

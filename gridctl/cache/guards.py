@@ -38,10 +38,12 @@ _SUFFIXES = ("ings", "ing", "edly", "ed", "ies", "es", "s", "ly")
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """One text as the guards see it. `details` are stems of detail words; `polarity` one entry for each pair of
+    """One text as the guards see it. `stems` are those of all words, `details` those of detail words; `polarity` has one
+    entry for each pair of
     opposites (-1, 0, 1) after the parity of negations."""
 
     words: frozenset[str]
+    stems: frozenset[str]
     details: frozenset[str]
     numbers: tuple[float, ...]
     dates: frozenset[str]
@@ -114,6 +116,7 @@ def read(text: str) -> Reading:
     squeezed = " " + " ".join(words) + " "
     return Reading(
         words=frozenset(spoken),
+        stems=frozenset(map(stem, spoken)),
         details=frozenset(details),
         numbers=tuple(numbers),
         dates=frozenset(stem(word) for word in words if word in DATE_WORDS),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gridctl.cli.output import OutputOption, emit, note
+from gridctl.cli.output import OutputOption, emit, note, painted, width_of_terminal, write
 from gridctl.render.rows import Column
 
 DIFFERS = 10
@@ -33,10 +33,14 @@ def command(
       gridctl doctor --exit-code -o json
     """
     from gridctl.orchestrator.doctor import examine
+    from gridctl.render.doctor import findings_text
 
     findings = examine(listen, engines=engines)
     rows = [finding._asdict() for finding in findings]
-    emit(rows, COLUMNS, output, kind="FindingList", name_key="check")
+    if output in ("table", "wide"):
+        write(findings_text(rows, width_of_terminal(), painted))
+    else:
+        emit(rows, COLUMNS, output, kind="FindingList", name_key="check")
     bad = sum(1 for finding in findings if finding.verdict == "FAIL")
     doubtful = sum(1 for finding in findings if finding.verdict == "WARN")
     note(f"{bad} failed, {doubtful} to look at" if bad or doubtful else "all is well")

@@ -39,7 +39,7 @@ def _noun() -> None:
 def list_(
     about: Annotated[
         str | None,
-        typer.Option("--for", metavar="KIND[/NAME]", help="Only of this kind or resource; key: access keys."),
+        typer.Option("--for", metavar="KIND[/NAME]", help="Only of this kind or resource; key, cache: of those."),
     ] = None,
     since_version: Annotated[int, typer.Option(min=0, help="Only events after this version.")] = 0,
     limit: Annotated[int, typer.Option(min=1, help="At most this many, the newest.")] = DEFAULT_LIMIT,
@@ -53,12 +53,14 @@ def list_(
     from gridctl.orchestrator.context import current_grid
     from gridctl.orchestrator.resources import kind_or_fail
     from gridctl.registry.keys import KIND as KEY
+    from gridctl.registry.ledger import CACHE
 
     kind: type[Resource] | str | None = None
     name = None
     if about is not None:
         word, slash, rest = about.partition("/")
-        kind, name = KEY if word.lower() == KEY.lower() else kind_or_fail(word), rest or None
+        others = {KEY.lower(): KEY, CACHE.lower(): CACHE}
+        kind, name = others.get(word.lower()) or kind_or_fail(word), rest or None
         if slash and not rest:
             raise UsageError("a name is missing after the slash", where="--for", fix=f"write --for {word}/NAME")
     with current_grid().open_registry() as registry:

@@ -23,7 +23,7 @@ EXAMPLE_START = "Example"
 class Word(NamedTuple):
     """A noun or a verb of the top level. `module` holds `app` (a noun) or `command` (a verb); a resource kind that has
     no verbs of its own has no module, and `kind` alone makes its app. `for_files` is the verb meant when a file stands
-    where a verb would."""
+    where a verb would, `for_flags` the one meant when a flag does."""
 
     name: str
     section: str
@@ -31,6 +31,7 @@ class Word(NamedTuple):
     module: str = ""
     kind: str = ""
     for_files: str = ""
+    for_flags: str = ""
 
     def load(self) -> Command:
         """Import the module and build the command."""
@@ -87,7 +88,10 @@ WORDS: dict[str, Word] = {
         Word("status", LIVE, "whether the grid is served, where, and by which plan"),
         Word("health", LIVE, "what is wrong, since when, what it affects, what to do; every error budget"),
         Word("top", LIVE, "the load of the last seconds: requests, latency, promises, dollars"),
+        Word("cache", LIVE, "answers kept to be given again: hits, error bound, purge, where one came from"),
         Word("route", LIVE, "where a request would go, and why: a decision with nothing sent"),
+        Word("agent", LIVE, "the agent of a site: models as wished, or as they last worked", for_flags="run"),
+        Word("rollout", LIVE, "versions of models on their way to sites: status, pause, promote, undo"),
         Word("token", LIVE, "keys for clients, and for the admin API"),
         Word("engine", LIVE, "engines for trying things out: the twin behind an OpenAI-compatible port"),
         Word("doctor", LIVE, "is this machine, this grid and every engine fit to serve"),
@@ -135,6 +139,12 @@ class NounGroup(TyperGroup):
 
     infos: dict[str, Any]
     for_files: str = ""
+    for_flags: str = ""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        if self.for_flags and args and args[0].startswith("--") and args[0] != "--help":
+            args = [self.for_flags, *args]
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: Context) -> list[str]:
         return [*self.infos, *(name for name in self.commands if name not in self.infos)]
@@ -173,6 +183,7 @@ def _finished(word: Word, app: typer.Typer) -> Command:
     group: Any = typer.main.get_group(app)
     app.registered_commands = infos
     group.for_files = word.for_files
+    group.for_flags = word.for_flags
     group.infos = {info.name or _verb_of(info): info for info in infos}
     _finish(group)
     group.name = word.name

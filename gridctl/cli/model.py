@@ -6,8 +6,9 @@ Composes the noun from the verbs of its rooms; holds none itself.
 from __future__ import annotations
 
 from gridctl.cli.kind import kind_app
+from gridctl.cli.modelcheck import variant, verify
 from gridctl.cli.modeltransfer import package, pull, push
-from gridctl.cli.optimize import optimize, verify
+from gridctl.cli.optimize import optimize
 from gridctl.resources import Model
 
 app = kind_app(Model)
@@ -16,3 +17,4 @@ app.command()(push)
 app.command()(pull)
 app.command()(optimize)
 app.command()(verify)
+app.command()(variant)

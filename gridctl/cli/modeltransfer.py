@@ -13,6 +13,23 @@ import typer
 from gridctl.cli.amounts import bytes_of
 from gridctl.cli.options import DryRunOption
 from gridctl.cli.output import OutputOption, emit, note, progress
+from gridctl.cli.rollingout import (
+    Flags,
+    ModelOption,
+    NameOption,
+    RollbackOption,
+    SamplesOption,
+    SoakOption,
+    ToOption,
+    UnavailableOption,
+    VariantOption,
+    WaitOption,
+    WavesOption,
+    WindowOption,
+    begin,
+    print_site_plan,
+    target_of,
+)
 from gridctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +44,9 @@ BaseOption = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="The package or pulled folder that sites hold now; only differences travel."),
 ]
-BandwidthOption = Annotated[str | None, typer.Option(metavar="AMOUNT", help="Bytes per second at most, such as 10MB.")]
+BandwidthOption = Annotated[
+    str | None, typer.Option(metavar="AMOUNT", help="Bytes per second at most, such as 10MB; of each site with --to.")
+]
 ParallelOption = Annotated[int, typer.Option(min=1, max=32, help="Transfers at a time.")]
 LinkOption = Annotated[float, typer.Option(min=0.001, help="Speed of a site's link in Mbit/s, for the plan.")]
 
@@ -47,14 +66,16 @@ def package(
     """Package a model's folder as an OCI artefact of the CNCF ModelPack specification.
 
     Files are linked, not copied, where the disk allows. Pickles and symbolic links are refused; hidden files stay.
+    With --base, what gridctl model optimize made of that base takes its recipe along: sites then make it themselves.
 
     Example:
-      gridctl model package llama-fp8/ --out llama-fp8.package --variant fp8
+      gridctl model package llama-fp8/ --out llama-fp8.package --variant fp8 --base llama.package
     """
     from gridctl import __version__
     from gridctl.artifacts.manifest import BASE, RECIPE, TOOL, VARIANT
     from gridctl.artifacts.package import build, load, write_layout
     from gridctl.artifacts.recipe import read_recipe
+    from gridctl.artifacts.record import recorded_recipe
 
     if recipe is not None and base is None:
         raise UsageError("a recipe needs the base it starts from", where="--recipe", fix="add --base DIR")
@@ -65,6 +86,12 @@ def package(
         annotations[BASE] = load(base).digest
     if recipe is not None:
         annotations[RECIPE] = read_recipe(recipe.read_text(encoding="utf-8"), str(recipe)).text
+    elif base is not None:
+        found = recorded_recipe(source, load(base))
+        if isinstance(found, str):
+            note(f"sites cannot make this of the base, and fetch what differs: {found}")
+        else:
+            annotations[RECIPE] = found.text
     with progress("reading") as advance:
         made = build(source, annotations, advance=_one_by_one(advance))
     if not dry_run:
@@ -82,7 +109,10 @@ def package(
 
 def push(
     reference: ReferenceArgument,
-    source: Annotated[Path, typer.Option("--from", metavar="DIR", help="A package: gridctl model package.")],
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="DIR", help="A package: gridctl model package. With --to, what REF holds."),
+    ] = None,
     base: BaseOption = None,
     sign_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Sign with this ed25519 key (PEM).")] = None,
     mount_from: Annotated[
@@ -90,10 +120,17 @@ def push(
     ] = None,
     bandwidth: BandwidthOption = None,
     parallel: ParallelOption = 4,
-    to: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE,…", help="With --dry-run: the sites of the grid it is for, as tier=edge."),
-    ] = None,
+    to: ToOption = None,
+    waves: WavesOption = None,
+    soak: SoakOption = "30m",
+    windows: WindowOption = None,
+    max_unavailable: UnavailableOption = "10%",
+    min_samples: SamplesOption = 100,
+    auto_rollback: RollbackOption = True,
+    model: ModelOption = None,
+    variant: VariantOption = None,
+    name: NameOption = None,
+    wait: WaitOption = False,
     link_mbit: LinkOption = 50.0,
     egress_usd_per_gb: Annotated[
         float | None, typer.Option(min=0, help="Price of a GB leaving the registry; the grid's price book by default.")
@@ -101,30 +138,57 @@ def push(
     dry_run: DryRunOption = False,
     output: OutputOption = "table",
 ) -> None:
-    """Push a package to a registry, with a block index and, with --base, a delta, so that sites fetch little.
+    """Push a package to a registry, and with --to roll it out to sites, in waves that go back by themselves.
 
-    A push that was stopped goes on where the registry is. --dry-run makes the delta and prints what each way costs.
+    With --base a delta is made, so that sites fetch little. A push that was stopped goes on where the registry is.
+    --dry-run makes the delta and prints what each way costs; with --waves, what each site would get and when.
+    gridctl help rollout tells how waves are judged.
 
     Example:
       gridctl model push registry.example.com/models/llama:v2 --from llama-v2.package --base llama-v1.package
       gridctl model push localhost:5000/llama:v2 --from v2.package --base v1.package --dry-run --to tier=edge
+      gridctl model push localhost:5000/llama:v2 --to tier=edge,country=FR --waves 1,5%,25%,100% --soak 30m --wait
     """
+    flags = Flags(
+        to or [], waves, soak, windows or [], max_unavailable, min_samples, auto_rollback, bandwidth, model, variant,
+        name, wait, sign_key is not None,
+    )  # fmt: skip
+    if source is None:
+        _roll_out(reference, flags, parallel, dry_run, link_mbit, egress_usd_per_gb, output)
+        return
+    _push(reference, source, base, sign_key, mount_from, parallel, flags, dry_run, link_mbit, egress_usd_per_gb, output)
+
+
+def _push(
+    reference: str,
+    source: Path,
+    base: Path | None,
+    sign_key: Path | None,
+    mount_from: list[str] | None,
+    parallel: int,
+    flags: Flags,
+    dry_run: bool,
+    link_mbit: float,
+    egress_usd_per_gb: float | None,
+    output: str,
+) -> None:
     import tempfile
 
     from gridctl.artifacts import push as pushing
     from gridctl.artifacts.delta import encode
     from gridctl.artifacts.package import load
+    from gridctl.artifacts.rederivation import DERIVATIONS
     from gridctl.artifacts.transferplan import bytes_by_method
 
-    if to and not dry_run:
-        raise UsageError("a rollout to sites is not part of push", where="--to", fix="add --dry-run, or leave it out")
     made = load(source)
     held = load(base) if base is not None else None
     with tempfile.TemporaryDirectory(prefix=".gridctl-", dir=made.folder) as scratch:
         delta = Path(scratch, "delta")
         with _client(reference, parallel) as client:
             if dry_run:
-                _print_plan(bytes_by_method(made, held, delta, {}), to, link_mbit, egress_usd_per_gb, output)
+                methods = bytes_by_method(made, held, delta, DERIVATIONS)
+                disk_bytes = made.manifest.total_bytes
+                _print_push_plan(methods, disk_bytes, client, flags, link_mbit, egress_usd_per_gb, output)
                 return
             if held is not None:
                 with progress("making the delta", made.manifest.total_bytes) as advance:
@@ -136,9 +200,12 @@ def push(
                     delta=delta if held is not None else None,
                     key=sign_key,
                     mount_from=tuple(mount_from or ()),
-                    pace=_pace(bandwidth),
+                    pace=_pace(flags.bandwidth),
                     advance=_one_by_one(advance),
                 )
+            if flags.to:
+                begin(target_of(client, flags), flags, output)
+                return
     row = {
         "reference": str(client.reference),
         "digest": report.digest,
@@ -173,12 +240,13 @@ def pull(
     """
     from gridctl.artifacts import pull as pulling
     from gridctl.artifacts.package import load
+    from gridctl.artifacts.rederivation import DERIVATIONS
     from gridctl.artifacts.transferplan import published_methods
 
     held = load(base) if base is not None else None
     if dry_run:
         with _client(reference, parallel) as client:
-            methods = published_methods(client, held, {})
+            methods = published_methods(client, held, DERIVATIONS)
         _print_plan(methods, None, link_mbit, None, output)
         return
     with _client(reference, parallel) as client, progress("pulling") as advance:
@@ -199,6 +267,47 @@ def pull(
     _one(row, output, "PulledModel")
 
 
+def _roll_out(
+    reference: str,
+    flags: Flags,
+    parallel: int,
+    dry_run: bool,
+    link_mbit: float,
+    egress_usd_per_gb: float | None,
+    output: str,
+) -> None:
+    """Roll out what the registry holds already."""
+    if not flags.to:
+        raise UsageError("nothing to push", where="--from", fix="--from DIR; or --to SITES, to roll out what REF holds")
+    with _client(reference, parallel) as client:
+        if not dry_run:
+            begin(target_of(client, flags), flags, output)
+            return
+        from gridctl.artifacts.transferplan import published_methods
+
+        methods = published_methods(client, None, {})
+        disk_bytes = target_of(client, flags).disk_bytes
+        _print_push_plan(methods, disk_bytes, client, flags, link_mbit, egress_usd_per_gb, output)
+
+
+def _print_push_plan(
+    methods: "Mapping[Method, int]",
+    disk_bytes: int,
+    client: "RegistryClient",
+    flags: Flags,
+    link_mbit: float,
+    egress_usd_per_gb: float | None,
+    output: str,
+) -> None:
+    """What a push would move: by method, or, where waves are given, by site."""
+    if flags.waves is None or not flags.to:
+        _print_plan(methods, flags.to, link_mbit, egress_usd_per_gb, output)
+        return
+    usd_per_gb = _sites_and_price(flags.to)[1] if egress_usd_per_gb is None else egress_usd_per_gb
+    by_way = {str(method): count for method, count in methods.items()}
+    print_site_plan(by_way, disk_bytes, client.reference.repository, flags, link_mbit, usd_per_gb, output)
+
+
 def _print_plan(
     methods: "Mapping[Method, int]",
     to: list[str] | None,
@@ -206,6 +315,7 @@ def _print_plan(
     egress_usd_per_gb: float | None,
     output: str,
 ) -> None:
+    """What each way would move, for one site and for all."""
     from dataclasses import asdict
 
     from gridctl.artifacts.transferplan import ways
@@ -277,7 +387,7 @@ def _one_by_one(advance: "Callable[[int], None]") -> "Callable[[int], None]":
 def _pace(bandwidth: str | None) -> "Pace":
     from gridctl.artifacts.pace import Pace
 
-    rate = bytes_of(bandwidth, "--bandwidth") if bandwidth is not None else None
+    rate = bytes_of(bandwidth.removesuffix("/s"), "--bandwidth") if bandwidth is not None else None
     if rate == 0:
         raise UsageError("nothing moves at 0 bytes per second", where="--bandwidth", fix="write 10MB")
     return Pace(rate)

@@ -93,6 +93,9 @@ def run(
     faults: Annotated[
         str | None, typer.Option("--faults", metavar="FILE", help="What goes wrong meanwhile: gridctl help gamedays.")
     ] = None,
+    rollout: Annotated[
+        str | None, typer.Option("--rollout", metavar="FILE", help="A rollout meanwhile: gridctl help rollout.")
+    ] = None,
     live: LiveOption = None,
     model: LiveModelOption = "",
     api_key_env: LiveKeyOption = "",
@@ -122,6 +125,7 @@ def run(
       gridctl replay run trace.jsonl.gz --name sure --seeds 20
       gridctl replay run azure.csv --speed 10 --policy least-loaded --name heavy -o json
       gridctl replay run trace.jsonl.gz --name new --gate gates.yaml --baseline base --junit gates.xml
+      gridctl replay run trace.jsonl.gz --name friday --rollout friday.yaml
       gridctl replay run trace.jsonl.gz --name real --live http://127.0.0.1:8080 --api-key-env GRID_KEY
     """
     from gridctl.cli.gating import emit_gated, gates_of
@@ -142,12 +146,19 @@ def run(
         )
         refuse_beside_live(
             [("--policy", policy is not None), ("--seeds", seeds > 1), ("--resume", resume),
-             ("--keep-draws", keep_draws), ("--faults", faults is not None)]
+             ("--keep-draws", keep_draws), ("--faults", faults is not None), ("--rollout", rollout is not None)]
         )  # fmt: skip
         alone = Order(name, None, prices, seed, False, replace, None, source)
         run_live(home, requests, alone, given, held, output, dry_run=dry_run)
         return
-    day = _game_day(faults)
+    planned = None
+    if rollout is not None:
+        from gridctl.cli.rolloutreplay import prepared
+
+        planned = prepared(
+            rollout, home, requests, Order(name, policy, prices, seed, False), [("--faults", faults is not None)]
+        )
+    day = _game_day(faults) if planned is None else planned.day
     # A run with faults stands beside its calm one, and so do not its draws.
     order = Order(name, policy, prices, seed, centralized and day is None, replace, day, source)
     spread = Spread(seeds, parse_sources(draw), jobs, executor, resume, keep_draws)
@@ -162,6 +173,11 @@ def run(
     item = drawn_item(info, load_ensemble(info, home))
     if held:
         emit_gated(item, DRAWN_COLUMNS, output, held, read_run(info.name), home)
+        return
+    if planned is not None:
+        from gridctl.cli.rolloutreplay import emit_phases
+
+        emit_phases(planned, read_run(info.name), read_run(info.calm), output)
         return
     emit([item], DRAWN_COLUMNS, output, kind="Run", single=True)
     first = f"gridctl gameday report {info.name}; " if info.calm else ""

@@ -22,6 +22,7 @@ COLUMNS = (
     Column("workers", "workers"),
     Column("in_flight", "in flight"),
     Column("connections", "connections"),
+    Column("cache", "cache"),
     Column("recordings", "recording"),
     Column("since", "since"),
     Column("pid", "process"),

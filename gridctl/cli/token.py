@@ -23,7 +23,10 @@ COLUMNS = (
     Column("state", "state"),
     Column("tenant", "tenant"),
     Column("workload", "workload"),
+    Column("site", "site"),
     Column("expires", "expires"),
+    Column("requests_per_s", "req/s", align="right"),
+    Column("tokens_per_minute", "tokens/min", align="right"),
     Column("created", "created", wide=True),
     Column("created_by", "created by", wide=True),
     Column("revoked", "revoked", wide=True),
@@ -46,9 +49,16 @@ def complete_keys(incomplete: str) -> list[str]:
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What events and lists call it; for good.")],
     role: Annotated[
-        Role, typer.Option(help="client sends requests; viewer, operator and admin use the admin API.")
+        Role,
+        typer.Option(help="client sends requests; viewer, operator and admin use the admin API; agent reports."),
     ] = "client",
     tenant: Annotated[str, typer.Option(help="Whose requests they are.")] = DEFAULT_TENANT,
+    site: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SITE", help="The site that an agent reports for.", autocompletion=complete_names("site")
+        ),
+    ] = None,
     workload: Annotated[
         str | None,
         typer.Option(
@@ -58,6 +68,12 @@ def create(
     expires: Annotated[
         str | None, typer.Option(metavar="TIME", help="When it ends: 90d, 12h; never unless given.")
     ] = None,
+    requests_per_s: Annotated[
+        float | None, typer.Option(metavar="N", help="Most requests a second; more are answered 429.")
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None, typer.Option(metavar="N", help="Most tokens a minute, prompts and answers as expected.")
+    ] = None,
     dry_run: DryRunOption = False,
     reason: ReasonOption = None,
     output: OutputOption = "table",
@@ -66,13 +82,26 @@ def create(
 
     Example:
       gridctl token create shop --tenant shop --workload chat --expires 90d
+      gridctl token create trial --requests-per-s 5 --tokens-per-minute 60000
       gridctl token create ci --role viewer > ci.token
+      gridctl token create agent-paris --role agent --site fr-paris-01 > agent.token
     """
     from gridctl.orchestrator.context import current_grid
 
     expires_ns = None if expires is None else time.time_ns() + round(seconds_of(expires, "--expires") * NS_PER_S)
-    wanted = WantedKey(name=name, role=role, tenant=tenant, workload=workload, expires_ns=expires_ns)
+    wanted = WantedKey(
+        name=name,
+        role=role,
+        tenant=tenant,
+        workload=workload,
+        expires_ns=expires_ns,
+        requests_per_s=requests_per_s,
+        tokens_per_minute=tokens_per_minute,
+        site=site,
+    )
     with current_grid().open_registry() as registry:
+        if site is not None:
+            registry.get("site", site)
         if workload is not None:
             named = registry.get("workload", workload).resource
             if tenant not in named.spec.tenants:
@@ -151,7 +180,10 @@ def row_of(key: AccessKey) -> dict[str, object]:
         "state": key.state(time.time_ns()),
         "tenant": key.tenant if key.role == "client" else None,
         "workload": key.workload,
+        "site": key.site,
         "expires": None if key.expires_ns is None else utc_text(key.expires_ns),
+        "requests_per_s": key.requests_per_s,
+        "tokens_per_minute": key.tokens_per_minute,
         "created": utc_text(key.created_ns),
         "created_by": key.created_by,
         "revoked": None if key.revoked_ns is None else utc_text(key.revoked_ns),

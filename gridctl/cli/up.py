@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from gridctl.orchestrator.context import GridHome
     from gridctl.orchestrator.live import Preview
 
+MOST_HEDGED = 0.2
+"""A hedge that starts is work for nothing; of more than this, engines are late because there is too much of it."""
 COLUMNS = (
     Column("row", "row", align="right"),
     Column("site", "site"),
@@ -70,16 +72,36 @@ def command(
     default_origin: Annotated[
         str | None, typer.Option(metavar="PLACE", help="Where callers are of whom nothing else is known.")
     ] = None,
+    gateway_place: Annotated[
+        str | None,
+        typer.Option(metavar="PLACE", help="Where this gateway is: the way of callers of unknown place begins there."),
+    ] = None,
     origins: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where networks are: CSV lines of CIDR,PLACE.")
     ] = None,
     record: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Record the traffic as a trace, without texts.")
     ] = None,
+    new_salt: Annotated[
+        bool,
+        typer.Option("--new-salt", help="Hash prompts anew: recordings from here on match none from before."),
+    ] = False,
+    hedge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE", help="Ask a second engine for streams that begin late, at most for this share: 0.02."
+        ),
+    ] = None,
+    allow_link_local: Annotated[
+        bool, typer.Option("--allow-link-local", help="Let engines be at link-local and metadata addresses.")
+    ] = False,
     log_requests: Annotated[bool, typer.Option("--log-requests", help="A line of JSON for every request.")] = False,
     max_body: Annotated[str, typer.Option(metavar="SIZE", help="Longest body of a request.")] = "8MiB",
     deadline: Annotated[str, typer.Option(metavar="TIME", help="Longest life of a request.")] = "10m",
     grace: Annotated[str, typer.Option(metavar="TIME", help="What requests under way get when stopped.")] = "30s",
+    agent_sync: Annotated[
+        str, typer.Option(metavar="TIME", help="How often sites' agents report; six times that ends a trial.")
+    ] = "30s",
     backends: Annotated[int, typer.Option(min=1, help="Room for so many engines.")] = 1024,
     tls_cert: Annotated[Path | None, typer.Option(metavar="PEM", help="Certificate chain, to serve TLS.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="PEM", help="Its key.")] = None,
@@ -130,6 +152,7 @@ def command(
 def _order(home: GridHome, flags: dict[str, object]) -> Order:
     from gridctl.control.listening import parse_address
     from gridctl.control.order import Order, Tls
+    from gridctl.rollout.desired import timing_of
 
     certificate, key = _path(flags["tls_cert"]), _path(flags["tls_key"])
     if (certificate is None) != (key is None):
@@ -146,10 +169,12 @@ def _order(home: GridHome, flags: dict[str, object]) -> Order:
         workers=int(str(flags["workers"])),
         backends=int(str(flags["backends"])),
         grace_s=seconds_of(str(flags["grace"]), "--grace"),
+        sync=timing_of(seconds_of(str(flags["agent_sync"]), "--agent-sync")),
         tls=tls,
         insecure=bool(flags["insecure"]),
         log_requests=bool(flags["log_requests"]),
         recordings=_path(flags["record"]),
+        renews_salt=bool(flags["new_salt"]),
         settings=_settings(flags, anonymous=listen.is_private if anonymous is None else bool(anonymous)),
     )
 
@@ -166,16 +191,35 @@ def _settings(flags: dict[str, object], *, anonymous: bool) -> Settings:
     if not 1 <= max_body <= 1 << 30:
         raise UsageError(f"bodies of {max_body} bytes", where="--max-body", fix="1 to 1GiB")
     named = Settings()
+    hedged = _hedged(_text(flags["hedge"]))
     return Settings(
         anonymous=anonymous,
         default_workload=_text(flags["default_workload"]),
         origin_header=_header(str(header)) if header is not None else named.origin_header,
         default_origin=_text(flags["default_origin"]),
+        gateway_place=_text(flags["gateway_place"]),
+        allow_link_local=bool(flags["allow_link_local"]),
+        hedge=hedged > 0,
+        hedge_budget=hedged or named.hedge_budget,
         address_map=origins_from(origins) if origins is not None else (),
         max_body_bytes=max_body,
         deadline_ms=round(deadline_s * 1000),
         drain_ms=round(seconds_of(str(flags["grace"]), "--grace") * 1000),
     )
+
+
+def _hedged(text: str | None) -> float:
+    """The share of requests that may have a second copy; 0 without one."""
+    if text is None:
+        return 0.0
+    number = text.strip()
+    try:
+        share = float(number.removesuffix("%")) / (100.0 if number.endswith("%") else 1.0)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share <= MOST_HEDGED:
+        raise UsageError(f"hedges for {text[:40]!r} of requests", where="--hedge", fix=f"0 to {MOST_HEDGED:g}, or 2%")
+    return share
 
 
 def _path(value: object) -> Path | None:
@@ -201,6 +245,8 @@ def _header(name: str) -> str:
 def _emit_preview(found: Preview, output: str) -> None:
     import msgspec
 
+    from gridctl.control.plans import unplaced
+
     plan, order = found.plan, found.order
     rows = [msgspec.structs.asdict(backend) for backend in plan.backends]
     emit(rows, COLUMNS, output, kind="BackendList", name_key="url")
@@ -210,6 +256,8 @@ def _emit_preview(found: Preview, output: str) -> None:
         f"worker{'s' * (order.workers > 1)}, policy {plan.policy}, prices {plan.price_book} "
         "(dry run: nothing was started)"
     )
+    if (doubt := unplaced(plan)) is not None:
+        note(f"warning: {doubt}")
 
 
 def _announce(live: Live) -> None:

@@ -1,4 +1,4 @@
-"""`gridctl warmup`: compile the replay engine and the live router now, so that the first replay does not."""
+"""`gridctl warmup`: compile replays, the live router and mock engines now, so that the first of each does not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from gridctl.cli.output import note, progress
 
 
 def command() -> None:
-    """Compile the router, the twin and the replay loop into the cache. For CI images and impatient people.
+    """Compile the router, the twin, the replay loop, mock engines and live loads into the cache. For CI images and
+    impatient people.
 
     The cache is a folder: keep it between CI runs, or bake it into the image, on machines with the same processor.
 
@@ -19,10 +20,12 @@ def command() -> None:
     ready_replay()
     from gridctl.broker.warmup import warm_up_decisions
     from gridctl.kernels.cache import cache_folder
+    from gridctl.mockengine.warmup import warm_up_engine
     from gridctl.signals.meter import warm_up as warm_up_counting
 
     warm_up_decisions()
     warm_up_counting()
+    warm_up_engine()
     note(f"ready in {time.perf_counter() - started:.1f} s; compiled code is in {cache_folder()}")
 
 

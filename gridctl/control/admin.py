@@ -44,9 +44,17 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Tagged:
+    """A JSON answer with its entity tag; None: as the caller has it already."""
+
+    content: bytes | None
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a route: who calls, the names in the path, the query, the decoded body (None: it takes none), and
-    what the caller accepts."""
+    """One call of a route: who calls, the names in the path, the query, the decoded body (None: it takes none), what
+    the caller accepts, and the tag of what it has."""
 
     live: Live
     principal: Principal
@@ -54,6 +62,7 @@ class Call:
     query: Mapping[str, str]
     body: Any
     accept: str = ""
+    if_none_match: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +136,8 @@ class _Endpoint:
             return response
         require(principal, route.role)
         query, accept = _query(request, route), request.headers.get("accept", "")
-        call = Call(self._live, principal, request.path_params, query, await _body(request, route), accept)
+        tag = request.headers.get("if-none-match", "")
+        call = Call(self._live, principal, request.path_params, query, await _body(request, route), accept, tag)
         return _rendered(await route.run(call), route.status)
 
 
@@ -189,6 +199,11 @@ async def _content(request: Request, longest: int) -> bytes:
 def _rendered(answer: object, status: int) -> Response:
     if isinstance(answer, Text):
         return Response(answer.content, status, HEADERS, answer.media_type)
+    if isinstance(answer, Tagged):
+        headers = {**HEADERS, "etag": answer.etag}
+        if answer.content is None:
+            return Response(None, 304, headers)
+        return Response(answer.content, status, headers, JSON)
     return Response(msgspec.json.encode(answer), status, HEADERS, JSON)
 
 

@@ -88,6 +88,8 @@ class AdminServer:
             ssl_keyfile=str(tls.key) if tls is not None else None,
         )
         self._server = _Server(config)
+        config.load()
+        self.tls_context = config.ssl
         self._listener = listener
         self._task: asyncio.Task[None] | None = None
 

@@ -4,6 +4,8 @@
     live/control.json      who holds it, and where to reach it
     live/admin.sock        the admin API, for the same account alone
     live/plan-N.json       the plan the workers follow, with digests of keys: mode 0600
+    live/salt              what hashes of prompts begin with, kept from start to start: mode 0600
+    live/quota.bin         what keys with a quota asked for in the last minute
     live/history.bin       counters of the past, for burn rates over days
     live/log/              what a detached orchestrator says
     live/recordings/       traces of live traffic
@@ -58,6 +60,8 @@ class LiveFolder:
         self.lock = self.path / "lock"
         self.control = self.path / "control.json"
         self.history = self.path / "history.bin"
+        self.salt = self.path / "salt"
+        self.quota = self.path / "quota.bin"
         self.log = self.path / "log"
         self.recordings = self.path / "recordings"
 
@@ -151,7 +155,7 @@ class LiveFolder:
 
     def _sweep(self) -> None:
         """Remove what an orchestrator leaves; called with the lock held."""
-        for path in (self.control, self.socket, *self.plans()):
+        for path in (self.control, self.socket, self.quota, *self.plans()):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 

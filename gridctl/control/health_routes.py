@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast, get_args
 
+import msgspec
+
 from gridctl.control import messages
 from gridctl.control.admin import Call, Parameter, Route
 from gridctl.errors import GridctlError, UsageError
 from gridctl.health.facts import Facts
-from gridctl.health.inspection import Direction, site_report
+from gridctl.health.inspection import RECENT_S, Direction, site_report
 from gridctl.health.panic import AVAILABLE
-from gridctl.health.reports import HealthReport, SiteReport, TopBy, TopFrame
+from gridctl.health.reports import HealthReport, Recent, SiteReport, TopBy, TopFrame
 from gridctl.health.status import health_report, site_state
 from gridctl.health.top import top_frame
 from gridctl.health.words import State
@@ -66,7 +68,8 @@ async def _site(call: Call) -> object:
     directions = {
         routed.workload: await _direction(call, name, routed.workload) for routed in report.routed[:MOST_DIRECTIONS]
     }
-    return site_report(facts, name, events, directions)
+    found = await call.live.supervisor.recent(name, RECENT_S)
+    return site_report(facts, name, events, directions, [msgspec.convert(one, Recent) for one in found])
 
 
 def _recent(call: Call) -> list[Event]:

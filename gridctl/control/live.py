@@ -18,10 +18,12 @@ from gridctl import __version__
 from gridctl.broker.plan import Plan
 from gridctl.control.folder import ControlFile, LiveFolder
 from gridctl.control.history import History
+from gridctl.control.keeper import Keeper
 from gridctl.control.messages import Status, WorkerStatus
 from gridctl.control.observing import Observer
 from gridctl.control.order import Order
 from gridctl.control.questions import Questions
+from gridctl.control.rollouts import Rollouts
 from gridctl.control.services import Declared, GridServices
 from gridctl.control.supervisor import Supervisor
 from gridctl.health.facts import Facts
@@ -49,12 +51,14 @@ class Live:
     observer: Observer
     history: History
     questions: Questions
+    keeper: Keeper
     stop: Callable[[float | None], None]
     state: State = "starting"
     problem: str | None = None
     recording: Path | None = None
     record: Callable[[Path | None], Awaitable[None]] | None = None
     admin_url: str | None = None
+    rollouts: Rollouts | None = None
     started_unix_ns: int = field(default_factory=time.time_ns)
     keys: dict[str, AccessKey] = field(default_factory=dict)
 
@@ -130,6 +134,7 @@ class Live:
             sites=len({backend.site for backend in self.plan.backends}),
             keys=sum(1 for key in self.keys.values() if key.role == "client" and key.state(now_ns) == "active"),
             anonymous=self.plan.settings.anonymous,
+            cache=self.keeper.in_a_word,
             recordings=str(self.recording) if self.recording is not None else None,
             workers=self._workers(),
             problem=self.problem,

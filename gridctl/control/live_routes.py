@@ -10,9 +10,12 @@ from typing import Any
 
 from gridctl.control import messages
 from gridctl.control.admin import Call, Route, Text
+from gridctl.control.cache_routes import CACHE_ROUTES
 from gridctl.control.health_routes import HEALTH_ROUTES
 from gridctl.control.recordings import begin_recording
 from gridctl.control.registry_routes import REGISTRY_ROUTES
+from gridctl.control.rollout_routes import ROLLOUT_ROUTES
+from gridctl.control.site_routes import SITE_ROUTES
 from gridctl.errors import ConflictError, NotFoundError, UnreachableError, UsageError
 from gridctl.routing.decision import Decision
 from gridctl.signals.exposition import exposition
@@ -50,7 +53,10 @@ async def _route_test(call: Call) -> object:
 
 async def _metrics(call: Call) -> object:
     style = best_format(call.accept)
-    text = await asyncio.to_thread(exposition, call.live.board, time.monotonic_ns(), style)
+    live = call.live
+    text = await asyncio.to_thread(
+        exposition, live.board, time.monotonic_ns(), style, cache_bounds=live.keeper.bounds()
+    )
     return Text(text, CONTENT_TYPES[style])
 
 
@@ -125,6 +131,9 @@ ROUTES: tuple[Route, ...] = (
         _type(messages.Stopping),
         body=_type(messages.StopMessage),
     ),
+    *CACHE_ROUTES,
     *HEALTH_ROUTES,
     *REGISTRY_ROUTES,
+    *ROLLOUT_ROUTES,
+    *SITE_ROUTES,
 )

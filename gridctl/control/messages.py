@@ -46,7 +46,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The orchestrator itself. `generation` counts plans; `registry_version` is the change of the grid the plan holds;
-    `problem` says why a later one is not served, if it is not."""
+    `problem` says why a later one is not served, if it is not; `cache` is off, down, or how many answers are kept."""
 
     grid: str
     state: Literal["starting", "ready", "draining"]
@@ -67,6 +67,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     workers: tuple[WorkerStatus, ...]
     problem: str | None = None
     admin_url: str | None = None
+    cache: str = "off"
 
 
 class WantedKeyMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,6 +78,9 @@ class WantedKeyMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     tenant: str = "default"
     workload: str | None = None
     expires_unix_ns: int | None = None
+    requests_per_s: float | None = None
+    tokens_per_minute: int | None = None
+    site: str | None = None
     cause: str = ""
 
 
@@ -92,6 +96,9 @@ class KeyMessage(msgspec.Struct, frozen=True, kw_only=True):
     created_by: str
     expires_unix_ns: int | None
     revoked_unix_ns: int | None
+    requests_per_s: float | None = None
+    tokens_per_minute: int | None = None
+    site: str | None = None
 
 
 class MadeKey(KeyMessage, frozen=True, kw_only=True):
@@ -317,6 +324,9 @@ def _shown(key: AccessKey, now_ns: int) -> dict[str, Any]:
         "created_by": key.created_by,
         "expires_unix_ns": key.expires_ns,
         "revoked_unix_ns": key.revoked_ns,
+        "requests_per_s": key.requests_per_s,
+        "tokens_per_minute": key.tokens_per_minute,
+        "site": key.site,
     }
 
 
@@ -336,3 +346,132 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
 
     folder: str | None
     ended: str | None
+
+
+class CachePurge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Answers to forget: those with a tag, of a tenant, a workload or a model (`NAME` or `NAME/VARIANT`), under a key,
+    or everything that a request was served or brought."""
+
+    by: Literal["tag", "tenant", "workload", "model", "digest", "key", "entry", "request"]
+    value: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+    cause: str = ""
+    dry_run: bool = False
+
+
+class CachePurged(msgspec.Struct, frozen=True, kw_only=True):
+    """What was forgotten, or would be. `entries` None: there are too many to count; `number` is the purge's."""
+
+    by: str
+    value: str
+    entries: int | None
+    number: int | None
+    dry_run: bool
+
+
+class CacheSwitch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A workload whose answers by meaning are stopped or resumed; None: every one."""
+
+    workload: str | None = None
+    cause: str = ""
+
+
+class CacheSwitched(msgspec.Struct, frozen=True, kw_only=True):
+    """Which workloads were switched."""
+
+    workloads: tuple[str, ...]
+
+
+class CacheFeedback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a user says of an answer that came from the cache."""
+
+    request_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    wrong: bool = True
+    user: Annotated[str, msgspec.Meta(max_length=256)] = ""
+
+
+class CacheFeedbackTaken(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether it counted, and how many answers went with it."""
+
+    request_id: str
+    is_counted: bool
+    entries: int
+
+
+class CacheWorkload(msgspec.Struct, frozen=True, kw_only=True):
+    """One workload at the cache, since the orchestrator started. `bound` is the most wrong answers over requests that
+    is credible now (None: nothing is served by meaning); `saved_usd` is net of `asked_again_usd`, which checks cost."""
+
+    workload: str
+    mode: str
+    error_rate: float
+    requests: int
+    exact_hits: int
+    semantic_hits: int
+    shared_hits: int
+    stale_hits: int
+    misses: int
+    bypasses: int
+    hit_share: float | None
+    bound: float | None
+    audits: int
+    explored: int
+    asked_again: int
+    asked_again_usd: float
+    saved_usd: float
+    is_stopped: bool
+    stopped_because: str
+    labels: int
+    wrong_labels: int
+
+
+class CacheReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The cache of an orchestrator. `state`: off (no workload caches), up, or down (requests go on without it);
+    `reasons` count why requests were not answered."""
+
+    state: Literal["off", "up", "down"]
+    pid: int
+    restarts: int
+    problem: str
+    entries: int
+    entries_by_meaning: int
+    used_bytes: int
+    capacity_bytes: int
+    embedders: dict[str, str]
+    workloads: tuple[CacheWorkload, ...]
+    reasons: dict[str, int]
+
+
+class CacheServing(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that a kept answer went to."""
+
+    request: str
+    level: str
+    tenant: str
+    unix_ns: int
+
+
+class CacheEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A kept answer: which request brought it, from where, and whom it was served to. It says nothing of its text."""
+
+    entry: int
+    is_kept: bool
+    made_for: str = ""
+    workload: str = ""
+    tenant: str = ""
+    jurisdiction: str = ""
+    model: str = ""
+    variant: str = ""
+    digest: str = ""
+    site: str = ""
+    cluster: str = ""
+    born_unix_ns: int = 0
+    tags: tuple[str, ...] = ()
+    group: tuple[int, ...] = ()
+    served: tuple[CacheServing, ...] = ()
+
+
+class CacheTrace(msgspec.Struct, frozen=True, kw_only=True):
+    """What the cache had to do with a request."""
+
+    request: str
+    entries: tuple[CacheEntry, ...]

@@ -25,7 +25,7 @@ from gridctl.health.panic import Member, Panic, admissions
 from gridctl.health.probe import Prober
 from gridctl.health.probe import Settings as ProbeSettings
 from gridctl.health.probe import Target as ProbeTarget
-from gridctl.health.words import OperatorState, State
+from gridctl.health.words import Event, OperatorState, State
 from gridctl.resources import Cluster, Site
 from gridctl.signals.board import Board
 from gridctl.signals.rows import CORDONED, FAILING, FRESH, HEALTH_STATES, STALE
@@ -45,7 +45,7 @@ _CODES: dict[State, int] = {
     "down": CORDONED,
     **{state: HEALTH_STATES.index(state) for state in ("unknown", "healthy", "degraded", "ejected", "probation")},
 }
-_COUNTED = ("completed", "failures", "connect_failures")
+_COUNTED = ("completed", "failures", "connect_failures", "breaks")
 
 
 class Observer:
@@ -104,9 +104,10 @@ class Observer:
         now_ns = self._clock()
         counts = self._counts()
         for row, condition in self.conditions.items():
-            completed, failures, unreached = (counts[row] - self._counted[row]).tolist()
+            completed, failures, unreached, breaks = (counts[row] - self._counted[row]).tolist()
             if completed > 0 or failures + unreached > 0:
-                condition.observe_counts(max(0, completed), max(0, failures + unreached), now_ns)
+                kind = _mostly(failures, unreached, breaks)
+                condition.observe_counts(max(0, completed), max(0, failures + unreached), now_ns, event=kind)
             if failures + unreached > 0:
                 self._prober.hurry(str(row))
             state = self._board.scraped(row).telemetry_state
@@ -147,7 +148,7 @@ class Observer:
     def _compare(self, counts: np.ndarray[tuple[int, int], np.dtype[np.int64]], now_ns: int) -> None:
         samples = []
         for row, backend in self._backends.items():
-            completed, failures, unreached = (counts[row] - self._compared[row]).tolist()
+            completed, failures, unreached, _ = (counts[row] - self._compared[row]).tolist()
             failed = max(0, failures + unreached)
             samples.append(
                 Sample(
@@ -182,7 +183,7 @@ class Observer:
                 self._board.set_health(member.row, _CODES[member.state], granted[member.row])
 
     def _counts(self) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-        """Answers, failures and connections that failed of each engine since the board was made, over all workers."""
+        """Answers, failures, connections that failed and that broke, of each engine since the board was made."""
         counts = np.empty((self._board.backends, len(_COUNTED)), np.int64)
         for column, field in enumerate(_COUNTED):
             counts[:, column] = self._board.slots[field].sum(axis=0)
@@ -192,6 +193,13 @@ class Observer:
         self.conditions.pop(row, None)
         self.outcomes.pop(row, None)
         self._reported.pop(row, None)
+
+
+def _mostly(failures: int, unreached: int, breaks: int) -> Event:
+    """What at least half of the failures were."""
+    if unreached > 0 and 2 * unreached >= failures:
+        return "connect-failed"
+    return "reset" if breaks > 0 and 2 * breaks >= failures else "status-5xx"
 
 
 def _operator_states(plan: Plan) -> dict[str, OperatorState]:

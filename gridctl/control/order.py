@@ -14,6 +14,7 @@ from pathlib import Path
 from gridctl.broker.plan import BOARD_ROWS, Settings
 from gridctl.control.listening import Address
 from gridctl.errors import InputError, UsageError
+from gridctl.rollout.desired import Timing
 
 MOST_WORKERS = 256
 WORKER_PROGRAM = ("-m", "gridctl.gateway.worker")
@@ -33,8 +34,9 @@ class Order:
     """One `gridctl up`. `settings` is what the gateway is told; `admin` is an address of the admin API beside its
     Unix socket in the live folder.
 
-    `recordings` None: nothing is recorded. A ready worker that has not said that it lives for `stuck_after_s`
-    is ended. `program` is what a worker runs, after the interpreter."""
+    `sync` is how often sites' agents ask, and how long they may be silent. `recordings` None: nothing is recorded.
+    `renews_salt`: prompts are hashed anew from now on. A ready worker that has not said that it lives for
+    `stuck_after_s` is ended. `program` is what a worker runs, after the interpreter."""
 
     database: Path
     grid: str
@@ -48,7 +50,9 @@ class Order:
     require_key: bool = False
     log_requests: bool = False
     recordings: Path | None = None
+    renews_salt: bool = False
     stuck_after_s: float = 30.0
+    sync: Timing = field(default_factory=Timing)
     settings: Settings = field(default_factory=Settings)
     program: tuple[str, ...] = WORKER_PROGRAM
 

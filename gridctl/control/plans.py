@@ -10,14 +10,14 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
-from urllib.parse import urlsplit
 
 import msgspec
 
-from gridctl.broker.plan import Backend, Key, Plan, live_backends
+from gridctl.broker.plan import LIMITED_KEYS, Backend, Key, Plan, Role, live_backends
 from gridctl.control.order import Order
 from gridctl.control.services import Declared
 from gridctl.errors import InputError, raise_all
+from gridctl.gateway.origin import check_address, parse_origin
 from gridctl.registry import AccessKey
 from gridctl.resources import Cluster, Gate, Model, Site, Workload
 from gridctl.signals.board import Board
@@ -27,6 +27,7 @@ from gridctl.signals.layout import MOST_MODELS
 from gridctl.units import NS_PER_MS, NS_PER_S
 
 SALT_BYTES = 16
+FIX_ADDRESS = "give the engine's own address: gridctl explain cluster.deployments.endpoints"
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1", "0.0.0.0", "::")
 BOARD_WORKLOADS = 32
 """Rows for workloads there are at least; a workload takes another one whenever its objectives change."""
@@ -39,14 +40,15 @@ def plan_of(
     *,
     own_ports: Sequence[int] = (),
     recording: Path | None = None,
+    salt: str | None = None,
 ) -> Plan:
     """The next plan. `own_ports` are those this orchestrator listens on: no engine can be there. Requests are recorded
-    to `recording`.
+    to `recording`. `salt` is of the first plan; the others go on with it.
 
     Raises InputError when the grid cannot be served: no engine with an endpoint, no workload, too many engines."""
     backends = live_backends(declared.resources, before.backends if before is not None else (), rows=order.backends)
     _check_servable(declared, backends)
-    _refuse_own(backends, own_ports)
+    _refuse_forbidden(backends, own_ports, allows_link_local=order.settings.allow_link_local)
     return Plan(
         generation=before.generation + 1 if before is not None else 1,
         # A gate is the pipeline's: no worker needs to hear that one changed.
@@ -54,17 +56,34 @@ def plan_of(
         policy=declared.policy,
         price_book=declared.price_book,
         backends=backends,
-        keys=tuple(_key(key) for key in declared.keys if key.revoked_ns is None),
+        keys=_keys(declared.keys, before.keys if before is not None else ()),
         settings=msgspec.structs.replace(
             order.settings, workers=order.workers, record=None if recording is None else str(recording)
         ),
-        salt=before.salt if before is not None else secrets.token_hex(SALT_BYTES),
+        salt=before.salt if before is not None else salt or new_salt(),
     )
+
+
+def new_salt() -> str:
+    """What hashes of prompts begin with: random, so that nobody outside can tell a prompt by its hash."""
+    return secrets.token_hex(SALT_BYTES)
 
 
 def is_same_service(one: Plan, other: Plan) -> bool:
     """Whether two plans differ in nothing but their number."""
     return msgspec.structs.replace(one, generation=other.generation) == other
+
+
+def unplaced(plan: Plan) -> str | None:
+    """What to warn of, where callers that do not say where they are would be taken to be next to every engine."""
+    settings = plan.settings
+    sites = len({backend.site for backend in plan.backends})
+    if settings.default_origin is not None or settings.gateway_place is not None or sites < 2:
+        return None
+    return (
+        f"where callers are is not known unless they say so: their way to each of {sites} sites counts as 0 ms. "
+        "Say where they are (--default-origin, --origins), or where this gateway is (--gateway-place)"
+    )
 
 
 def board_workloads(declared: Declared) -> int:
@@ -101,15 +120,36 @@ def _workload_row(workload: Workload) -> WorkloadRow:
     return WorkloadRow(workload.name, objectives, round((spec.access_rtt_ms + spec.overhead_ms) * NS_PER_MS))
 
 
-def _key(key: AccessKey) -> Key:
+def _keys(declared: Sequence[AccessKey], before: Sequence[Key]) -> tuple[Key, ...]:
+    """The keys that were not revoked; those with a quota in the rows they had, new ones in free rows."""
+    known = {key.digest: key.row for key in before if key.row >= 0}
+    # An agent asks no model anything: workers need not know it.
+    valid = [key for key in declared if key.revoked_ns is None and key.role != "agent"]
+    limited = [key for key in valid if key.requests_per_s is not None or key.tokens_per_minute is not None]
+    if len(limited) > LIMITED_KEYS:
+        raise InputError(
+            f"{len(limited):,} keys have a quota, and there is room for {LIMITED_KEYS:,}",
+            where="keys",
+            fix="revoke some: gridctl token list; gridctl token revoke NAME",
+        )
+    used = {known[key.digest] for key in limited if key.digest in known}
+    spare = iter(row for row in range(LIMITED_KEYS) if row not in used)
+    rows = {key.digest: known[key.digest] if key.digest in known else next(spare) for key in limited}
+    return tuple(_key(key, rows.get(key.digest, -1)) for key in valid)
+
+
+def _key(key: AccessKey, row: int) -> Key:
     expires = None if key.expires_ns is None else key.expires_ns // NS_PER_S
     return Key(
         digest=key.digest,
         name=key.name,
-        role=key.role,
+        role=cast("Role", key.role),
         tenant=key.tenant,
         workload=key.workload,
         expires_unix_s=expires,
+        requests_per_s=key.requests_per_s,
+        tokens_per_minute=key.tokens_per_minute,
+        row=row,
     )
 
 
@@ -129,21 +169,29 @@ def _check_servable(declared: Declared, backends: Sequence[Backend]) -> None:
         )
 
 
-def _refuse_own(backends: Sequence[Backend], ports: Sequence[int]) -> None:
-    """Refuse engines at this orchestrator's own addresses: it would send itself requests, or hand out its admin API."""
+def _refuse_forbidden(backends: Sequence[Backend], ports: Sequence[int], *, allows_link_local: bool) -> None:
+    """Refuse engines at this orchestrator's own addresses, which would get its own requests or its admin API, and at
+    addresses that are no engine's: metadata services, link-local ones, URLs that two parsers read differently."""
     errors = []
     for backend in backends:
-        parts = urlsplit(backend.url)
+        where = f"cluster {backend.cluster}"
         try:
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-        except ValueError:
+            origin = parse_origin(backend.url, where)
+        except InputError as error:
+            errors.append(error)
             continue
-        if port in ports and parts.hostname in LOOPBACK_NAMES:
+        if origin.port in ports and origin.host in LOOPBACK_NAMES:
             errors.append(
                 InputError(
                     f"the endpoint {backend.url} is this orchestrator itself",
-                    where=f"cluster {backend.cluster}",
+                    where=where,
                     fix="give the engine's own address, or listen elsewhere: gridctl up --listen",
                 )
+            )
+            continue
+        why = check_address((origin.host, origin.port), allows_link_local=allows_link_local) if origin.literal else None
+        if why is not None:
+            errors.append(
+                InputError(f"the endpoint {backend.url} may not be used: {why}", where=where, fix=FIX_ADDRESS)
             )
     raise_all(errors)

@@ -16,20 +16,25 @@ from gridctl.control.problems import DeniedError
 from gridctl.registry import AccessKey
 from gridctl.registry.keys import TOKEN_START, digest_of
 
-AdminRole = Literal["viewer", "operator", "admin"]
+AdminRole = Literal["viewer", "operator", "admin", "agent"]
 RANK: dict[str, int] = {"viewer": 1, "operator": 2, "admin": 3}
+AGENT = "agent"
+"""A role beside the others: it reports for its site, and only it may; it sees nothing else."""
 LONGEST_TOKEN = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller: what events call it, and what it may do."""
+    """A caller: what events call it, and what it may do; an agent, for which site."""
 
     name: str
     role: AdminRole
+    site: str | None = None
 
     def may(self, needed: AdminRole) -> bool:
         """Whether its role is that one or a higher one."""
+        if AGENT in (self.role, needed):
+            return self.role == needed
         return RANK[self.role] >= RANK[needed]
 
 
@@ -60,7 +65,7 @@ def principal_of(
             f"the key {key.name} is for requests to models, not for the admin API",
             fix="use a key with a role of viewer, operator or admin: gridctl token create NAME --role viewer",
         )
-    return Principal(f"token {key.name}", key.role)
+    return Principal(f"token {key.name}", key.role, key.site)
 
 
 def require(principal: Principal, needed: AdminRole) -> None:
@@ -69,8 +74,11 @@ def require(principal: Principal, needed: AdminRole) -> None:
         raise DeniedError(
             403,
             "forbidden",
-            f"{principal.name} is a {principal.role}; this needs the role {needed}",
-            fix=f"use a token with it: gridctl token create NAME --role {needed}",
+            f"{principal.name} is {'an' if principal.role[0] in 'ao' else 'a'} {principal.role}; "
+            f"this needs the role {needed}",
+            fix="use the token of the site's agent: gridctl token create NAME --role agent --site SITE"
+            if needed == AGENT
+            else f"use a token with it: gridctl token create NAME --role {needed}",
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import os
 import resource
@@ -18,19 +19,26 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
+import msgspec
+
 from gridctl.broker.plan import Plan, write_plan
+from gridctl.broker.quota import make_quota_file
 from gridctl.control.admin import admin_app
 from gridctl.control.admin_server import AdminServer
+from gridctl.control.certificates import Certificates
 from gridctl.control.folder import LiveFolder
 from gridctl.control.history import History
+from gridctl.control.keeper import Keeper
 from gridctl.control.listening import Address, open_listener
 from gridctl.control.live import Live
 from gridctl.control.live_routes import ROUTES
 from gridctl.control.observing import Observer, missing_credentials
 from gridctl.control.order import Order, check_order
-from gridctl.control.plans import board_workloads, enrol, plan_of
+from gridctl.control.plans import board_workloads, enrol, plan_of, unplaced
 from gridctl.control.questions import Questions
 from gridctl.control.recordings import begin_recording
+from gridctl.control.rollouts import Rollouts
+from gridctl.control.salt import kept_salt
 from gridctl.control.services import Declared, GridServices
 from gridctl.control.supervisor import Facts, Supervisor
 from gridctl.control.watching import Watch
@@ -81,7 +89,12 @@ async def _serve(
         own_ports = [address.port for address in (listen, *(place for _, place in admins)) if address.port]
         plan = plan_of(declared, order, None, own_ports=own_ports)  # before anything is made: may it be served?
         recording = begin_recording(order.recordings) if order.recordings is not None else None
-        plan = plan_of(declared, order, None, own_ports=own_ports, recording=recording)
+        salt = kept_salt(folder.salt, renews=order.renews_salt)
+        make_quota_file(folder.quota, order.workers)
+        order = dataclasses.replace(
+            order, settings=msgspec.structs.replace(order.settings, quota_file=str(folder.quota.absolute()))
+        )
+        plan = plan_of(declared, order, None, own_ports=own_ports, recording=recording, salt=salt)
         _raise_descriptor_limit()
         board = Board.create(_board_name(folder), order.workers, order.backends, board_workloads(declared))
         stack.callback(board.close)
@@ -89,7 +102,10 @@ async def _serve(
         enrol(board, plan)
         path = folder.plan(plan.generation)
         write_plan(path, plan)
-        facts = Facts(order.program, board.name, listener.fileno(), _worker_flags(order))
+        keeper = Keeper(folder.path, board.name, say)
+        keeper.prepare()
+        stack.push_async_callback(keeper.stop)
+        facts = Facts(order.program, board.name, listener.fileno(), (*_worker_flags(order), *keeper.worker_flags()))
         supervisor = Supervisor(facts, order.workers, board, say)
         live = Live(
             order=order,
@@ -106,26 +122,35 @@ async def _serve(
             history=History(board, folder.history, say),
             questions=Questions(board),
             recording=recording,
+            keeper=keeper,
             stop=ending.ask,
         )
         live.learn_keys(declared.keys)
         live.observer.follow(plan)
+        live.rollouts = Rollouts(folder.path, say, order.sync)
+        stack.push_async_callback(live.rollouts.close)
+        if (doubt := unplaced(plan)) is not None:
+            say(f"warning: {doubt}")
         for name in missing_credentials(plan.backends):
             say(f"warning: engines want a credential from the variable {name}, which is not set here")
         folder.write(live.control_file())
         app = admin_app(live, ROUTES)
+        certificates = Certificates(order.tls, supervisor.renew_certificates, say)
         for admin_listener, admin in admins:
             server = AdminServer(app, admin_listener, None if admin.path else order.tls)
             server.start()
             stack.push_async_callback(server.close)
+            certificates.use(server.tls_context)
         stack.push_async_callback(supervisor.stop)
+        await keeper.follow(path, plan)
         starting = asyncio.create_task(supervisor.start(path, plan.generation))
         await ending.unless(starting)
         live.state = "ready"
         folder.write(live.control_file())
         watch = Watch(live, own_ports, say, lambda: folder.write(live.control_file()))
         live.record = watch.record
-        for work in (watch.run(), live.observer.run(), live.history.run(), _attend(live)):
+        alongside = (watch.run(), live.observer.run(), live.history.run(), live.rollouts.run(live))
+        for work in (*alongside, certificates.run(), keeper.run(), _attend(live)):
             await stack.enter_async_context(_alongside(work, say))
         ready(live)
         await ending.asked.wait()

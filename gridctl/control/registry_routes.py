@@ -15,6 +15,7 @@ from gridctl.control.admin import LONGEST_BODY, Call, Parameter, Route
 from gridctl.errors import InputError, UsageError
 from gridctl.registry import Registry, WantedKey
 from gridctl.registry.keys import KIND as KEY
+from gridctl.registry.ledger import CACHE
 from gridctl.resources import KINDS, Resource, ResourceKey, kind_named
 from gridctl.units import NS_PER_S
 
@@ -102,7 +103,7 @@ async def _events(call: Call) -> object:
         raise UsageError("a name without its kind", where="query", fix="give kind, too")
     if not 1 <= limit <= MOST_EVENTS:
         raise UsageError(f"limit is {limit}", where="query", fix=f"1 to {MOST_EVENTS}")
-    kind = word if word is None or word == KEY else _kind(word)
+    kind = word if word is None or word in (KEY, CACHE) else _kind(word)
 
     def read(registry: Registry) -> object:
         since = int(query.get("since_version", "0"))
@@ -126,6 +127,9 @@ async def _make_key(call: Call) -> object:
         tenant=body.tenant,
         workload=body.workload,
         expires_ns=body.expires_unix_ns,
+        requests_per_s=body.requests_per_s,
+        tokens_per_minute=body.tokens_per_minute,
+        site=body.site,
     )
     if wanted.expires_ns is not None and wanted.expires_ns < NS_PER_S:
         raise InputError("expires_unix_ns is before 1970-01-01T00:00:01", where="body", fix="give nanoseconds")

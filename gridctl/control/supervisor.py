@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+
 from gridctl.control.worker import Heard, Say, Worker
 from gridctl.errors import GridctlError, Interrupted
 
@@ -66,10 +68,11 @@ class _Seat:
 
 @dataclass(slots=True)
 class _Search:
-    """An answer that some worker may have."""
+    """An answer that some worker may have; with `parts`, that every one has a part of."""
 
     found: asyncio.Future[Any]
     waiting: set[int] = field(default_factory=set)
+    parts: list[Any] | None = None
 
 
 class Supervisor:
@@ -152,14 +155,25 @@ class Supervisor:
 
     async def find(self, request_id: str, timeout_s: float = FIND_TIMEOUT_S) -> Any:
         """What some worker remembers of a request; None when none does or none answers in time."""
+        return await self._ask(Say(do="find", request_id=request_id), None, timeout_s)
+
+    async def recent(self, site: str, window_s: float, timeout_s: float = FIND_TIMEOUT_S) -> list[Any]:
+        """What each worker remembers of the requests to a site that ended in the last `window_s` seconds; of those that
+        answer in time."""
+        parts: list[Any] = []
+        await self._ask(Say(do="recent", site=site, window_s=window_s), parts, timeout_s)
+        return parts
+
+    async def _ask(self, question: Say, parts: list[Any] | None, timeout_s: float) -> Any:
+        """Ask every worker; the first answer that is one, or with `parts` all of them in there."""
         self._asks += 1
         number = self._asks
         asked = {worker.index for worker in self._workers() if worker.state != "starting"}
         if not asked:
             return None
-        search = self._searches[number] = _Search(asyncio.get_running_loop().create_future(), asked)
+        search = self._searches[number] = _Search(asyncio.get_running_loop().create_future(), asked, parts)
         for worker in self._workers():
-            worker.say(Say(do="find", request_id=request_id, ask=number))
+            worker.say(msgspec.structs.replace(question, ask=number))
         try:
             async with asyncio.timeout(timeout_s):
                 return await search.found
@@ -167,6 +181,11 @@ class Supervisor:
             return None
         finally:
             del self._searches[number]
+
+    def renew_certificates(self) -> None:
+        """Have every worker read its TLS certificate anew."""
+        for worker in self._workers():
+            worker.say(Say(do="certificate"))
 
     def end_stuck(self, ages_s: Mapping[int, float], most_s: float) -> None:
         """End ready workers whose last sign of life is older than `most_s`: their event loop stands still, and with it
@@ -241,7 +260,9 @@ class Supervisor:
         if search is None or search.found.done():
             return
         search.waiting.discard(worker.index)
-        if heard.request is not None or not search.waiting:
+        if search.parts is not None and heard.request is not None:
+            search.parts.append(heard.request)
+        if not search.waiting or (search.parts is None and heard.request is not None):
             search.found.set_result(heard.request)
 
     def _ended(self, worker: Worker) -> None:

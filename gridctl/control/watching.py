@@ -83,6 +83,7 @@ class Watch:
         before = live.plan
         live.take(declared, plan)
         problems = await live.supervisor.follow(path, plan.generation)
+        await live.keeper.follow(path, plan, before)
         if problems:
             live.problem = "; ".join(problems)
             self._say(f"plan {plan.generation} is not followed everywhere: {live.problem}")

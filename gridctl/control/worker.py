@@ -1,8 +1,9 @@
 """One worker of the gateway, seen from the control process: its process, and the channel both talk through.
 
 The channel is a socket pair with JSON lines. To the worker: `plan` (follow this file), `drain`, `stop`, `find` (a
-request it remembers). From it: `ready`, `planned` or `refused` (a plan), `drained`, `found`. A worker drains by itself
-when the channel ends, so none outlives its control process. Must not decide when a worker is started or stopped.
+request it remembers), `recent` (the worst it remembers of a site), `certificate` (read it anew). From it: `ready`,
+`planned` or `refused` (a plan), `drained`, `found`. A worker drains by itself when the channel ends, so none outlives
+its control process. Must not decide when a worker is started or stopped.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ State = Literal["starting", "ready", "draining", "gone"]
 class Say(msgspec.Struct, frozen=True, omit_defaults=True):
     """A message to a worker."""
 
-    do: Literal["plan", "drain", "stop", "find"]
+    do: Literal["plan", "drain", "stop", "find", "recent", "certificate"]
     path: str = ""
     generation: int = 0
     grace_s: float = 0.0
     ask: int = 0
     request_id: str = ""
+    site: str = ""
+    window_s: float = 0.0
 
 
 class Heard(msgspec.Struct, frozen=True):

@@ -57,6 +57,9 @@ class AccessLog:
                 "e2e_ms": _since(request.arrival_ns, request.end_ns),
                 "predicted_ttft_ms": round(request.predicted_ttft_us / 1000, 3),
                 "usd": request.usd,
+                "cache": request.cache,
+                "cache_reason": request.cache_reason,
+                "saved_usd": request.saved_usd,
                 "objective_misses": request.objective_misses,
             }
         )

@@ -13,6 +13,7 @@ from gridctl.gateway.upstream import printable
 
 if TYPE_CHECKING:
     from gridctl.gateway.attempt import Attempt
+    from gridctl.gateway.exchange import Exchange
 
 LAST_LINE = {
     (True, 1): b"\r\n",
@@ -28,7 +29,7 @@ _HEAD = (
     b"%bcache-control: no-store\r\nx-request-id: %b\r\n%b%bx-gridctl-predicted-ttft-ms: %.3f\r\n"
     b"x-gridctl-usd: %.9f\r\nx-gridctl-attempts: %d\r\n%b"
 )
-_workloads: dict[str, bytes] = {}
+_workloads: dict[tuple[str, bytes], bytes] = {}
 MOST_NAMES = 1024
 
 
@@ -46,7 +47,7 @@ def compose_promise(attempt: Attempt, beginning: bytes, end: bytes) -> bytes:
         beginning,
         exchange.request_id,
         attempt.upstream.our_headers,
-        _workload_header(exchange.workload),
+        _words(exchange.workload, exchange.cache_word),
         choice.predicted_ttft_us / 1000.0,
         choice.usd,
         exchange.attempts,
@@ -54,10 +55,23 @@ def compose_promise(attempt: Attempt, beginning: bytes, end: bytes) -> bytes:
     )
 
 
-def _workload_header(workload: str) -> bytes:
-    known = _workloads.get(workload)
+def compose_own(exchange: Exchange, framing: bytes, end: bytes) -> bytes:
+    """The head of an answer that no engine was asked for; `framing` tells its kind and how its body ends."""
+    return b"%b%bcache-control: no-store\r\nx-request-id: %b\r\n%bx-gridctl-usd: 0\r\n%b" % (
+        status_line(200),
+        framing,
+        exchange.request_id,
+        _words(exchange.workload, exchange.cache_word),
+        end,
+    )
+
+
+def _words(workload: str, cache_word: bytes) -> bytes:
+    """What the cache did (nothing, for those who may not know), and the workload."""
+    known = _workloads.get((workload, cache_word))
     if known is None:
         if len(_workloads) >= MOST_NAMES:
             _workloads.clear()
-        known = _workloads[workload] = b"x-gridctl-cache: bypass\r\nx-gridctl-workload: %b\r\n" % printable(workload)
+        told = b"x-gridctl-cache: %b\r\n" % cache_word if cache_word else b""
+        known = _workloads[workload, cache_word] = b"%bx-gridctl-workload: %b\r\n" % (told, printable(workload))
     return known

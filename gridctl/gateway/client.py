@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, cast
 from gridctl.broker.refusal import RATE_LIMIT, Refusal
 from gridctl.gateway.answer import CONTINUE, error_answer
 from gridctl.gateway.answer_head import LAST_LINE
-from gridctl.gateway.deadlines import NEVER_NS, Timed
+from gridctl.gateway.deadlines import NEVER_NS
 from gridctl.gateway.ending import refused_early
 from gridctl.gateway.exchange import Exchange
 from gridctl.gateway.head import Head, malformed
 from gridctl.gateway.local import answer_locally
+from gridctl.gateway.recipient import Recipient
 from gridctl.gateway.request_reader import BETWEEN, COMPLETE, IN_BODY, RequestReader
 from gridctl.gateway.routes import MODEL_ENDPOINTS, is_local, unknown_path, wrong_method
 from gridctl.gateway.trace_context import request_id_of
@@ -46,11 +47,8 @@ _NS = 1_000_000_000
 READING, SERVING, CLOSING, CLOSED = range(4)
 
 
-class ClientConnection(Timed):
-    """A protocol of the event loop, by its shape alone: a class that is ours throughout can be compiled.
-
-    `keep_alive` says whether the connection stays after the open exchange; `breaks_off` that half an answer has gone
-    and only a broken connection can tell."""
+class ClientConnection(Recipient):
+    """A protocol of the event loop, by its shape alone: a class that is ours throughout can be compiled."""
 
     __slots__ = (
         "_early",
@@ -69,10 +67,6 @@ class ClientConnection(Timed):
         "_stalled_ns",
         "_state",
         "_timed_state",
-        "breaks_off",
-        "is_paused",
-        "keep_alive",
-        "minor_version",
         "peer",
         "transport",
     )
@@ -84,11 +78,7 @@ class ClientConnection(Timed):
         self._reader = RequestReader(server.serving.limits)
         self.peer = peer
         self.transport: asyncio.Transport | None = None
-        self.keep_alive = True
-        self.breaks_off = False
-        self.is_paused = False
         self._state = READING
-        self.minor_version = 1
         self._early = b""
         self._early_is_full = False
         self._exchange: Exchange | None = None

@@ -27,7 +27,10 @@ def set_wall_clock() -> None:
 
 
 def outcome_of_refusal(refusal: Refusal) -> str:
-    """`rejected` when we would not serve a request that somebody could have; `refused` when the request is at fault."""
+    """`rejected` when we would not serve a request that somebody could have; `refused` when the request is at fault, or
+    its client asks for more than it may."""
+    if refusal.reason == "quota":
+        return "refused"
     return "rejected" if refusal.status in (429, 503, 504) or refusal.status >= 500 else "refused"
 
 

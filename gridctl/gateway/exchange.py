@@ -25,11 +25,14 @@ from gridctl.gateway.usage import Usage, usage_at_end, usage_of_answer
 
 if TYPE_CHECKING:
     from gridctl.broker.ask import Ask
-    from gridctl.gateway.client import ClientConnection
     from gridctl.gateway.head import Head
+    from gridctl.gateway.recipient import Recipient
     from gridctl.gateway.serving import Serving
+    from gridctl.gateway.visit import Visit
+    from gridctl.signals.finished import Finished
 
 NEVER = -1
+NO_CACHE = b"bypass"
 SERVER_ERROR = "server_error"
 LEAST_PATIENCE_NS = 5_000_000_000
 """An engine that has been silent for less than this, or than ten times what was predicted, has not failed."""
@@ -85,10 +88,11 @@ class Exchange:
         "request_id",
         "serving",
         "traceparent",
+        "visit",
         "workload",
     )
 
-    def __init__(self, serving: Serving, client: ClientConnection, head: Head, endpoint: str, body: bytes) -> None:
+    def __init__(self, serving: Serving, client: Recipient, head: Head, endpoint: str, body: bytes) -> None:
         self.serving = serving
         self.client = client
         self.head = head
@@ -113,11 +117,23 @@ class Exchange:
         self._lost_rows: tuple[int, ...] = ()
         self._is_on_trial = False
         self._hedge_at_ns = NEVER
+        self.visit: Visit | None = None
+        """The request's dealings with the cache, where there are any."""
+
+    @property
+    def reply(self) -> Reply:
+        """What has gone to the client."""
+        return self._reply
+
+    @property
+    def cache_word(self) -> bytes:
+        """What the answer's head tells of the cache."""
+        return NO_CACHE if self.visit is None else self.visit.word
 
     # ── deciding ──
 
     def start(self) -> None:
-        """Understand the request and give it to an engine, or refuse it."""
+        """Understand the request and have it answered, by the cache or an engine, or refuse it."""
         serving = self.serving
         serving.in_flight += 1
         serving.hedges.requests += 1
@@ -129,6 +145,18 @@ class Exchange:
             ask.request_id = self.request_id.decode("ascii")
             ask.traceparent = self.traceparent.decode("ascii")
             self.workload = ask.workload
+        except Refusal as refusal:
+            self._refuse(refusal)
+            return
+        caching = serving.caching
+        if caching is None or not caching.takes(self, ask, self._body):
+            self.ask_an_engine()
+
+    def ask_an_engine(self) -> None:
+        """Give the request to the engine that the broker chooses, or refuse it."""
+        serving, ask = self.serving, self._ask
+        assert ask is not None
+        try:
             attempt = self._decide(ask)
         except Refusal as refusal:
             self._refuse(refusal)
@@ -284,6 +312,8 @@ class Exchange:
     def answered_whole(self, attempt: Attempt, body: bytes) -> None:
         """An answer in one piece is complete and nothing of it has gone to the client yet."""
         self._adopt(attempt)
+        if self.visit is not None:
+            self.visit.heard_whole(attempt, body)
         self._reply.whole(attempt, body)
         head = attempt.head
         assert head is not None
@@ -293,6 +323,8 @@ class Exchange:
     def relay(self, attempt: Attempt, data: bytes, is_last: bool) -> None:
         """Pass on a piece of an answer that does not come in one."""
         client = self.client
+        if self.visit is not None:
+            self.visit.heard(attempt, data)
         if self.relaying is attempt:
             self._reply.go_on(data, is_last=is_last)
         else:
@@ -339,8 +371,25 @@ class Exchange:
 
     def client_gone(self, reason: str = "client-gone") -> None:
         """The client has left, or was cut off for not reading: the engine's connection is closed at once."""
-        if not self.is_over:
-            self._end("cancelled", reason, 499, time.monotonic_ns())
+        if self.is_over or (self.visit is not None and self.visit.goes_on_without(reason)):
+            return
+        self._end("cancelled", reason, 499, time.monotonic_ns())
+
+    def answered_by_another(self, usage: Usage) -> None:
+        """An answer that this request's own engine, if it has one, did not give has been written to the client."""
+        self._end("completed", "", 200, time.monotonic_ns(), usage)
+
+    def give_up(self, refusal: Refusal) -> None:
+        """The answer that the client was getting broke off, and it was not our engine's."""
+        self._fail(refusal, "failed")
+
+    def has_lost_its_client(self, nobody: Recipient, reason: str) -> Finished:
+        """Go on for others who wait for the same answer; what is known of the client's request, which has ended."""
+        now = time.monotonic_ns()
+        finished = finished_of(self, self._ask, self._endpoint, "cancelled", reason, 499, now, None, 0)
+        self.client = nobody
+        self._reply.turn_to(nobody)
+        return finished
 
     def on_pause(self) -> None:
         """The client is slower than the engine."""
@@ -354,6 +403,8 @@ class Exchange:
         if attempt is not None and attempt.connection is not None:
             attempt.last_ns = time.monotonic_ns()
             attempt.connection.resume()
+        elif self.visit is not None:
+            self.visit.on_resume()
 
     def next_look_ns(self) -> int:
         """When something may be late: the deadline, the engine's first byte, its stream, or a hedge."""
@@ -435,6 +486,8 @@ class Exchange:
 
     def _fail(self, refusal: Refusal, outcome: str) -> None:
         """End with an error in the shape that the client still can read."""
+        if self.visit is not None and self.visit.rescues(refusal):
+            return
         self._reply.fail(refusal, self.request_id)
         self._end(outcome, refusal.reason, self._reply.status, time.monotonic_ns())
 
@@ -470,5 +523,6 @@ class Exchange:
         # Attempts know their exchange: without this a body would be held until the collector finds the circle.
         self.attempt = self.relaying = self._rival = None
         self._body = b""
-        serving.ended(finished, is_whole=outcome == "completed")
+        if self.visit is None or self.visit.ended(finished):
+            serving.ended(finished, is_whole=outcome == "completed")
         self.client.ended(self)

@@ -6,13 +6,13 @@ text of a prompt or an answer.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from gridctl.broker.menu import WORKLOAD_PREFIX
-from gridctl.signals.finished import Finished, ttft_ns
+from gridctl.signals.finished import Finished, e2e_ns, ttft_ns, verdict
 from gridctl.traces.recorder import Recorded, RecordedEngine, Recorder
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from gridctl.broker.choice import Choice
 
 MOST_REMEMBERED = 2048
+MOST_WORST = 10
+MOST_ORIGINS = 5
 NS_PER_MS = 1e6
 MOST_MODELS = 1024
 NO_PROMPT = ""
@@ -47,6 +49,62 @@ class Memory:
             if request.request_id == request_id:
                 return request
         return None
+
+    def recent(self, site: str, since_ns: int) -> dict[str, Any]:
+        """What was sent to a site and ended since a moment: per workload why and where from, and the worst requests.
+
+        `reaches_ns` is how far back this memory goes, which may be less. O(MOST_REMEMBERED)."""
+        requests = list(self._requests)
+        is_full = len(requests) == MOST_REMEMBERED
+        here = [request for request in requests if request.site == site and request.end_ns >= since_ns]
+        workloads: dict[str, list[Finished]] = {}
+        for request in here:
+            workloads.setdefault(request.workload, []).append(request)
+        return {
+            "reaches_ns": max(since_ns, requests[0].end_ns) if is_full else since_ns,
+            "worst": [_told(request) for request in sorted(here, key=_badness, reverse=True)[:MOST_WORST]],
+            "routed": [
+                {
+                    "workload": name,
+                    "requests": len(some),
+                    "because": Counter(_because(request) for request in some),
+                    "origins": dict(Counter(request.origin for request in some).most_common(MOST_ORIGINS)),
+                }
+                for name, some in workloads.items()
+            ],
+        }
+
+
+def _badness(request: Finished) -> tuple[bool, int]:
+    """What orders requests: those that count as bad, then by how long their client waited."""
+    first = ttft_ns(request)
+    waited = e2e_ns(request) if first is None else first
+    return verdict(request.outcome, request.status, request.objective_misses) == "bad", waited or 0
+
+
+def _because(request: Finished) -> str:
+    choice = cast("Choice | None", request.choice)
+    return choice.reason if choice is not None else ""
+
+
+def _told(request: Finished) -> dict[str, Any]:
+    first, whole = ttft_ns(request), e2e_ns(request)
+    return {
+        "request_id": request.request_id,
+        "arrival_unix_ns": request.arrival_unix_ns,
+        "workload": request.workload,
+        "origin": request.origin,
+        "cluster": request.cluster,
+        "outcome": request.outcome,
+        "reason": request.reason,
+        "status": request.status,
+        "verdict": verdict(request.outcome, request.status, request.objective_misses),
+        "misses": request.objective_misses,
+        "ttft_ms": None if first is None else first / NS_PER_MS,
+        "predicted_ttft_ms": request.predicted_ttft_us / 1000,
+        "e2e_ms": None if whole is None else whole / NS_PER_MS,
+        "attempts": request.attempts,
+    }
 
 
 def named_engines(broker: Broker) -> list[RecordedEngine]:

@@ -15,7 +15,8 @@ from gridctl.gateway.chunks import LAST_CHUNK, chunk
 if TYPE_CHECKING:
     from gridctl.broker.refusal import Refusal
     from gridctl.gateway.attempt import Attempt
-    from gridctl.gateway.client import ClientConnection
+    from gridctl.gateway.exchange import Exchange
+    from gridctl.gateway.recipient import Recipient
 
 NOTHING, PROMISED, BEGUN = range(3)
 COMMENT = b": keep-alive\n\n"
@@ -28,7 +29,7 @@ class Reply:
 
     __slots__ = ("_client", "_endpoint", "_is_chunked", "_is_stream", "state", "status")
 
-    def __init__(self, client: ClientConnection, endpoint: str) -> None:
+    def __init__(self, client: Recipient, endpoint: str) -> None:
         self._client = client
         self._endpoint = endpoint
         self._is_chunked = False
@@ -66,6 +67,23 @@ class Reply:
     def go_on(self, data: bytes, *, is_last: bool) -> None:
         """More of an answer that has begun."""
         self._write(data, is_last=is_last)
+
+    def ready(self, exchange: Exchange, body: bytes) -> None:
+        """An answer in one piece that no engine was asked for."""
+        self.state, self.status = BEGUN, 200
+        framing = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
+        self._client.write(answer_head.compose_own(exchange, framing, self._client.last_line()) + body)
+
+    def begin_own(self, exchange: Exchange, data: bytes, *, is_last: bool) -> None:
+        """The beginning of a stream that no engine was asked for."""
+        self.state, self.status, self._is_stream = BEGUN, 200, True
+        framing = _STREAM_TYPE + self._endless()
+        head = answer_head.compose_own(exchange, framing, self._client.last_line())
+        self._write(data, is_last=is_last, head=head)
+
+    def turn_to(self, client: Recipient) -> None:
+        """Write to somebody else from now on."""
+        self._client = client
 
     def comment(self, attempt: Attempt) -> None:
         """A sign of life for a client that waits for a stream: a comment, which its reader passes over."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from gridctl.gateway.limits import Limits
 
 BETWEEN, IN_HEAD, IN_BODY, COMPLETE = range(4)
+BARE_END = b"\n\n"
+"""How a head ends that is written without carriage returns: it never ends for us, so waiting for more is no use."""
 
 
 class RequestReader:
@@ -84,6 +86,8 @@ class RequestReader:
         if end < 0:
             if len(data) >= most:
                 raise head_too_large(most)
+            if BARE_END in data:
+                raise malformed("The request's head ends in bare line feeds.")
             self._buffer = data
             self.state = IN_HEAD
             return b""

@@ -24,6 +24,7 @@ from gridctl.signals.rows import SLOT_AT, SLOT_WORDS
 if TYPE_CHECKING:
     from gridctl.broker.broker import Broker
     from gridctl.broker.plan import Backend, Plan, Settings
+    from gridctl.gateway.caching import Caching
     from gridctl.gateway.deadlines import Deadlines
     from gridctl.signals.board import Board
     from gridctl.signals.meter import Meter
@@ -62,6 +63,7 @@ class Serving:
         self.is_draining = False
         self.half_close_grace_ns = 0
         self.problems: list[InputError] = []
+        self.caching: Caching | None = None
         self._board = board
         self._words = board.slot_words(worker)
         self._own = frozenset(own)
@@ -74,6 +76,8 @@ class Serving:
         self.broker.reload(plan)
         self.meter.refresh()
         self._adopt(plan)
+        if self.caching is not None:
+            self.caching.adopt(plan)
 
     def _adopt(self, plan: Plan) -> None:
         settings = plan.settings
@@ -167,5 +171,7 @@ class Serving:
 
     async def closed(self) -> None:
         """Close every connection to an engine."""
+        if self.caching is not None:
+            self.caching.close()
         for upstream in self.upstreams.values():
             await upstream.pool.closed()

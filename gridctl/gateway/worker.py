@@ -16,7 +16,6 @@ import gc
 import os
 import signal
 import socket
-import ssl
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -28,6 +27,8 @@ from gridctl.broker.plan import Plan, read_plan
 from gridctl.broker.warmup import warm_up_decisions
 from gridctl.errors import GridctlError, InputError
 from gridctl.gateway.access_log import AccessLog
+from gridctl.gateway.caching import open_caching
+from gridctl.gateway.certificate import renew, server_context
 from gridctl.gateway.channel import Channel
 from gridctl.gateway.deadlines import Deadlines
 from gridctl.gateway.drain import Drain
@@ -57,7 +58,7 @@ class Worker:
         self._recorder: Recorder | None = None
         self._recording: RecordingSink | None = None
         self._listeners = [socket.socket(fileno=number) for number in options.listen_fd]
-        self._context = _server_context(options.tls_cert, options.tls_key)
+        self._context = server_context(options.tls_cert, options.tls_key)
         self.serving = Serving(
             plan,
             Broker(plan, self._board, self._worker),
@@ -71,6 +72,11 @@ class Worker:
         self._fit_connections(plan)
         self._record_to(plan.settings.record or options.record)
         self.server = Server(self.serving, self._listeners, context=self._context, on_beat=self._beat)
+        if options.cache is not None:
+            place = options.cache, options.presence
+            self.serving.caching = open_caching(
+                place, self.serving, self._board, self._worker, plan, self.server.report
+            )
         self.drain = Drain(self.server)
         self._channel: Channel | None = None
         self._done = asyncio.Event()
@@ -110,6 +116,10 @@ class Worker:
             self._done.set()
         elif do == "find":
             self._find(str(message.get("request_id", "")), message.get("ask", 0))
+        elif do == "recent":
+            self._recent(str(message.get("site", "")), float(message.get("window_s", 0.0)), message.get("ask", 0))
+        elif do == "certificate":
+            renew(self._context, self._options.tls_cert, self._options.tls_key)
 
     def _follow(self, path: str, generation: int) -> None:
         """Serve another plan; one that cannot be served is refused, and the one in use stays."""
@@ -131,6 +141,11 @@ class Worker:
         self._channel.say(
             "found", ask=ask, request=described(request, self.serving.broker) if request is not None else None
         )
+
+    def _recent(self, site: str, window_s: float, ask: object) -> None:
+        assert self._channel is not None
+        since_ns = time.monotonic_ns() - round(window_s * 1e9)
+        self._channel.say("found", ask=ask, request=self._memory.recent(site, since_ns))
 
     def _go(self, grace_s: float) -> None:
         """Drain; a second time: end now."""
@@ -240,16 +255,6 @@ def _recorder(folder: str | None, worker: int) -> Recorder | None:
     return Recorder(Path(folder), worker, read_header(folder)) if folder is not None else None
 
 
-def _server_context(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
-    if certificate is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(certificate, key, password=lambda: b"")
-    return context
-
-
 def options_of(words: Sequence[str]) -> argparse.Namespace:
     """The worker's command line. Not for operators: `gridctl up` writes it."""
     parser = argparse.ArgumentParser(prog="gridctl gateway worker")
@@ -262,6 +267,8 @@ def options_of(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--record", help="a recording's folder")
     parser.add_argument("--tls-cert")
     parser.add_argument("--tls-key")
+    parser.add_argument("--cache", help="the folder of the kept answers")
+    parser.add_argument("--presence", default="", help="the name of their table in shared memory")
     parser.add_argument("--half-close-grace-s", type=float, default=0.0)
     return parser.parse_args(words)
 

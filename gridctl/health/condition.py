@@ -9,10 +9,12 @@ goes on observing, so that it knows the truth when the operator is done.
 
 The number of ejections, which each lasts longer than the one before, falls by one per healthy interval. A success of
 a request that was already under way does not end an ejection. A passed probe does, if the thing had been out of reach:
-an engine that answers /health and fails every request gains nothing by it. While probes fail an ejection does not end,
-because clients' requests need not find out what probes know; but every ejection ends when its probes fall silent.
-Probes that fail while requests are served say degraded, not dead: a full engine answers /health late. One failed probe
-after a failed request says dead at once.
+an engine that answers /health and fails every request gains nothing by it. Connections that broke may be either, an
+engine that died and came back between two probes or one that breaks them: the first ejection of a healthy thing for
+them ends with a passed probe, on trial, and the next ones, which say that it breaks them, last their time. While probes
+fail an ejection does not end, because clients' requests need not find out what probes know; but every ejection ends
+when its probes fall silent. Probes that fail while requests are served say degraded, not dead: a full engine answers
+/health late. One failed probe after a failed request says dead at once.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ CONFIRMED_NS = 5 * NS_PER_S
 """So long after a failed request a failed probe confirms it."""
 _REACH = frozenset({"connect-failed", "timeout", "probe-failed", "probe-starting"})
 """Causes of which a passed probe is the contrary."""
+_MAYBE_GONE = frozenset({"reset", "truncated"})
+"""What a process that dies does to the requests it had."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -194,10 +198,12 @@ class Condition:
         self._due_ns = self._next_due_ns()
         return self._told() != before
 
-    def observe_counts(self, succeeded: int, failed: int, now_ns: int, detail: str = "") -> bool:
+    def observe_counts(
+        self, succeeded: int, failed: int, now_ns: int, detail: str = "", event: Event = "status-5xx"
+    ) -> bool:
         """Take in counters' growth since the last look, in which the order of answers is lost; True when it changed.
-
-        With both kinds among them a run of failures in a row cannot be told, so only shares and probation judge."""
+        `event` is what most of the failures were. With both kinds among them a run of failures in a row cannot be told,
+        so only shares and probation judge."""
         before = self._told()
         now_ns = self._advance(now_ns)
         words = detail or "requests failed"
@@ -205,9 +211,9 @@ class Condition:
             self._served_ns = self._failed_ns = now_ns
             self._streak = 0
             self._window.add(succeeded, failed=failed)
-            self._judge_shares(now_ns, words)
+            self._judge_shares(now_ns, words, is_reach=self._tells_reach(event))
         elif failed:
-            self._failed("status-5xx", now_ns, failed, words)
+            self._failed(event, now_ns, failed, words)
         elif succeeded:
             self._answered(now_ns, succeeded, 0)
         self._due_ns = self._next_due_ns()
@@ -273,15 +279,19 @@ class Condition:
         self._failed_ns = now_ns
         self._window.add(0, failed=count)
         words = detail or FAILURES[event]
-        is_reach = event in _REACH
+        is_reach = self._tells_reach(event)
         if self._state == "probation":
             self._eject(f"it failed again while tried with little traffic: {words}", now_ns, is_reach=is_reach)
         elif self._streak >= self._settings.consecutive_failures:
             self._eject(f"{self._streak} requests in a row failed, the last: {words}", now_ns, is_reach=is_reach)
         else:
-            self._judge_shares(now_ns, words)
+            self._judge_shares(now_ns, words, is_reach=is_reach)
 
-    def _judge_shares(self, now_ns: int, words: str = "") -> None:
+    def _tells_reach(self, event: str) -> bool:
+        """Whether such a failure says that it is out of reach, so that a passed probe says the contrary."""
+        return event in _REACH or (event in _MAYBE_GONE and not self.ejections)
+
+    def _judge_shares(self, now_ns: int, words: str = "", *, is_reach: bool = False) -> None:
         """Eject, degrade or restore by the shares of the window. Cost: constant."""
         window, settings = self._window, self._settings
         if self._state not in ("unknown", "healthy", "degraded"):
@@ -291,7 +301,7 @@ class Condition:
             told = f"of {window.answered} requests in {settings.window_s:g} s"
             if failed >= settings.ejecting_share:
                 last = f", the last: {words}" if words else ""
-                self._eject(f"{window.failed} {told} failed{last}", now_ns, is_reach=False)
+                self._eject(f"{window.failed} {told} failed{last}", now_ns, is_reach=is_reach)
                 return
             if self._state != "degraded" and failed >= settings.degrading_share:
                 self._enter("degraded", f"{window.failed} {told} failed", now_ns, settings.degraded_ppm)

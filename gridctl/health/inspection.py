@@ -5,7 +5,8 @@ Must not gather or render. Without a running orchestrator the same screen shows 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from gridctl.errors import NotFoundError, did_you_mean
@@ -17,6 +18,8 @@ from gridctl.health.reports import (
     EngineHealth,
     Happened,
     ProbeRecord,
+    Recent,
+    RecentRequest,
     Routed,
     SiteCluster,
     SiteReport,
@@ -32,6 +35,9 @@ from gridctl.units import NS_PER_S
 WINDOWS_S = (300.0, HOUR_S, 30 * 24 * HOUR_S)
 NEAR_NS = 30 * 60 * NS_PER_S
 SHOWN_PROBES = 20
+SHOWN_WORST = 5
+RECENT_S = 600.0
+"""Of how long ago requests are looked at one by one: of as many as workers remember."""
 
 
 class Direction(NamedTuple):
@@ -42,9 +48,14 @@ class Direction(NamedTuple):
 
 
 def site_report(
-    facts: Facts, name: str, events: Sequence[Event] = (), directions: Mapping[str, Direction] | None = None
+    facts: Facts,
+    name: str,
+    events: Sequence[Event] = (),
+    directions: Mapping[str, Direction] | None = None,
+    recent: Sequence[Recent] = (),
 ) -> SiteReport:
-    """The screen of a site of a running orchestrator. `events` are the registry's, of any kind and time.
+    """The screen of a site of a running orchestrator. `events` are the registry's, of any kind and time; `recent` is
+    what its workers remember.
 
     Raises: NotFoundError with the nearest name."""
     site = _site(facts.resources, name)
@@ -72,9 +83,11 @@ def site_report(
         traffic_share=facts.traffic_share([name]),
         clusters=_clusters(facts.resources, name),
         engines=engines,
-        routed=tuple(_routed(facts, name, directions or {})),
+        routed=tuple(_routed(facts, name, directions or {}, recent)),
         events=happened(events, name, facts.resources, moments),
         problems=tuple(one for one in problems if name in one.affects.sites),
+        worst=_worst(recent),
+        recent_s=max(0, facts.now_ns - max(one.reaches_ns for one in recent)) / NS_PER_S if recent else None,
     )
 
 
@@ -169,7 +182,18 @@ def _reported(value: int) -> int | None:
     return None if value == NOT_REPORTED else value
 
 
-def _routed(facts: Facts, site: str, directions: Mapping[str, Direction]) -> list[Routed]:
+def _worst(recent: Sequence[Recent]) -> tuple[RecentRequest, ...]:
+    """Of all workers' worst the worst: those that count as bad first, then who waited longest."""
+
+    def order(one: RecentRequest) -> tuple[bool, float]:
+        return one.verdict != "bad", -(one.ttft_ms if one.ttft_ms is not None else one.e2e_ms or 0.0)
+
+    return tuple(sorted((one for worker in recent for one in worker.worst), key=order)[:SHOWN_WORST])
+
+
+def _routed(
+    facts: Facts, site: str, directions: Mapping[str, Direction], recent: Sequence[Recent] = ()
+) -> list[Routed]:
     """Workloads that came here in the last hour, or may, the busiest first."""
     models = {engine.model for engine in facts.engines if engine.site == site}
     rows = []
@@ -180,6 +204,7 @@ def _routed(facts: Facts, site: str, directions: Mapping[str, Direction]) -> lis
         if not requests and not models & set(workload.spec.models):
             continue
         direction = directions.get(name, Direction(None, ""))
+        remembered = [one for worker in recent for one in worker.routed if one.workload == name]
         rows.append(
             Routed(
                 workload=name,
@@ -189,9 +214,20 @@ def _routed(facts: Facts, site: str, directions: Mapping[str, Direction]) -> lis
                 attainments=tuple(_attainment(facts, Key(name, site), window_s) for window_s in WINDOWS_S),
                 goes_to=direction.goes_to,
                 why=direction.why,
+                recent=sum(one.requests for one in remembered),
+                because=_summed(one.because for one in remembered),
+                origins=_summed(one.origins for one in remembered),
             )
         )
     return sorted(rows, key=lambda row: (-row.requests, row.workload))
+
+
+def _summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """All counts together, the most first."""
+    total: Counter[str] = Counter()
+    for one in counts:
+        total.update(one)
+    return dict(sorted(total.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 def _attainment(facts: Facts, key: Key, window_s: float) -> Attainment:

@@ -112,10 +112,47 @@ class Attainment(msgspec.Struct, frozen=True, kw_only=True):
     attained: float | None
 
 
+class RecentRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that ended a while ago, as the worker that served it remembers it; `explain request` tells more."""
+
+    request_id: str
+    arrival_unix_ns: int
+    workload: str
+    origin: str
+    cluster: str
+    outcome: str
+    reason: str
+    status: int
+    verdict: str
+    misses: tuple[str, ...]
+    ttft_ms: float | None
+    predicted_ttft_ms: float
+    e2e_ms: float | None
+    attempts: int
+
+
+class RecentlyRouted(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a workload a worker remembers to have sent to a site, by the router's reason and by origin."""
+
+    workload: str
+    requests: int
+    because: dict[str, int]
+    origins: dict[str, int]
+
+
+class Recent(msgspec.Struct, frozen=True, kw_only=True):
+    """What one worker remembers of the requests to a site. `reaches_ns`, of the monotonic clock: since when."""
+
+    reaches_ns: int
+    worst: tuple[RecentRequest, ...]
+    routed: tuple[RecentlyRouted, ...]
+
+
 class Routed(msgspec.Struct, frozen=True, kw_only=True):
     """What of a workload came to the site in the last hour: `share` of the workload, and whether its promise was kept.
 
-    `goes_to` and `why` tell where a request from this site would go now."""
+    `goes_to` and `why` tell where a request from this site would go now. `recent`, `because` and `origins` are of the
+    requests that workers remember: how many, why the router chose this site, where they came from."""
 
     workload: str
     requests: int
@@ -124,6 +161,9 @@ class Routed(msgspec.Struct, frozen=True, kw_only=True):
     attainments: tuple[Attainment, ...]
     goes_to: str | None = None
     why: str = ""
+    recent: int = 0
+    because: dict[str, int] = {}
+    origins: dict[str, int] = {}
 
 
 class SiteCluster(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +190,8 @@ class Happened(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SiteReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One site on one screen."""
+    """One site on one screen. `worst` are the requests of the last `recent_s` seconds that went worst, those that
+    failed or missed an objective before those that were only slow; None: workers were not asked."""
 
     name: str
     at_unix_ns: int
@@ -171,6 +212,8 @@ class SiteReport(msgspec.Struct, frozen=True, kw_only=True):
     routed: tuple[Routed, ...]
     events: tuple[Happened, ...]
     problems: tuple[Problem, ...]
+    worst: tuple[RecentRequest, ...] = ()
+    recent_s: float | None = None
 
 
 class TopRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,8 +236,16 @@ class TopRow(msgspec.Struct, frozen=True, kw_only=True):
     state: str | None
 
 
+class TopCache(msgspec.Struct, frozen=True, kw_only=True):
+    """What the cache did in the last seconds, in workloads that cache: hits over requests, and what they saved."""
+
+    requests_per_s: float
+    hit_share: float | None
+    saved_usd_per_hour: float
+
+
 class TopFrame(msgspec.Struct, frozen=True, kw_only=True):
-    """The load of the last `window_s` seconds, a row each, the busiest first."""
+    """The load of the last `window_s` seconds, a row each, the busiest first. `cache` None: nothing was asked of it."""
 
     at_unix_ns: int
     window_s: float
@@ -203,3 +254,4 @@ class TopFrame(msgspec.Struct, frozen=True, kw_only=True):
     engines_available: int
     rows: tuple[TopRow, ...]
     total: TopRow
+    cache: TopCache | None = None

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from gridctl.health.facts import Engine, Facts
 from gridctl.health.panic import AVAILABLE
-from gridctl.health.reports import TopBy, TopFrame, TopRow
+from gridctl.health.reports import TopBy, TopCache, TopFrame, TopRow
 from gridctl.health.status import site_state
 from gridctl.health.words import State, worse
+from gridctl.signals.cache_counts import cache_counts
 from gridctl.signals.finished import OUTCOMES
 from gridctl.signals.layout import BAD_AT, GOOD_AT
 from gridctl.signals.totals import Totals
@@ -39,6 +40,22 @@ def top_frame(facts: Facts, by: TopBy, before: tuple[int, Totals], after: Totals
         engines_available=sum(state in AVAILABLE for state in states),
         rows=tuple(sorted(rows, key=lambda row: (-row.requests_per_s, row.name))),
         total=_workload_row(counted, None, window_s, None, _in_flight(facts, facts.engines)),
+        cache=_cache(counted, window_s),
+    )
+
+
+def _cache(counted: Totals, window_s: float) -> TopCache | None:
+    """What the cache did; None where it was asked nothing."""
+    found = cache_counts(counted).values()
+    hits = sum(counts[f"{level}_hits"] for counts in found for level in ("exact", "semantic", "shared"))
+    requests = hits + sum(counts["misses"] + counts["bypasses"] for counts in found)
+    if not requests:
+        return None
+    nano_usd = sum(counts["saved_nano_usd"] - counts["asked_again_nano_usd"] for counts in found)
+    return TopCache(
+        requests_per_s=requests / window_s,
+        hit_share=hits / requests,
+        saved_usd_per_hour=nano_usd * 1e-9 / window_s * SECONDS_PER_HOUR,
     )
 
 

@@ -181,6 +181,15 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "mode": "Answer nothing from cache, exact repeats only, or repeats in meaning.",
         "error_rate": "Share of semantic answers that may be wrong; lower means fewer hits.",
         "ttl_s": "Seconds an answer stays usable.",
+        "stale_s": "Seconds after ttl_s in which an answer is served once more while an engine is asked again.",
+        "sharing": "Who may get an answer again: its tenant, the one user it was given to, or everybody.",
+        "max_temperature": "Requests above this sampling temperature bypass the cache; unsaid counts as 1.",
+        "personal_data": "Whether prompts with addresses, account or telephone numbers bypass the cache.",
+        "live_ttl_s": "Seconds that answers to questions of now and here are kept; 0 keeps none of them.",
+        "judge": "How two answers are compared when a hit is checked: letter by letter, or by meaning.",
+        "audit_budget": "Most requests that are asked again only to check hits, as a share of all.",
+        "embedder": "What turns prompts into vectors: hashed, a folder, a package, or a /v1/embeddings URL.",
+        "hit_pace": "A streamed hit comes whole at once, or token by token at the pace an engine would have.",
     },
     "Traffic": {
         "share": "Weight of this workload among those that fit a request; 0 gives it nothing.",
@@ -230,7 +239,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
     "Telemetry": {
         "period_ms": "Milliseconds between two scrapes of an engine.",
         "delay_ms": "Milliseconds until a scrape reaches the router.",
-        "in_flight": "Whether the router adds its own count of requests since the last scrape, against herding.",
+        "in_flight": "Whether the router goes by its own count of what it sent, or by scrapes alone, which herds.",
     },
     "PriceBookSpec": {
         "gpu_hour_usd": "Dollars for an owned GPU-hour by GPU type; a cluster's own price wins.",

@@ -130,6 +130,8 @@ class Connection(asyncio.Protocol):
         self._head_bytes += len(name) + len(value) + HEADER_BYTES
         if len(name) == 13 and name.lower() == b"authorization":
             self._authorization = value
+        elif len(name) == 9 and name.lower() == b"x-api-key":  # how clients of the Messages API send theirs
+            self._authorization = self._authorization or b"Bearer " + value
         elif len(name) == 6 and name.lower() == b"expect" and self._transport is not None and not self._is_busy:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 

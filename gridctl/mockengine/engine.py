@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import msgspec
 
 from gridctl.errors import UsageError
-from gridctl.mockengine import wording
+from gridctl.mockengine import messages_wording, wording
 from gridctl.mockengine.connection import Connection, Request
 from gridctl.mockengine.exchange import Exchange
 from gridctl.mockengine.faults import Fault, Faults, parse_faults
 from gridctl.mockengine.pace import EngineFullError, Gauges, Pace
-from gridctl.mockengine.question import PATHS, Limits, RefusedError, read_question
+from gridctl.mockengine.question import MESSAGES, PATHS, Limits, RefusedError, read_question
 from gridctl.mockengine.telemetry import Counters, Dialect, metrics
 
 PLAIN_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
@@ -139,7 +139,7 @@ class MockEngine:
                 raise RefusedError(405, "Method Not Allowed")
             question = read_question(endpoint, request.body, self._limits)
         except RefusedError as error:
-            self._refuse(error, connection)
+            self._refuse(error, connection, endpoint)
             return
         self._number += 1
         self.counters.requests += 1
@@ -155,15 +155,19 @@ class MockEngine:
         try:
             self.pace.submit(exchange)
         except EngineFullError:
-            self._refuse(RefusedError(503, "the engine's queue is full", kind="ServiceUnavailableError"), connection)
+            full = RefusedError(503, "the engine's queue is full", kind="ServiceUnavailableError")
+            self._refuse(full, connection, endpoint)
 
     def _check_key(self, request: Request) -> None:
         if self._key is not None and not hmac.compare_digest(request.authorization, self._key):
             raise RefusedError(401, "Unauthorized", kind="Unauthorized")
 
-    def _refuse(self, error: RefusedError, connection: Connection) -> None:
+    def _refuse(self, error: RefusedError, connection: Connection, endpoint: str | None) -> None:
         self.counters.refused += 1
-        connection.answer(error.status, wording.error(error.status, error.message, error.kind, error.param))
+        if endpoint == MESSAGES:
+            connection.answer(error.status, messages_wording.error(error.status, error.message))
+        else:
+            connection.answer(error.status, wording.error(error.status, error.message, error.kind, error.param))
 
     def _look_up(self, request: Request, connection: Connection) -> None:
         """Everything but the questions. Raises RefusedError."""

@@ -9,9 +9,9 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from gridctl.mockengine import wording
+from gridctl.mockengine import messages_wording, responses_wording, wording
 from gridctl.mockengine.faults import Fault
-from gridctl.mockengine.question import EMBEDDING, Question
+from gridctl.mockengine.question import EMBEDDING, MESSAGES, RESPONSES, Question
 from gridctl.mockengine.telemetry import Counters
 from gridctl.units import NS_PER_S
 
@@ -32,6 +32,27 @@ class Line(Protocol):
     def cut(self, *, is_reset: bool) -> None:
         """The answer ends here; no more of it is wanted from the engine."""
         ...
+
+
+class Events(Protocol):
+    """The events of one streamed answer, as bytes."""
+
+    def role(self) -> bytes:
+        """What comes before the first token."""
+        ...
+
+    def token(self, word: str, *, is_last: bool) -> bytes: ...
+    def end(self, made: int, cached: int) -> bytes:
+        """What comes after the last token; `made` and `cached` are for the usage."""
+        ...
+
+
+def _events(question: Question, model: str, number: str, created: int) -> Events:
+    if question.endpoint == MESSAGES:
+        return messages_wording.MessageWords(question, model, number)
+    if question.endpoint == RESPONSES:
+        return responses_wording.ResponseWords(question, model, number, created)
+    return wording.StreamWords(question, model, number, created)
 
 
 class Exchange:
@@ -74,7 +95,7 @@ class Exchange:
         self._began_ns = time.monotonic_ns()
         self._created = int(time.time())
         self._words = [] if question.endpoint == EMBEDDING else question.words()
-        self._stream = wording.StreamWords(question, model, number, self._created) if question.is_stream else None
+        self._stream = _events(question, model, number, self._created) if question.is_stream else None
 
     def given(self, tokens: int, cached_tokens: int) -> None:
         """Tokens have been made."""
@@ -105,7 +126,7 @@ class Exchange:
     def _half(self) -> int:
         return (self.output_tokens + 1) // 2
 
-    def _write_events(self, stream: wording.StreamWords, upto: int, *, is_cut: bool = False) -> None:
+    def _write_events(self, stream: Events, upto: int, *, is_cut: bool = False) -> None:
         """Write the tokens before number `upto`, and the end after the last of them all."""
         parts = []
         if self._sent == 0:
@@ -127,7 +148,10 @@ class Exchange:
         self._sent = self._made
         if self.question.endpoint == EMBEDDING:
             return wording.embeddings(self.question, self._model)
-        return wording.whole(self.question, self._model, self._number, self._created, self._words, self._cached)
+        if self.question.endpoint == MESSAGES:
+            return messages_wording.whole(self.question, self._model, self._number, self._words, self._cached)
+        say = responses_wording.whole if self.question.endpoint == RESPONSES else wording.whole
+        return say(self.question, self._model, self._number, self._created, self._words, self._cached)
 
     def _finish(self) -> None:
         if self.question.finish_reason == "stop":

@@ -23,8 +23,14 @@ from gridctl.mockengine.words import (
 
 MAX_OUTPUT_TOKENS = 1 << 20
 SEED_TOKENS = 64
-CHAT, TEXT, EMBEDDING = "chat", "completions", "embeddings"
-PATHS = {"/v1/chat/completions": CHAT, "/v1/completions": TEXT, "/v1/embeddings": EMBEDDING}
+CHAT, TEXT, EMBEDDING, MESSAGES, RESPONSES = "chat", "completions", "embeddings", "messages", "responses"
+PATHS = {
+    "/v1/chat/completions": CHAT,
+    "/v1/completions": TEXT,
+    "/v1/embeddings": EMBEDDING,
+    "/v1/messages": MESSAGES,
+    "/v1/responses": RESPONSES,
+}
 
 
 class RefusedError(Exception):
@@ -57,13 +63,17 @@ class Body(msgspec.Struct, frozen=True):
     model: str = ""
     messages: list[Message] | None = None
     prompt: str | list[int | str | list[int]] | None = None
-    input: str | list[int | str | list[int]] | None = None
+    input: str | list[int | str | list[int] | dict[str, Any]] | None = None
+    system: str | list[dict[str, Any]] | None = None
+    instructions: str | None = None
     tools: list[Any] | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
+    max_output_tokens: int | None = None
     min_tokens: int | None = None
     ignore_eos: bool | None = False
     stop: str | list[str] | None = None
+    stop_sequences: list[str] | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     n: int | None = 1
@@ -98,6 +108,11 @@ class Question:
         words = answer_words(self.seed, self.output_tokens)
         return cut_at_stop(words, self.stops)[0] if self.stops else words
 
+    def stop_met(self) -> str | None:
+        """The stop text that ended the answer; None when none did."""
+        text = "".join(answer_words(self.seed, self.output_tokens)) if self.stops else ""
+        return min(((at, stop) for stop in self.stops if (at := text.find(stop)) >= 0), default=(0, None))[1]
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -107,6 +122,10 @@ class Limits:
     block_size: int
     longest_context: int
     mean_output_tokens: int
+
+
+_PROMPTS = {CHAT: "messages", MESSAGES: "messages", RESPONSES: "input"}
+"""The field that holds the prompt, where it is not `prompt`."""
 
 
 def read_question(endpoint: str, body: bytes, limits: Limits) -> Question:
@@ -121,13 +140,13 @@ def read_question(endpoint: str, body: bytes, limits: Limits) -> Question:
         raise RefusedError(400, "this engine answers once: n must be 1", param="n")
     tokens, inputs = _prompt(endpoint, asked)
     if not tokens:
-        raise RefusedError(400, "the prompt is empty", param="messages" if endpoint == CHAT else "prompt")
+        raise RefusedError(400, "the prompt is empty", param=_PROMPTS.get(endpoint, "prompt"))
     blocks = chained_blocks(tokens, limits.block_size) if len(tokens) >= limits.block_size else ()
     if endpoint == EMBEDDING:
         return _embedding(asked, tokens, inputs, limits)
     seed = _seed(tokens)
     length, reason = _length(asked, seed, len(tokens), limits)
-    stops = (asked.stop,) if isinstance(asked.stop, str) else tuple(asked.stop or ())
+    stops = (asked.stop,) if isinstance(asked.stop, str) else tuple(asked.stop or asked.stop_sequences or ())
     if stops and not asked.ignore_eos:
         kept, is_stopped = cut_at_stop(answer_words(seed, length), stops)
         length, reason = (len(kept), "stop") if is_stopped else (length, reason)
@@ -176,11 +195,15 @@ def _seed(tokens: Sequence[object]) -> int:
 
 def _prompt(endpoint: str, asked: Body) -> tuple[Sequence[object], int]:
     """The prompt's tokens, and how many inputs there are."""
-    if endpoint == CHAT:
+    if endpoint in (CHAT, MESSAGES):
         if not asked.messages:
             raise RefusedError(400, "messages is missing or empty", param="messages")
-        tools = msgspec.json.encode(asked.tools).decode() if asked.tools else ""
-        return tokens_of(" ".join([tools, *map(_text, asked.messages)])), 1
+        if endpoint == MESSAGES and asked.max_tokens is None:
+            raise RefusedError(400, "max_tokens: Field required", param="max_tokens")
+        system = _text(Message("system", asked.system)) if endpoint == MESSAGES else ""
+        return tokens_of(" ".join([system, _tools(asked), *map(_text, asked.messages)])), 1
+    if endpoint == RESPONSES:
+        return tokens_of(" ".join([asked.instructions or "", _tools(asked), *_items(asked)])), 1
     given = asked.prompt if endpoint == TEXT else asked.input
     name = "prompt" if endpoint == TEXT else "input"
     if given is None:
@@ -191,10 +214,38 @@ def _prompt(endpoint: str, asked: Body) -> tuple[Sequence[object], int]:
         return given, 1
     if endpoint == TEXT and len(given) > 1:
         raise RefusedError(400, "this engine takes one prompt a request", param="prompt")
+    if any(isinstance(one, dict) for one in given):
+        raise RefusedError(400, f"{name} holds an object", param=name)
     tokens: list[object] = []
     for one in given:
         tokens += tokens_of(one) if isinstance(one, str) else one if isinstance(one, list) else [one]
     return tokens, len(given)
+
+
+def _tools(asked: Body) -> str:
+    return msgspec.json.encode(asked.tools).decode() if asked.tools else ""
+
+
+def _items(asked: Body) -> list[str]:
+    """The texts of the Responses API's input, which is a text or a list of messages and other items."""
+    if asked.input is None:
+        raise RefusedError(400, "input is missing", param="input")
+    if isinstance(asked.input, str):
+        return [asked.input]
+    texts = []
+    for item in asked.input:
+        if not isinstance(item, dict):
+            raise RefusedError(400, "input is neither a text nor a list of items", param="input")
+        content = item.get("content", item)
+        parts = content if isinstance(content, list) else [content]
+        texts.append(_text(Message("user", content if isinstance(content, str) else _objects(parts))))
+    return texts
+
+
+def _objects(parts: list[Any]) -> list[dict[str, Any]]:
+    if not all(isinstance(part, dict) for part in parts):
+        raise RefusedError(400, "an item's content is neither a text nor a list of parts", param="input")
+    return parts
 
 
 def _text(message: Message) -> str:
@@ -210,7 +261,8 @@ def _text(message: Message) -> str:
 
 def _length(asked: Body, seed: int, prompt_tokens: int, limits: Limits) -> tuple[int, str]:
     """How many tokens the answer has and why it ends there."""
-    most = asked.max_completion_tokens if asked.max_completion_tokens is not None else asked.max_tokens
+    said = (asked.max_completion_tokens, asked.max_output_tokens, asked.max_tokens)
+    most = next((one for one in said if one is not None), None)
     least = asked.min_tokens or 0
     if most is not None and most < 1:
         raise RefusedError(400, f"max_tokens must be at least 1, got {most}.", param="max_tokens")

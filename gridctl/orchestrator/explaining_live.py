@@ -17,6 +17,8 @@ from gridctl.orchestrator.context import GridHome
 from gridctl.routing.decision import Decision
 
 NS_PER_MS = 1e6
+HIT = "cache-"
+"""How the reason of a request begins that the cache answered."""
 
 
 def explain_live(home: GridHome, request_id: str) -> LiveExplanation:
@@ -61,6 +63,8 @@ def explain_recorded(folder: str | Path, request_id: str) -> LiveExplanation:
             misses=(),
             steps=(),
             decision=decision,
+            cache="hit" if row.reason.startswith(HIT) else "",
+            cache_reason=row.reason.removeprefix(HIT) if row.reason.startswith(HIT) else "",
         )
     raise NotFoundError(
         f"the recording has no request {request_id}", where=str(folder), fix=f"gridctl trace head {folder}"
@@ -100,6 +104,9 @@ def _from_memory(facts: dict[str, Any]) -> LiveExplanation:
         misses=tuple(facts["objective_misses"]),
         steps=_steps(facts),
         decision=decision,
+        cache=facts.get("cache", ""),
+        cache_reason=facts.get("cache_reason", ""),
+        saved_usd=facts.get("saved_usd", 0.0),
     )
 
 

@@ -40,8 +40,24 @@ class TraceSource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     repeat: int = 1
 
 
+class LiveSource(msgspec.Struct, frozen=True, kw_only=True):
+    """How a trace was sent to an endpoint: the options of `replay run --live`; the endpoint's policy is its own.
+
+    `prompt_seed` makes the same words of made-up prompts again. `think_s` None: as long as in the trace."""
+
+    url: str
+    model: str
+    prompt_seed: int | None
+    network: str
+    is_plain: bool
+    max_connections: int
+    answer_timeout_s: float
+    think_s: float | None
+
+
 class InputsHeader(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line. `trace_digest` is of the trace as shaped, before the grid's mix filled what it does not say."""
+    """The first line. `trace_digest` is of the trace as shaped, before the grid's mix filled what it does not say. Of a
+    run that was sent to an endpoint `live` says how, and `policy` is the grid's own default, which judged nothing."""
 
     gridctl_run: str
     gridctl_version: str
@@ -53,6 +69,7 @@ class InputsHeader(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
     source: TraceSource | None = None
     game_day: GameDay | None = None
+    live: LiveSource | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +121,7 @@ def inputs_item(name: str, inputs: RunInputs) -> dict[str, object]:
     options = {key: value for key, value in said.items() if value != getattr(plain, key)}
     return {
         "name": name,
-        "policy": header.policy.name,
+        "policy": header.policy.name if header.live is None else "live",
         "prices": header.prices,
         "seed": header.seed,
         "trace": header.trace_name,
@@ -114,6 +131,7 @@ def inputs_item(name: str, inputs: RunInputs) -> dict[str, object]:
         "trace_digest": header.trace_digest,
         "resources": len(inputs.resources),
         "gridctl_version": header.gridctl_version,
+        "live": None if header.live is None else msgspec.to_builtins(header.live),
     }
 
 

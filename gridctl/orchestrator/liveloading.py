@@ -28,13 +28,16 @@ from gridctl.liveload.target import Target, model_for, models_at
 from gridctl.network.estimate import RttField
 from gridctl.network.overrides import Overrides
 from gridctl.orchestrator.context import GridHome
+from gridctl.orchestrator.inputs import VERSION, InputsHeader, LiveSource, RunInputs, encode_inputs
+from gridctl.orchestrator.policies import choose_policy
 from gridctl.orchestrator.replaying import Order, overlaid, resources_of, run_name
 from gridctl.orchestrator.runs import columns_of
 from gridctl.replay.declared import workload_specs
 from gridctl.replay.digest import digest_columns, pieces
 from gridctl.replay.origins import resolve_origins
 from gridctl.replay.stage import Played
-from gridctl.resources import WorkloadSpec
+from gridctl.resources import Resource, WorkloadSpec
+from gridctl.traces.identity import trace_digest
 from gridctl.traces.slicing import take
 from gridctl.traces.trace import Trace, Traffic
 from gridctl.units import NS_PER_MS, NS_PER_S, NS_PER_US
@@ -61,7 +64,8 @@ class LiveOrder:
 
 @dataclass(frozen=True, slots=True)
 class LivePlan:
-    """What a load will do: `served` are the models at the endpoint."""
+    """What a load will do: `served` are the models at the endpoint, `resources` the grid as it is now,
+    `trace_digest` of the trace as it was given."""
 
     name: str
     trace: Trace
@@ -71,6 +75,8 @@ class LivePlan:
     origins: tuple[Origin, ...]
     served: tuple[str, ...]
     models: tuple[str, ...]
+    resources: tuple[Resource, ...]
+    trace_digest: str
 
     @property
     def duration_s(self) -> float:
@@ -96,7 +102,8 @@ def plan_load(home: GridHome, traffic: Traffic, order: LiveOrder, say: Callable[
     places, origins = resolve_origins(image.view, trace)
     served = models_at(order.target)
     models = _models(trace, order, served)
-    return LivePlan(name, trace, image, workloads, places, origins, served, models)
+    digest = trace_digest(traffic)
+    return LivePlan(name, trace, image, workloads, places, origins, served, models, tuple(resources), digest)
 
 
 def _models(trace: Trace, order: LiveOrder, served: tuple[str, ...]) -> tuple[str, ...]:
@@ -228,8 +235,34 @@ def _saved(
     )
     with home.open_runs().writing(plan.name, ROW_TYPES, len(rows), replace=order.run.replace) as draft:
         draft.append(columns_of(rows))
-        draft.finish(msgspec.json.encode(info))
+        draft.finish(msgspec.json.encode(info), encode_inputs(_inputs(plan, order)))
     return info
+
+
+def _inputs(plan: LivePlan, order: LiveOrder) -> RunInputs:
+    """What the run was made from, kept beside it as a replay's is."""
+    header = InputsHeader(
+        gridctl_run=VERSION,
+        gridctl_version=__version__,
+        policy=choose_policy(plan.resources, None),
+        prices=order.run.prices,
+        seed=order.run.seed,
+        trace_name=plan.trace.name,
+        trace_digest=plan.trace_digest,
+        requests=len(plan.trace),
+        source=order.run.source,
+        live=LiveSource(
+            url=order.target.url,
+            model=order.model,
+            prompt_seed=order.prompt_seed,
+            network="modelled" if order.adds_distance else "measured",
+            is_plain=order.is_plain,
+            max_connections=order.limits.connections,
+            answer_timeout_s=order.limits.timeout_s,
+            think_s=order.limits.think_s,
+        ),
+    )
+    return RunInputs(header, plan.resources)
 
 
 def _notes(plan: LivePlan, order: LiveOrder, heard: Heard, results: Results, lag: Lag) -> Sequence[str]:

@@ -126,6 +126,9 @@ class RemoteRegistry(Registry):
                 tenant=wanted.tenant,
                 workload=wanted.workload,
                 expires_unix_ns=wanted.expires_ns,
+                requests_per_s=wanted.requests_per_s,
+                tokens_per_minute=wanted.tokens_per_minute,
+                site=wanted.site,
                 cause=cause,
             )
         )
@@ -153,6 +156,9 @@ def _access_key(key: KeyMessage) -> AccessKey:
         created_by=key.created_by,
         expires_ns=key.expires_unix_ns,
         revoked_ns=key.revoked_unix_ns,
+        requests_per_s=key.requests_per_s,
+        tokens_per_minute=key.tokens_per_minute,
+        site=key.site,
     )
 
 

@@ -20,25 +20,34 @@ from gridctl.errors import InputError, NotFoundError, did_you_mean
 from gridctl.registry import ledger
 from gridctl.registry.stored import Change
 
-Role = Literal["client", "viewer", "operator", "admin"]
+Role = Literal["client", "viewer", "operator", "admin", "agent"]
 ROLES: tuple[Role, ...] = get_args(Role)
 KIND = "Key"
 TOKEN_START = "gridctl_"
 TOKEN_BYTES = 32
 DEFAULT_TENANT = "default"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
-_SELECT = "SELECT name, digest, role, tenant, workload, created_ns, created_by, expires_ns, revoked_ns FROM access_key"
+_SELECT = (
+    "SELECT name, digest, role, tenant, workload, created_ns, created_by, expires_ns, revoked_ns, requests_per_s,"
+    " tokens_per_minute, site FROM access_key"
+)
+SLOWEST_PER_S, FASTEST_PER_S = 0.001, 1e6
+MOST_TOKENS_PER_MINUTE = 10**12
 
 
 class WantedKey(msgspec.Struct, frozen=True, kw_only=True):
     """A key to be made. A `client` sends requests, as its tenant and, if named, only for one workload; the other roles
-    are for the admin API. `expires_ns` is Unix time; None: it does not expire."""
+    are for the admin API; an `agent` reports for one `site` and may do nothing else. `expires_ns` is Unix time; None: it does not expire. A client key may be limited in the
+    requests a second and the tokens a minute that it asks for; None: it is not."""
 
     name: str
     role: Role = "client"
     tenant: str = DEFAULT_TENANT
     workload: str | None = None
     expires_ns: int | None = None
+    requests_per_s: float | None = None
+    tokens_per_minute: int | None = None
+    site: str | None = None
 
 
 class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +62,9 @@ class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
     created_by: str
     expires_ns: int | None
     revoked_ns: int | None
+    requests_per_s: float | None = None
+    tokens_per_minute: int | None = None
+    site: str | None = None
 
     def state(self, now_ns: int) -> Literal["active", "expired", "revoked"]:
         """Whether it opens anything at `now_ns`."""
@@ -97,10 +109,13 @@ def create(connection: sqlite3.Connection, wanted: WantedKey, cause: str, actor:
         created_by=actor,
         expires_ns=wanted.expires_ns,
         revoked_ns=None,
+        requests_per_s=wanted.requests_per_s,
+        tokens_per_minute=wanted.tokens_per_minute,
+        site=wanted.site,
     )
     connection.execute(
-        "INSERT INTO access_key (name, digest, role, tenant, workload, created_ns, created_by, expires_ns, revoked_ns)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO access_key (name, digest, role, tenant, workload, created_ns, created_by, expires_ns, revoked_ns,"
+        " requests_per_s, tokens_per_minute, site) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         msgspec.structs.astuple(key),
     )
     ledger.note(connection, "created", KIND, key.name, [Change("spec", None, _described(key))], cause, actor)
@@ -145,6 +160,13 @@ def _check(wanted: WantedKey) -> None:
             where="--tenant, --workload",
             fix="leave them out, or make it a client key: --role client",
         )
+    if (wanted.role == "agent") != (wanted.site is not None):
+        raise InputError(
+            "an agent's key is for one site, and only an agent's key is",
+            where="--site",
+            fix="gridctl token create NAME --role agent --site SITE",
+        )
+    _check_quota(wanted)
     for field, text in (("tenant", wanted.tenant), ("workload", wanted.workload)):
         if text is not None and (not text or len(text) > 128 or not text.isprintable()):
             raise InputError(f"{text[:64]!r} is no {field}", where=f"--{field}", fix="1 to 128 printable characters")
@@ -152,13 +174,35 @@ def _check(wanted: WantedKey) -> None:
         raise InputError("the key would have expired already", where="--expires", fix="give a time to come")
 
 
+def _check_quota(wanted: WantedKey) -> None:
+    rate, tokens = wanted.requests_per_s, wanted.tokens_per_minute
+    if wanted.role != "client" and (rate is not None or tokens is not None):
+        raise InputError(
+            f"a key of role {wanted.role} sends no requests that could be limited",
+            where="--requests-per-s, --tokens-per-minute",
+            fix="leave them out, or make it a client key: --role client",
+        )
+    if rate is not None and not SLOWEST_PER_S <= rate <= FASTEST_PER_S:
+        fix = f"{SLOWEST_PER_S:g} to {FASTEST_PER_S:,.0f}; to allow none: gridctl token revoke"
+        raise InputError(f"{rate:g} requests a second", where="--requests-per-s", fix=fix)
+    if tokens is not None and not 1 <= tokens <= MOST_TOKENS_PER_MINUTE:
+        fix = f"1 to {MOST_TOKENS_PER_MINUTE:,}; to allow none: gridctl token revoke"
+        raise InputError(f"{tokens:,} tokens a minute", where="--tokens-per-minute", fix=fix)
+
+
 def _described(key: AccessKey) -> dict[str, object]:
     """What an event tells of a key: everything but its digest."""
-    return {"role": key.role, "tenant": key.tenant, "workload": key.workload, "expires_ns": key.expires_ns}
+    told = {"role": key.role, "tenant": key.tenant, "workload": key.workload, "expires_ns": key.expires_ns}
+    further = {
+        "requests_per_s": key.requests_per_s,
+        "tokens_per_minute": key.tokens_per_minute,
+        "site": key.site,
+    }
+    return {**told, **{name: value for name, value in further.items() if value is not None}}
 
 
 def _key(row: tuple[Any, ...]) -> AccessKey:
-    name, digest, role, tenant, workload, created_ns, created_by, expires_ns, revoked_ns = row
+    name, digest, role, tenant, workload, created_ns, created_by, expires_ns, revoked_ns, per_s, per_minute, site = row
     return AccessKey(
         name=name,
         digest=digest,
@@ -169,4 +213,7 @@ def _key(row: tuple[Any, ...]) -> AccessKey:
         created_by=created_by,
         expires_ns=expires_ns,
         revoked_ns=revoked_ns,
+        requests_per_s=per_s,
+        tokens_per_minute=per_minute,
+        site=site,
     )

@@ -19,6 +19,8 @@ from gridctl.registry.changes import changes_between
 from gridctl.registry.stored import Change, Event, Planned, Stored
 
 LONGEST_TEXT = 1024
+CACHE = "Cache"
+"""The kind of events that are orders to the cache of answers."""
 
 _DIFF_ENCODER = msgspec.json.Encoder()
 _DIFF_DECODER = msgspec.json.Decoder(tuple[Change, ...])

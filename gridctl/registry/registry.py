@@ -189,7 +189,7 @@ class Registry:
         with self._database.reading() as connection:
             return ledger.events(
                 connection,
-                kind=None if kind is None else keys.KIND if kind == keys.KIND else _kind_name(kind),
+                kind=kind if kind is None or kind in (keys.KIND, ledger.CACHE) else _kind_name(kind),
                 name=name,
                 since_version=since_version,
                 limit=limit,
@@ -209,6 +209,11 @@ class Registry:
         """End a key for good; nothing is changed when it was revoked before. Raises NotFoundError."""
         with self._database.writing() as connection:
             return keys.revoke(connection, name, cause, self._actor or ledger.own_account())
+
+    def note(self, kind: str, name: str, *, cause: str) -> None:
+        """An event of something that is no resource, such as an order to the cache."""
+        with self._database.writing() as connection:
+            ledger.note(connection, "updated", kind, name, (), cause, self._actor or ledger.own_account())
 
     def check_integrity(self) -> builtins.list[str]:
         """What is wrong with the registry, a sentence each; empty when all is well."""

@@ -86,6 +86,37 @@ MIGRATIONS = (
             ) WITHOUT ROWID""",
         ),
     ),
+    Migration(
+        3,
+        (
+            "ALTER TABLE access_key ADD COLUMN requests_per_s REAL CHECK (requests_per_s > 0)",
+            "ALTER TABLE access_key ADD COLUMN tokens_per_minute INTEGER CHECK (tokens_per_minute > 0)",
+        ),
+    ),
+    Migration(
+        4,
+        (
+            # A check cannot be changed in place.
+            """CREATE TABLE access_key_with_agents (
+                name TEXT NOT NULL PRIMARY KEY CHECK (name <> ''),
+                digest TEXT NOT NULL UNIQUE CHECK (length(digest) = 64),
+                role TEXT NOT NULL CHECK (role IN ('client', 'viewer', 'operator', 'admin', 'agent')),
+                tenant TEXT NOT NULL,
+                workload TEXT,
+                created_ns INTEGER NOT NULL,
+                created_by TEXT NOT NULL,
+                expires_ns INTEGER,
+                revoked_ns INTEGER,
+                requests_per_s REAL CHECK (requests_per_s > 0),
+                tokens_per_minute INTEGER CHECK (tokens_per_minute > 0),
+                site TEXT CHECK ((role = 'agent') = (site IS NOT NULL))
+            ) WITHOUT ROWID""",
+            """INSERT INTO access_key_with_agents SELECT name, digest, role, tenant, workload, created_ns, created_by,
+                expires_ns, revoked_ns, requests_per_s, tokens_per_minute, NULL FROM access_key""",
+            "DROP TABLE access_key",
+            "ALTER TABLE access_key_with_agents RENAME TO access_key",
+        ),
+    ),
 )
 
 

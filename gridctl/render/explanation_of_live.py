@@ -49,7 +49,10 @@ def _headline(live: LiveExplanation, output: str) -> str:
         f"{'engine' if live.attempts == 1 else 'engines'} tried"
         f"{'; missed ' + ', '.join(live.misses) if live.misses else ''}",
     ]
-    if live.decision is None:
+    if live.cache:
+        saved = f", which saved ${usd_text(live.saved_usd)}" if live.saved_usd else ""
+        said.append(f"cache: {live.cache}{f' ({live.cache_reason})' if live.cache_reason else ''}{saved}")
+    if live.decision is None and live.cache != "hit":
         said.append("what the router saw was not kept, or the request never came to a decision")
     if output == "markdown":
         return "\n\n".join(said) + "\n\n"

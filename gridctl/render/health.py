@@ -15,6 +15,7 @@ from gridctl.health.burn import Budget, span_text
 from gridctl.health.reports import Affected, EngineHealth, HealthReport, Problem, SiteReport, TopFrame, TopRow
 from gridctl.render.account import count_text, ms_text, share_text, usd_text
 from gridctl.render.cell import ABSENT, visible
+from gridctl.render.recent_requests import recent_text
 from gridctl.render.rows import Column, Item, render_rows
 from gridctl.render.time import utc_text
 from gridctl.units import NS_PER_S
@@ -211,6 +212,7 @@ def site_text(report: SiteReport, output: str, paint: Paint = plain, width: int 
         parts.append(_probes(report.engines, report.at_unix_ns))
     if report.routed:
         parts.append(render_rows(routed_items(report), ROUTED, output, kind="RoutedList", width=width))
+    parts.append(recent_text(report, output, width))
     if report.events:
         rows = [{**msgspec.structs.asdict(one), "time": utc_text(one.at_unix_ns)} for one in report.events]
         parts.append(render_rows(rows, EVENTS, output, kind="HappenedList", width=width))
@@ -251,6 +253,10 @@ def top_text(
     style: Style = "green" if frame.engines_available == frame.engines else "red"
     engines = paint(f"{frame.engines_available} of {frame.engines} engines", style)
     more = f"{len(shown)} of {len(rows)} rows" if len(shown) < len(rows) else ""
+    if frame.cache is not None:
+        saved = f"${frame.cache.saved_usd_per_hour:.4g}/h saved"
+        told = f"cache {share_text(frame.cache.hit_share)} of {count_text(frame.cache.requests_per_s)} req/s, {saved}"
+        more = f"{told}  {more}".rstrip()
     total = frame.total
     load = f"{count_text(total.requests_per_s)} req/s  {total.in_flight} in flight  p99 {ms_text(total.ttft_p99_ms)} ms"
     head = f"{utc_text(frame.at_unix_ns)[11:]} {frame.window_s:.0f} s  {engines}  {load}"

@@ -52,6 +52,7 @@ INPUT_COLUMNS = (
     Column("trace_digest", "TRACE DIGEST"),
     Column("resources", "RESOURCES", align="right", text=_thousands),
     Column("gridctl_version", "GRIDCTL"),
+    Column("live", "SENT TO", text=lambda value: value["url"] if value else "-"),
 )
 
 

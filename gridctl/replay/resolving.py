@@ -273,7 +273,15 @@ class _Resolver:
                 fix=f"one of: {', '.join(PLACES)}",
             )
         word, name = named[0], str(getattr(where, named[0]))
-        return f"{word} {name}", _engines_at(self._image, word, name, self._where(field), kinds)
+        engines = _engines_at(self._image, word, name, self._where(field), kinds)
+        if where.model is None:
+            return f"{word} {name}", engines
+        own = [number for number in engines if self._image.engines[number].facts.model == where.model]
+        if not own:
+            near = did_you_mean(where.model, {self._image.engines[number].facts.model for number in engines})
+            fix = f"did you mean {near}?" if near else "gridctl model list"
+            raise InputError(f"no engine of {word} {name} serves {where.model}", where=self._where(field), fix=fix)
+        return f"{where.model} at {word} {name}", own
 
     def _sites(self, engines: Sequence[int]) -> tuple[str, ...]:
         return tuple(sorted({self._image.engines[number].facts.site for number in engines} - {""}))

@@ -37,13 +37,15 @@ PRICES: tuple[Price, ...] = ("gpu-hour", "serverless", "egress", "api", "energy"
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The engines of one site, one cluster, one region, one country or one tier: exactly one of them is given."""
+    """The engines of one site, one cluster, one region, one country or one tier: exactly one of them is given. With a
+    `model` those alone that serve it."""
 
     site: Name | None = None
     cluster: Name | None = None
     region: Region | None = None
     country: CountryCode | None = None
     tier: Text | None = None
+    model: Name | None = None
 
 
 class Slow(Where, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

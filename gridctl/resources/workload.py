@@ -43,11 +43,25 @@ class JurisdictionRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 class CachePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a semantic cache may do for the workload: nothing, exact repeats, or repeats in meaning with at most
-    `error_rate` wrong answers."""
+    `error_rate` wrong answers.
+
+    `stale_s` follows `ttl_s`: an answer is served once more while it is asked for again. `sharing` says who may get
+    whose answers: the tenant's own, the user's own, or everybody's. Above `max_temperature` nothing is cached;
+    `live_ttl_s` keeps answers that change by themselves, 0 none. `audit_budget` is the most requests, over all, asked
+    again in order to check. `embedder` is `hashed`, a folder, a package or the URL of a /v1/embeddings endpoint."""
 
     mode: Literal["off", "exact", "semantic"] = "off"
     error_rate: Fraction = 0.01
     ttl_s: Annotated[float, Meta(ge=0, le=31_536_000)] = 3600.0
+    stale_s: Annotated[float, Meta(ge=0, le=31_536_000)] = 0.0
+    sharing: Literal["tenant", "user", "public"] = "tenant"
+    max_temperature: Annotated[float, Meta(ge=0, le=2)] = 0.3
+    personal_data: Literal["bypass", "allow"] = "bypass"
+    live_ttl_s: Annotated[float, Meta(ge=0, le=31_536_000)] = 0.0
+    judge: Literal["text", "meaning"] = "meaning"
+    audit_budget: Fraction = 0.1
+    embedder: Annotated[str, Meta(pattern=r"^[!-~]{1,255}$(?!\n)")] = "hashed"
+    hit_pace: Literal["at-once", "natural"] = "at-once"
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

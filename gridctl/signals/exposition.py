@@ -9,6 +9,7 @@ exact, and so is every other, because bounds shown are bounds counted by.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from gridctl import __version__
 from gridctl.signals import buckets, metrics
 from gridctl.signals.board import Board
+from gridctl.signals.cache_counts import show_cache
 from gridctl.signals.finished import OTHER, OUTCOMES
 from gridctl.signals.layout import GENAI, OPERATIONS
 from gridctl.signals.metrics import Metric
@@ -40,8 +42,16 @@ class Engine(NamedTuple):
     labels: Labels
 
 
-def exposition(board: Board, now_ns: int, style: Format = "prometheus", most_sites: int = MOST_SITES) -> str:
-    """The page. `now_ns` is the monotonic clock of the board's times. The same board and time give the same page."""
+def exposition(
+    board: Board,
+    now_ns: int,
+    style: Format = "prometheus",
+    most_sites: int = MOST_SITES,
+    *,
+    cache_bounds: Mapping[str, float] | None = None,
+) -> str:
+    """The page. `now_ns` is the monotonic clock of the board's times; `cache_bounds` are the cache's error bounds by
+    workload. The same board and time give the same page."""
     totals = read_totals(board)
     shown = busiest_sites(totals, most_sites)
     page = Page(style)
@@ -59,6 +69,7 @@ def exposition(board: Board, now_ns: int, style: Format = "prometheus", most_sit
     _telemetry(page, board, engines, now_ns)
     _health(page, board, engines)
     _workers(page, board, now_ns)
+    show_cache(page, totals, cache_bounds or {})
     _genai(page, totals)
     return page.text()
 

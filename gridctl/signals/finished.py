@@ -76,6 +76,12 @@ REASONS = (
     "truncated",
     "retries-exhausted",
     "internal",
+    "tier",
+    "too-far",
+    "unhealthy",
+    "cache-exact",
+    "cache-semantic",
+    "cache-shared",
 )
 """Words of `Finished.reason`; one that is not here is counted as `other`."""
 
@@ -85,6 +91,8 @@ class Finished(msgspec.Struct, gc=False):
 
     `backend` is the engine's row on the board. `is_estimated`: the tokens were counted by us, not reported by the
     engine. `predicted_*` are what the router expected when it chose. `objective_misses` are words of `METRICS`.
+    `cache` says what the cache did: hit, miss, bypass, "" where there is none; `cache_reason` why not, or the hit's
+    level; `saved_usd` is what an engine would have cost instead.
     `ask` and `choice` are the broker's, for the recorder; they are never logged whole. Thousands of these are kept and
     none is part of a circle of references, so the garbage collector is spared them.
     """
@@ -125,6 +133,9 @@ class Finished(msgspec.Struct, gc=False):
     traceparent: str = ""
     ask: object | None = None
     choice: object | None = None
+    cache: str = ""
+    cache_reason: str = ""
+    saved_usd: float = 0.0
 
 
 def ttft_ns(request: Finished) -> int | None:

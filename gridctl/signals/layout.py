@@ -5,6 +5,7 @@
     by word       for each outcome the REASONS; the phases of cancellations; the endpoints
     by place      for each engine a coarse histogram of TTFT and the sum
     by model      for each model and operation the histograms of OpenTelemetry's GenAI conventions
+    cache         for each workload CACHE, then the CACHE_REASONS (`cache_counts`)
 
 Sums of time are microseconds and sums of money are nano-dollars: int64 adds up exactly, whatever the order, and holds
 10,000 requests in flight for 29 years.
@@ -83,6 +84,27 @@ MODEL_WORDS = len(OPERATIONS) * len(GENAI) * GENAI_HISTOGRAM_WORDS
 
 MOST_MODELS = 64
 
+CACHE = (
+    "exact_hits",
+    "semantic_hits",
+    "shared_hits",  # of a request under way that asked the same
+    "stale_hits",  # of the above, those served past their time
+    "misses",
+    "bypasses",
+    "audits",  # hits that are checked
+    "explored",  # misses whose answer is compared
+    "asked_again",  # requests to engines in the background
+    "asked_again_nano_usd",
+    "saved_nano_usd",
+    "saved_us",
+    "kept",  # answers handed in
+)
+"""What became of the requests of a workload at the cache."""
+CACHE_AT = {name: index for index, name in enumerate(CACHE)}
+CACHE_WORDS = 16
+CACHE_REASON_WORDS = 64
+"""Reasons of misses and bypasses there is room for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -116,10 +138,19 @@ class Layout:
         return self.models_at + MOST_MODELS * MODEL_WORDS
 
     @property
+    def cache_at(self) -> int:
+        return self.places_at + self.backends * PLACE_WORDS
+
+    @property
+    def cache_reasons_at(self) -> int:
+        return self.cache_at + self.workloads * CACHE_WORDS
+
+    @property
     def words(self) -> int:
         """All of them, in whole cache lines."""
-        return -(-(self.places_at + self.backends * PLACE_WORDS) // 8) * 8
+        return -(-(self.cache_reasons_at + CACHE_REASON_WORDS) // 8) * 8
 
 
 assert len(PHASES) <= PHASE_WORDS
 assert len(ENDPOINTS) < ENDPOINT_WORDS
+assert len(CACHE) <= CACHE_WORDS

@@ -78,6 +78,17 @@ LOOP_LAG = _gauge("loop_lag_seconds", "How late a worker's event loop was last."
 BEAT_AGE = _gauge("heartbeat_age_seconds", "Since a worker last said that it lives.")
 GENERATION = _gauge("plan_generation", "The plan that a worker follows.")
 
+CACHE_LOOKUPS = _counter("cache_lookups", "Requests by what the cache did: hit by level, miss, bypass.")
+CACHE_REASONS = _counter("cache_not_served", "Requests that the cache did not answer, by reason.")
+CACHE_STALE = _counter("cache_stale_hits", "Hits that were past their time to live.")
+CACHE_SAVED_USD = _counter("cache_saved_usd", "Dollars that engines would have cost for what the cache answered.")
+CACHE_SAVED_S = _counter("cache_saved_seconds", "Seconds to the first token that hits did not wait for.")
+CACHE_ASKED_AGAIN = _counter("cache_background_requests", "Requests sent to engines to check or renew an answer.")
+CACHE_ASKED_AGAIN_USD = _counter("cache_background_usd", "Dollars that those requests cost, billed to nobody.")
+CACHE_CHECKED = _counter("cache_checked", "Answers compared with an engine's: audits of hits, and explored misses.")
+CACHE_KEPT = _counter("cache_kept", "Answers handed to the cache.")
+CACHE_ERROR_BOUND = _gauge("cache_error_bound_ratio", "Most wrong answers over requests that are credible now.")
+
 GENAI_DURATION = Metric(
     "gen_ai_server_request_duration_seconds", "histogram", "Duration of a request, as the gateway sees it."
 )

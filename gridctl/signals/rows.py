@@ -69,8 +69,8 @@ SLOT = _words(
     "opened",  # connections opened to the engine
     "connections",  # open now
     "received_bytes",
+    "breaks",  # of the failures: connections that broke under a request
     "spare",
-    "spare_too",
 )
 HEARTBEAT = _words("pid", "beat_ns", "generation", "in_flight", "connections", "loop_lag_ns", "started_ns", "accepted")
 

@@ -38,6 +38,7 @@ class Rows:
     block_counts: Ints | None = None
     block_ids: Ints | None = None
     prompts: list[str] | None = None
+    answers: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_ns)
@@ -56,6 +57,7 @@ class Rows:
             counts,
             None if self.block_ids is None else self.block_ids[:owned],
             None if self.prompts is None else self.prompts[:count],
+            None if self.answers is None else self.answers[:count],
         )
 
 
@@ -106,6 +108,8 @@ class Columns:
     def __init__(self, where: str, *, sort: bool, limit: int | None, block_size: BlockSize) -> None:
         self.names = {column: Names() for column in NAME_COLUMNS}
         self.sessions = Sessions()
+        self.answers = Sessions()
+        self.has_estimated_lengths = False
         self.block_size = block_size
         self.notes: list[str] = []
         self.sort = sort
@@ -192,6 +196,7 @@ class Columns:
             tenants=self.names["tenant"].known,
             models=self.names["model"].known,
             prompts=self._prompts(),
+            answers=self._answers(),
             notes=tuple(self.notes),
         )
         self._rows.clear()
@@ -203,6 +208,8 @@ class Columns:
             raise InputError("the trace is empty: no request in it", where=self._where, fix="check how it was exported")
         if self._clamped:
             self.notes.append(f"{self._clamped:,} requests generated 0 tokens: counted as 1")
+        if self.has_estimated_lengths:
+            self.notes.append("no prompt lengths: a token is counted for every four bytes of text")
 
     def _named(self, column: str) -> Indices:
         return _joined(self._rows, lambda rows: rows.names.get(column), np.int32(UNSAID))
@@ -216,6 +223,12 @@ class Columns:
             ids = np.unique(ids.view(np.uint64), return_inverse=True)[1].astype(np.int64)
             self.notes.append("hash_ids above 2**63 - 1 were renumbered")
         return counts, ids
+
+    def _answers(self) -> Ints | None:
+        """Which requests have one right answer; −1 where a row does not say."""
+        if all(rows.answers is None for rows in self._rows):
+            return None
+        return self.answers.settle(_joined(self._rows, lambda rows: rows.answers, np.int64(UNSAID)))
 
     def _prompts(self) -> tuple[str, ...] | None:
         if all(rows.prompts is None for rows in self._rows):

@@ -4,7 +4,7 @@ Decides what each field means. Fields of the family, any of the names on a line:
     arrival   timestamp | timestamp_ms | created_time (ms) · session_offset_ms (ms since the session's start) ·
               delay | delay_ms (ms after the session's previous row)
     lengths   input_length | input_tokens | isl · output_length | output_tokens | osl
-    prefix    hash_ids · text  prompt | text_input · session | session_id · origin, workload, tenant, model
+    prefix    hash_ids · text  prompt | text_input · right answer  answer_key | prompt_cluster · session | session_id · origin, workload, tenant, model
 Sources: kvcache-ai/Mooncake traces (512-token blocks); ai-dynamo/dynamo `MooncakeRow`; ai-dynamo/aiperf trace replay.
 Milliseconds become exact nanoseconds: as floats below 2**31 ms, where a double resolves 1 ns, as decimals above.
 """
@@ -25,6 +25,7 @@ INPUT = ("input_length", "input_tokens", "isl")
 OUTPUT = ("output_length", "output_tokens", "osl")
 SESSION = ("session", "session_id")
 PROMPT = ("prompt", "text_input")
+ANSWER = ("answer_key", "prompt_cluster")
 
 
 class Row(msgspec.Struct, gc=False):
@@ -51,6 +52,8 @@ class Row(msgspec.Struct, gc=False):
     model: str | None = None
     prompt: str | None = None
     text_input: str | None = None
+    answer_key: int | str | None = None
+    prompt_cluster: int | str | None = None
 
 
 _ROWS = msgspec.json.Decoder(Row)

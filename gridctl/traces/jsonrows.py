@@ -16,6 +16,7 @@ from gridctl.errors import InputError
 from gridctl.traces.arrivals import SessionClock, arrivals_ns
 from gridctl.traces.columns import MAX_TOKENS, NAME_COLUMNS, Columns, Rows
 from gridctl.traces.jsonfields import (
+    ANSWER,
     DELAY,
     INPUT,
     OUTPUT,
@@ -30,6 +31,8 @@ from gridctl.traces.jsonfields import (
 from gridctl.traces.lines import Block
 
 Ints = NDArray[np.int64]
+BYTES_PER_TOKEN = 4
+"""The usual rule of four characters of English text to a token."""
 
 
 def read_jsonl(blocks: Iterator[Block], where: str, columns: Columns) -> None:
@@ -54,7 +57,7 @@ def _rows(rows: list[Row], block: Block, where: str, columns: Columns, clock: Se
     session = _session_column(rows, block, where, columns)
     result = Rows(
         arrival_ns=arrivals_ns(rows, block, where, clock, session),
-        input_tokens=_lengths(rows, block, INPUT, where),
+        input_tokens=_input_lengths(rows, block, where, columns),
         output_tokens=_lengths(rows, block, OUTPUT, where),
         line_of=line_of,
         session=session,
@@ -67,7 +70,22 @@ def _rows(rows: list[Row], block: Block, where: str, columns: Columns, clock: Se
     texts = present(block, PROMPT)
     if texts:
         result.prompts = [text or "" for text in first_values(rows, texts)]
+    answers = present(block, ANSWER)
+    if answers:
+        number = columns.answers.number
+        named = ("" if one is None else str(one) for one in first_values(rows, answers))
+        result.answers = np.fromiter((number(name) for name in named), np.int64, len(rows))
     return result
+
+
+def _input_lengths(rows: list[Row], block: Block, where: str, columns: Columns) -> Ints:
+    """Lengths of prompts. A trace that says which requests want one answer was made for a cache: there, where only the
+    text is given, its length is taken to be a token for every four bytes."""
+    if present(block, INPUT) or not present(block, ANSWER) or not present(block, PROMPT):
+        return _lengths(rows, block, INPUT, where)
+    columns.has_estimated_lengths = True
+    texts = first_values(rows, present(block, PROMPT))
+    return np.fromiter((max(1, -(-len((text or "").encode()) // BYTES_PER_TOKEN)) for text in texts), np.int64, len(rows))
 
 
 def _lengths(rows: list[Row], block: Block, names: Sequence[str], where: str) -> Ints:

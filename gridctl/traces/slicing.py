@@ -41,6 +41,7 @@ def take(trace: Trace, rows: NDArray[np.int64]) -> Trace:
         block_offsets=offsets,
         block_ids=trace.block_ids[source],
         prompts=prompts,
+        answers=None if trace.answers is None else trace.answers[rows],
     )
 
 
@@ -136,6 +137,7 @@ def merge(traces: Sequence[Trace], *, name: str | None = None, shared_blocks: bo
         tenants=tables["tenant"],
         models=tables["model"],
         prompts=_prompts(traces),
+        answers=_answers(traces),
         notes=tuple(dict.fromkeys(note for trace in traces for note in trace.notes)),
     )
     ordered = take(joined, np.argsort(joined.arrival_ns, kind="stable"))
@@ -173,6 +175,15 @@ def _apart(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
 def _offsets(traces: Sequence[Trace]) -> NDArray[np.int64]:
     counts = np.concatenate([np.diff(trace.block_offsets) for trace in traces])
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+
+
+def _answers(traces: Sequence[Trace]) -> NDArray[np.int64] | None:
+    """Answers of different traces stay apart; copies of one trace want the same ones."""
+    if all(trace.answers is None for trace in traces):
+        return None
+    columns = [np.full(len(trace), -1, np.int64) if trace.answers is None else trace.answers for trace in traces]
+    is_copied = all(trace.answers is traces[0].answers for trace in traces)
+    return np.concatenate(columns) if is_copied else _apart(columns)
 
 
 def _prompts(traces: Sequence[Trace]) -> tuple[str, ...] | None:

@@ -78,7 +78,8 @@ class Trace:
     """`n` requests in order of arrival. Arrays are read-only by convention.
 
     Shapes: `(n,)` for columns, `(n + 1,)` for `block_offsets`. Arrival times are nanoseconds from the trace's start
-    (≥ 0, non-decreasing); token counts are ≥ 1 for input and ≥ 1 for output. `notes` say what a reader or an overlay
+    (≥ 0, non-decreasing); token counts are ≥ 1 for input and ≥ 1 for output. Requests with one number in `answers` have
+    one right answer. `notes` say what a reader or an overlay
     did that its user should know: rows left out, counts clamped, sizes inferred.
     """
 
@@ -99,6 +100,7 @@ class Trace:
     tenants: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     prompts: tuple[str, ...] | None = None
+    answers: NDArray[np.int64] | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -132,6 +134,7 @@ class Trace:
             block_offsets=np.zeros(len(self.arrival_ns[some]) + 1, np.int64),
             block_ids=np.zeros(0, np.int64),
             prompts=None,
+            answers=None if self.answers is None else self.answers[some],
         )
 
     def spans(self, start: int, stop: int) -> Spans:

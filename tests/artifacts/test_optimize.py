@@ -17,8 +17,9 @@ import pytest
 from gridctl.artifacts import optimizing
 from gridctl.artifacts.checkpoint import read_checkpoint
 from gridctl.artifacts.lora import read_floats
-from gridctl.artifacts.optimizing import REPORT, optimize, partial_folder
+from gridctl.artifacts.optimizing import optimize, partial_folder
 from gridctl.artifacts.pruning import quality_warnings, read_layers, read_pruning
+from gridctl.artifacts.record import REPORT
 from gridctl.artifacts.safetensors import Tensor, layout, read_header
 from gridctl.artifacts.variant import Request, plan_variant
 from gridctl.artifacts.verifying import verify

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from typing import Any
 
@@ -89,7 +90,7 @@ def test_what_was_tried_is_not_chosen_again() -> None:
         assert row not in tried
         tried = (*tried, row)
     refusal = _refusal(broker, tried=tried)
-    assert (refusal.status, refusal.reason) == (503, "no-candidate")
+    assert (refusal.status, refusal.reason) == (503, "unhealthy")
 
 
 def test_a_pinned_variant_is_the_only_one_served() -> None:
@@ -187,7 +188,9 @@ def test_when_all_are_out_the_refusal_says_when_to_come_again() -> None:
         for _ in range(5):
             broker.failed(backend.row, "reset", NOW)
     refusal = _refusal(broker, now=NOW + NS_PER_S)
-    assert (refusal.status, refusal.reason, refusal.should_retry) == (503, "no-candidate", True)
+    assert (refusal.status, refusal.reason, refusal.should_retry) == (503, "unhealthy", True)
+    assert refusal.code == "unhealthy"
+    assert "all 8 that may are ejected" in refusal.message
     assert refusal.retry_after_ms == 29_000, "the first ejection lasts thirty seconds"
 
 
@@ -553,12 +556,69 @@ def test_a_policy_may_bound_the_way_and_the_tiers() -> None:
 
 
 @pytest.mark.parametrize(
-    "policy", [PolicySpec(max_rtt_ms=0.001), PolicySpec(tiers=("api",)), PolicySpec(max_rtt_ms=0.001, tiers=("core",))]
+    ("policy", "rule", "facts"),
+    [
+        (PolicySpec(max_rtt_ms=0.001), "too-far", r"the nearest is \d+\.\d ms away, the policy allows 0.001 ms\."),
+        (PolicySpec(tiers=("api",)), "tier", r"it runs at tier core, edge, metro, regional, the policy allows api\."),
+        (PolicySpec(max_rtt_ms=0.001, tiers=("core",)), "too-far", r"the policy allows 0.001 ms\."),
+    ],
 )
-def test_what_the_policy_allows_nowhere_is_refused(policy: PolicySpec) -> None:
+def test_what_the_policy_allows_nowhere_is_refused_by_the_name_of_its_rule(
+    policy: PolicySpec, rule: str, facts: str
+) -> None:
     broker, _ = broker_of(grid(policy=policy))
     refusal = _refusal(broker)
-    assert (refusal.status, refusal.reason) == (403, "no-candidate")
+    assert (refusal.status, refusal.reason, refusal.code) == (403, rule, rule)
+    assert re.search(facts, refusal.message), refusal.message
+
+
+def test_rules_of_the_workload_say_what_they_ask_and_what_there_is() -> None:
+    law = workload(jurisdiction=same_country())
+    broker, _ = broker_of(grid(law), default_origin="oslo")
+    refusal = _refusal(broker)
+    assert (refusal.status, refusal.code) == (403, "jurisdiction")
+    assert "chat stays in its country (NO), and it runs in CH, DE, FR, US." in refusal.message
+    broker, _ = broker_of(grid(workload(quality_floor=0.9)))
+    refusal = _refusal(broker)
+    assert (refusal.status, refusal.code) == (403, "quality")
+    assert "bf16 has 0.8, it wants 0.9." in refusal.message
+
+
+def test_engines_that_operators_took_out_or_that_nobody_connected_are_told_apart() -> None:
+    shut = replaced(cluster("paris", "l4", 2), state="cordoned")
+    others = [replaced(cluster(name, "l4", 1), state="draining") for name in ("lyon", "berlin", "zurich", "ashburn")]
+    refusal = _refusal(broker_of(grid(shut, *others))[0])
+    assert (refusal.status, refusal.reason, refusal.code) == (503, "outage", "outage")
+    assert "operators set its sites or clusters to cordoned, draining." in refusal.message
+    names = ("paris", "lyon", "berlin", "zurich", "ashburn")
+    other = model("other")
+    idle = [cluster(name, "l4", 1, running=0) for name in names[1:]]
+    busy = cluster(names[0], "l4", 1, variant="other/bf16")
+    broker, _ = broker_of(grid(other, busy, *idle, workload(models=("llama", "other"))))
+    refusal = _refusal(broker)
+    assert (refusal.status, refusal.reason, refusal.code) == (503, "no-model", "no-endpoint")
+    broker, _ = broker_of(grid(other, workload(models=("llama", "other"))))
+    ask = broker.ask(Request(), chat(model="other"), NOW)
+    with pytest.raises(Refusal) as caught:
+        broker.decide(ask, NOW)
+    assert (caught.value.status, caught.value.reason, caught.value.code) == (503, "no-model", "no-model")
+
+
+def test_callers_of_unknown_place_are_as_far_as_the_gateway_and_allowed_nothing_for_it() -> None:
+    stands, _ = broker_of(default_origin=None, gateway_place="ashburn")
+    nowhere, _ = broker_of(default_origin=None)
+    known, _ = broker_of(default_origin="ashburn")
+    groups = [broker.ask(Request(), chat(), NOW).group for broker in (stands, nowhere, known)]
+    assert all(group is not None for group in groups)
+    assert set(groups[1].rtt_us.tolist()) == {0}, "nothing is known"
+    assert groups[0].rtt_us.tolist() == groups[2].rtt_us.tolist()
+    assert groups[0].where.origin.country == "", "the country of the gateway is not the caller's"
+    bound, _ = broker_of(grid(policy=PolicySpec(max_rtt_ms=1000.0)), default_origin=None, gateway_place="paris")
+    refusal = _refusal(bound)
+    assert (refusal.status, refusal.code) == (403, "too-far")
+    assert "where it comes from is not known, and the policy bounds the round trip to 1000 ms" in refusal.message
+    law, _ = broker_of(grid(workload(jurisdiction=same_country())), default_origin=None, gateway_place="paris")
+    assert _refusal(law).code == "jurisdiction"
 
 
 def test_from_nowhere_a_bound_on_the_way_is_exceeded() -> None:

@@ -28,6 +28,8 @@ async def main() -> None:
     parser.add_argument("--channel-fd", type=int)
     parser.add_argument("--record", type=Path)
     parser.add_argument("--access-log")
+    parser.add_argument("--cache")
+    parser.add_argument("--presence")
     parser.add_argument("--tls-cert")
     parser.add_argument("--tls-key")
     given = parser.parse_args()
@@ -90,6 +92,8 @@ async def main() -> None:
                 draining.append(asyncio.ensure_future(drain(told.get("grace_s", 0.0))))
             elif told["do"] == "stop":
                 ended.set()
+            elif told["do"] == "recent":
+                say(event="found", ask=told["ask"], request=remembered(told["site"], given.worker))
             elif told["do"] == "find":
                 found = {"request_id": told["request_id"], "worker": given.worker}
                 say(event="found", ask=told["ask"], request=found if told["request_id"] == "known" else None)
@@ -113,6 +117,18 @@ async def main() -> None:
     with contextlib.suppress(OSError):
         await writer.drain()
     listening.cancel()
+
+
+def remembered(site: str, worker: int) -> dict[str, object]:
+    """What a worker remembers of a site: worker 1 has seen a request fail there, the others good ones."""
+    request = {
+        "request_id": f"of-worker-{worker}", "arrival_unix_ns": 1, "workload": "chat", "origin": site,
+        "cluster": "paris-gpu", "outcome": "failed" if worker == 1 else "completed", "reason": "", "status": 200,
+        "verdict": "bad" if worker == 1 else "good", "misses": [], "ttft_ms": 100.0 * (2 - worker),
+        "predicted_ttft_ms": 90.0, "e2e_ms": 900.0, "attempts": 1,
+    }  # fmt: skip
+    routed = {"workload": "chat", "requests": 1, "because": {"cheapest": 1}, "origins": {site: 1}}
+    return {"reaches_ns": time.monotonic_ns() - 60_000_000_000, "worst": [request], "routed": [routed]}
 
 
 asyncio.run(main())

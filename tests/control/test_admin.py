@@ -16,6 +16,7 @@ import pytest
 from gridctl.control.admin import LONGEST_SMALL_BODY, admin_app
 from gridctl.control.folder import LiveFolder
 from gridctl.control.history import History
+from gridctl.control.keeper import Keeper
 from gridctl.control.listening import Address
 from gridctl.control.live import Live
 from gridctl.control.live_routes import ROUTES
@@ -23,13 +24,14 @@ from gridctl.control.observing import Observer
 from gridctl.control.order import Order
 from gridctl.control.plans import enrol, plan_of
 from gridctl.control.questions import Questions
+from gridctl.control.rollouts import Rollouts
 from gridctl.control.supervisor import Facts, Supervisor
 from gridctl.orchestrator.context import GridHome
 from gridctl.orchestrator.live import LocalServices
 from gridctl.registry import Registry, WantedKey
 from gridctl.signals.board import Board
 
-ROLES = ("nobody", "client", "viewer", "operator", "admin")
+ROLES = ("nobody", "client", "viewer", "operator", "admin", "agent")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
 RANK = {"nobody": 0, "client": 0, "viewer": 1, "operator": 2, "admin": 3}
 
@@ -43,7 +45,8 @@ class Api:
         self.tokens: dict[str, str] = {}
         with Registry.open(home.database) as registry:
             for role in ROLES[1:]:
-                self.tokens[role] = registry.create_key(WantedKey(name=role, role=role), cause="test")[1]  # type: ignore[arg-type]
+                wanted = WantedKey(name=role, role=role, site="fr-paris-01" if role == "agent" else None)
+                self.tokens[role] = registry.create_key(wanted, cause="test")[1]
         services = LocalServices(home, None, None)
         order = Order(database=home.database, grid="grid", listen=Address("127.0.0.1", 8080))
         declared = services.declared()
@@ -68,12 +71,14 @@ class Api:
                 observer=Observer(self.board),
                 history=History(self.board, folder.history, print),
                 questions=Questions(self.board),
+                keeper=Keeper(folder.path, "board", print),
                 stop=self.stopped.append,
             )
 
         self.live = asyncio.run(make())
         self.live.learn_keys(declared.keys)
         self.live.observer.follow(plan)
+        self.live.rollouts = Rollouts(folder.path, print)
         self.app = admin_app(self.live, ROUTES)
 
     def ask(
@@ -126,6 +131,10 @@ def test_every_route_and_method_is_open_to_its_role_and_the_higher_ones_only(api
                     assert status == 403, (method, path, role)
                 elif route is None:
                     assert status == 405, (method, path, role)
+                elif "agent" in (role, route.role):
+                    # A role beside the others: it opens the one route that is for it, which no other role does.
+                    assert (status == 422) is (role == route.role), (method, path, role, status)
+                    assert status in (403, 422), (method, path, role, status)
                 elif RANK[role] < RANK[route.role]:
                     assert status == 403, (method, path, role)
                 else:

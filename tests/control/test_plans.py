@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from gridctl.control.listening import Address
 from gridctl.control.order import Order
-from gridctl.control.plans import board_workloads, enrol, is_same_service, plan_of
+from gridctl.control.plans import board_workloads, enrol, is_same_service, plan_of, unplaced
 from gridctl.control.services import Declared
 from gridctl.errors import InputError
 from gridctl.orchestrator.context import GridHome
@@ -69,10 +70,65 @@ def test_a_grid_nobody_can_be_served_from_is_refused_with_what_to_do(declared: D
     assert "gridctl engine mock" in (caught.value.fix or "")
 
 
+def test_keys_with_a_quota_have_rows_that_stay_and_revoked_ones_give_theirs_up(
+    declared: Declared, order: Order, home: GridHome
+) -> None:
+    with Registry.open(home.database) as registry:
+        for name in ("a", "b", "c"):
+            registry.create_key(WantedKey(name=name, requests_per_s=1.5 if name != "b" else None), cause="")
+        registry.create_key(WantedKey(name="d", tokens_per_minute=100), cause="")
+        first = plan_of(LocalServices(home, None, None).declared(), order, None)
+        assert {key.name: key.row for key in first.keys} == {"a": 0, "b": -1, "c": 1, "d": 2}
+        assert [(key.requests_per_s, key.tokens_per_minute) for key in first.keys][3] == (None, 100)
+        registry.revoke_key("a", cause="")
+        registry.create_key(WantedKey(name="aa", requests_per_s=9), cause="")
+    second = plan_of(LocalServices(home, None, None).declared(), order, first)
+    assert {key.name: key.row for key in second.keys} == {"aa": 0, "b": -1, "c": 1, "d": 2}
+
+
+def test_callers_of_unknown_place_are_warned_of_where_that_makes_a_difference(declared: Declared, order: Order) -> None:
+    def told(**given: Any) -> str | None:
+        settings = msgspec.structs.replace(order.settings, **given)
+        return unplaced(plan_of(declared, dataclasses.replace(order, settings=settings), None))
+
+    assert "their way to each of 2 sites counts as 0 ms" in (told() or "")
+    assert told(default_origin="fr-paris-01") is None
+    assert told(gateway_place="fr-paris-01") is None
+    alone = changed(declared, Cluster, lambda one: None if one.name == "oslo-gpu" else one)
+    assert unplaced(plan_of(alone, order, None)) is None
+
+
 def test_more_engines_than_rows_are_refused(declared: Declared, order: Order) -> None:
     few = Order(database=order.database, grid="grid", listen=order.listen, backends=2)
     with pytest.raises(InputError, match="3 engines have an endpoint"):
         plan_of(declared, few, None)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://169.254.169.254/latest", "link-local or metadata"),
+        ("http://[fe80::1]:80", "link-local or metadata"),
+        ("http://[fd00:ec2::254]:80", "link-local or metadata"),
+        ("http://[::ffff:169.254.169.254]", "link-local or metadata"),
+        ("http://0.0.0.0:99", "no address of one machine"),
+        ("http://2852039166/", "no plain host name"),
+        ("http://0xa9fea9fe/", "no plain host name"),
+    ],
+)
+def test_no_engine_can_be_where_no_engine_is(declared: Declared, order: Order, url: str, why: str) -> None:
+    def there(cluster: Any) -> Cluster:
+        if cluster.name != "oslo-gpu":
+            return cluster  # type: ignore[no-any-return]
+        return msgspec.structs.replace(cluster, spec=msgspec.structs.replace(cluster.spec, endpoints=(url,)))
+
+    elsewhere = changed(declared, Cluster, there)
+    with pytest.raises(InputError, match=why) as caught:
+        plan_of(elsewhere, order, None)
+    assert caught.value.where == "cluster oslo-gpu"
+    if "link-local" in why:
+        settings = msgspec.structs.replace(order.settings, allow_link_local=True)
+        assert plan_of(elsewhere, dataclasses.replace(order, settings=settings), None).backends
 
 
 @pytest.mark.parametrize("port", [7101, 7102, 7103])

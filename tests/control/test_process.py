@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -38,7 +39,13 @@ def test_it_serves_until_a_signal_and_leaves_nothing_behind(
     assert board.exists()
     assert up.end() == 0
     assert not any(is_alive(pid) for pid in pids)
-    assert sorted(path.name for path in up.folder.path.iterdir()) == ["history.bin", "lock", "log", "recordings"]
+    assert sorted(path.name for path in up.folder.path.iterdir()) == [
+        "history.bin",
+        "lock",
+        "log",
+        "recordings",
+        "salt",
+    ]
     assert not board.exists()
     assert running(home) is None
 
@@ -248,6 +255,34 @@ def test_a_request_is_found_by_asking_every_worker(start: Start, home: GridHome)
         assert client.request("known")["request_id"] == "known"
         with pytest.raises(NotFoundError, match="no worker remembers"):
             client.request("other")
+
+
+def test_every_worker_is_asked_which_requests_to_a_site_went_worst(start: Start) -> None:
+    up = start(workers=3)
+    up.ready()
+    with local_client(up.home) as client:
+        site = client.site("fr-paris-01")
+    assert [one.request_id for one in site.worst] == ["of-worker-1", "of-worker-0", "of-worker-2"]
+    (routed,) = site.routed
+    assert (routed.recent, routed.because, routed.origins) == (3, {"cheapest": 3}, {"fr-paris-01": 3})
+    assert site.recent_s == pytest.approx(60, abs=10)
+
+
+def test_a_restart_goes_on_with_the_salt_and_only_who_asks_for_it_gets_another(start: Start) -> None:
+    first = _salt(start())
+    assert _salt(start()) == first
+    renewed = _salt(start(renews_salt=True))
+    assert renewed != first
+    assert _salt(start()) == renewed
+
+
+def _salt(up: Any) -> str:
+    """The salt of an orchestrator's plan; it is ended."""
+    up.ready()
+    salt = json.loads(up.folder.plan(1).read_bytes())["salt"]
+    assert up.end() == 0
+    assert len(salt) == 32
+    return str(salt)
 
 
 def test_a_port_that_is_taken_is_said_before_anything_starts(start: Start) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import ssl
 import subprocess
 import sys
 import threading
@@ -15,6 +17,7 @@ import httpx
 import msgspec
 import pytest
 
+from gridctl.control.folder import LiveFolder
 from gridctl.orchestrator.context import GridHome
 from gridctl.orchestrator.live_client import local_client
 from gridctl.registry import Registry
@@ -186,3 +189,74 @@ def test_a_key_is_wanted_where_it_is_required_and_refused_once_revoked(
     assert httpx.get(url, headers=headers).status_code == 200
     assert gridctl("token", "revoke", "shop").returncode == 0
     wait_until(lambda: httpx.get(url, headers=headers).status_code == 401)
+
+
+def _certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl makes the certificate")
+    certificate, key = folder / f"{name}.cert", folder / f"{name}.key"
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", f"/CN={name}", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    return certificate, key
+
+
+def test_gateway_and_admin_api_show_a_certificate_that_was_renewed_without_a_restart(
+    home: GridHome, gridctl: Callable[..., Any], tmp_path: Path, wait_until: Callable[..., Any]
+) -> None:
+    used, renewed = _certificate(tmp_path, "used"), _certificate(tmp_path, "renewed")
+    tls = ("--tls-cert", str(used[0]), "--tls-key", str(used[1]))
+    done = gridctl("up", "--detach", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", *tls)
+    assert done.returncode == 0, done.stderr
+    found = LiveFolder(home.database).running()
+    assert found is not None
+    assert found.admin_url is not None
+    places = [("127.0.0.1", int(url.rsplit(":", 1)[1])) for url in (found.data_url, found.admin_url)]
+    before, after = (pair[0].read_text() for pair in (used, renewed))
+    assert [ssl.get_server_certificate(place, timeout=10) for place in places] == [before, before]
+    for new, old in zip(renewed, used, strict=True):
+        shutil.copy(new, old)
+    for place in places:
+        wait_until(lambda place=place: ssl.get_server_certificate(place, timeout=10) == after)
+
+
+def test_a_key_with_a_quota_is_refused_beyond_it_in_openai_s_shape_and_the_worst_requests_are_told(
+    home: GridHome, gridctl: Callable[..., Any], engines: list[str]
+) -> None:
+    with Registry.open(home.database) as registry:
+        for name in ("paris-gpu", "oslo-gpu"):
+            registry.update(ResourceKey("Cluster", name), _served_by(engines), cause="engines")
+    made = gridctl("token", "create", "trial", "--requests-per-s", "0.05", "-o", "json")
+    item = json.loads(made.stdout)
+    assert (item["requests_per_s"], item["tokens_per_minute"]) == (0.05, None)
+    plain = gridctl("token", "create", "shop").stdout.strip()
+    done = gridctl("up", "--detach", "--listen", "127.0.0.1:0", "--require-key", "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    url = f"{done.stdout.strip()}/v1/chat/completions"
+    body = {"model": "tiny", "max_tokens": 2, "messages": [{"role": "user", "content": "hello"}]}
+    limited = {"authorization": f"Bearer {item['token']}"}
+    # Each on a connection of its own, so that both workers see some.
+    answers = [httpx.post(url, json=body, headers=limited) for _ in range(6)]
+    assert sorted(answer.status_code for answer in answers) == [200, 429, 429, 429, 429, 429]
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    error = refused.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+    assert 1 <= int(refused.headers["retry-after"]) <= 40
+    free = [httpx.post(url, json=body, headers={"authorization": f"Bearer {plain}"}) for _ in range(4)]
+    assert [answer.status_code for answer in free] == [200] * 4
+    served = {answer.headers["x-request-id"] for answer in (*answers, *free) if answer.status_code == 200}
+    site = json.loads(gridctl("site", "inspect", "fr-paris-01", "-o", "json").stdout)
+    assert {one["request_id"] for one in site["worst"]} == served
+    (routed,) = site["routed"]
+    assert (routed["recent"], routed["because"]) == (5, {"cheapest": 5})
+    assert routed["origins"] == {"": 5}
+    text = gridctl("site", "inspect", "fr-paris-01").stdout
+    assert "chat: 5 came here lately, 100" in text
+    assert "from nowhere known (5)" in " ".join(text.split())
+    with local_client(home) as client:
+        counted = [line for line in client.metrics().splitlines() if 'reason="quota"' in line]
+    assert any('outcome="refused"' in line and line.endswith(" 5") for line in counted), counted

@@ -155,6 +155,41 @@ def test_an_engine_that_passes_probes_and_fails_requests_serves_its_whole_ejecti
     assert (condition.state, condition.next_change_ns) == ("ejected", 31 * S)
 
 
+def test_an_engine_that_died_and_came_back_between_two_probes_is_tried_with_the_first_that_passes() -> None:
+    condition = seen((0, "success"), *[(1, "reset")] * 4, (1, "truncated"))
+    assert (condition.state, condition.next_change_ns) == ("ejected", 31 * S)
+    condition.observe("probe-ok", 2 * S)
+    assert (condition.state, condition.admit_ppm) == ("probation", 50_000)
+    seen((8, "success"), (8, "success"), (8, "success"), start=condition)
+    assert condition.admit_ppm == 250_000
+
+
+def test_an_engine_that_breaks_connections_and_passes_probes_gains_one_trial_and_then_serves_its_time() -> None:
+    condition = seen((0, "success"), *[(1, "reset")] * 5, (2, "probe-ok"), (3, "reset"))
+    assert (condition.state, condition.ejections) == ("ejected", 2)
+    for second in range(4, 63):
+        condition.observe("probe-ok", second * S)
+        assert condition.state == "ejected", "the second one lasts sixty seconds"
+    condition.observe("probe-ok", 63 * S)
+    assert condition.state == "probation"
+
+
+def test_connections_that_counters_saw_break_are_told_from_errors() -> None:
+    broken = seen((0, "success"))
+    broken.observe_counts(0, 5, 1 * S, event="reset")
+    broken.observe("probe-ok", 2 * S)
+    assert broken.state == "probation"
+    shared = seen((0, "success"))
+    shared.observe_counts(10, 12, 1 * S, event="connect-failed")
+    assert shared.state == "ejected"
+    shared.observe("probe-ok", 2 * S)
+    assert shared.state == "probation"
+    errors = seen((0, "success"))
+    errors.observe_counts(0, 5, 1 * S)
+    errors.observe("probe-ok", 2 * S)
+    assert errors.state == "ejected"
+
+
 def test_an_ejection_does_not_end_while_probes_fail_but_does_when_probes_fall_silent() -> None:
     condition = seen((0, "probe-ok"), *[(at, "probe-failed") for at in (10, 20, 30, 40, 50, 60)])
     condition.tick(100 * S)

@@ -32,6 +32,7 @@ from gridctl.mockengine.faults import parse_faults
 from gridctl.mockengine.plain import PlainPace
 from gridctl.mockengine.server import Address, MockServer
 from gridctl.orchestrator.context import GridHome, home_of
+from gridctl.orchestrator.inputs import inputs_item, load_inputs
 from gridctl.orchestrator.liveloading import LiveOrder, plan_load, replay_live
 from gridctl.orchestrator.replaying import Listener, Order, replay_trace
 from gridctl.orchestrator.runs import load_info, load_run
@@ -164,6 +165,28 @@ def means(run: Run, metric: str) -> float:
     clock = client_clock(run)
     served = clock.served & (clock.has_tpot if metric == "tpot_ms" else True)
     return statistics.mean(clock.times_ns(metric)[served].tolist())  # type: ignore[arg-type]
+
+
+def test_a_live_run_keeps_what_it_was_made_from_as_a_replay_does(home: GridHome, trace: Callable[..., Path]) -> None:
+    path = trace(10)
+    replay_trace(home, open_traffic(str(path)), Order("twin", with_centralized=False), Listener())
+    with plain_engine() as server:
+        send(home, path, server.url, distance=False)
+    twin, live = load_inputs("twin", home), load_inputs("live", home)
+    assert live.header.trace_digest == twin.header.trace_digest, "the very same trace"
+    assert live.resources == twin.resources
+    said = live.header.live
+    assert said is not None
+    assert (said.url, said.network, said.max_connections) == (server.url, "measured", 4096)
+    assert isinstance(said.prompt_seed, int), "so that its prompts can be made again"
+    assert twin.header.live is None
+    item = inputs_item("live", live)
+    assert (item["policy"], item["requests"]) == ("live", 10)
+    shown = subprocess.run(
+        [sys.executable, "-m", "gridctl", "--store", str(home.folder), "run", "get", "live", "--inputs"],
+        capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, timeout=60,
+    )  # fmt: skip
+    assert server.url in shown.stdout
 
 
 def test_a_live_run_says_what_it_is(home: GridHome, trace: Callable[..., Path]) -> None:

@@ -16,7 +16,7 @@ from gridctl.registry.database import Database
 from gridctl.registry.schema import MIGRATIONS, Migration, schema_version
 from gridctl.resources import Site
 
-FORMAT_1, FORMAT_2 = 993896074, 54837339
+FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4 = 993896074, 54837339, 149280670, 760438788
 NEXT = len(MIGRATIONS) + 1
 SECOND = Migration(NEXT, ("CREATE TABLE note (text TEXT NOT NULL)", "INSERT INTO note VALUES ('from the next one')"))
 BROKEN = Migration(NEXT, ("CREATE TABLE note (text TEXT NOT NULL)", "INSERT INTO nowhere VALUES (1)"))
@@ -269,7 +269,7 @@ def test_a_migration_that_fails_half_way_leaves_the_older_format(path: Path, sit
 def test_a_released_migration_never_changes() -> None:
     # The checksum of each format as released; databases in the field carry them.
     assert [migration.number for migration in MIGRATIONS] == list(range(1, len(MIGRATIONS) + 1))
-    assert [migration.checksum for migration in MIGRATIONS] == [FORMAT_1, FORMAT_2]
+    assert [migration.checksum for migration in MIGRATIONS] == [FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4]
 
 
 def test_a_registry_of_the_first_format_gains_keys_and_keeps_what_it_held(path: Path, site) -> None:

@@ -102,5 +102,5 @@ def test_the_database_itself_refuses_what_is_no_digest(tmp_path: Path) -> None:
     Registry.open(path, create=True).close()
     raw = sqlite3.connect(path)
     with pytest.raises(sqlite3.IntegrityError):
-        raw.execute("INSERT INTO access_key VALUES ('a', 'token', 'client', 't', NULL, 0, '', NULL, NULL)")
+        raw.execute("INSERT INTO access_key VALUES ('a', 'token', 'client', 't', NULL, 0, '', NULL, NULL, 1, 1, NULL)")
     raw.close()

@@ -11,6 +11,7 @@ import pytest
 
 from gridctl.signals import metrics
 from gridctl.signals.board import Board, Scraped
+from gridctl.signals.cache_counts import CacheCounts
 from gridctl.signals.directory import BackendRow, Directory, Objective, WorkloadRow, enrolled
 from gridctl.signals.exposition import SHOWN_CELLS, busiest_sites, exposition
 from gridctl.signals.finished import Finished
@@ -203,7 +204,9 @@ def test_the_rules_that_promtool_checks_hold(busy: Board) -> None:
 
 def test_every_metric_of_the_table_is_on_a_page_that_has_everything(busy: Board) -> None:
     finish(Meter(busy, 2), "voice", 0, 5.0, outcome="failed", reason="truncated")
-    text = exposition(busy, NOW_NS)
+    CacheCounts(busy, 2).add("voice", "misses")
+    CacheCounts(busy, 2).reason("absent")
+    text = exposition(busy, NOW_NS, cache_bounds={"voice": 0.004})
     assert [metric.name for metric in metrics.ALL if f"# TYPE {metric.name} {metric.kind}\n" not in text] == []
 
 

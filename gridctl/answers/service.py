@@ -1,0 +1,326 @@
+"""Service: the keeper behind its Unix socket: connections, the line for embedding, commits, and its regular work.
+
+Decides the order of things, nothing about answers. The loop never waits for the disk or a model: commits run in one
+thread, embedding in another. An order is answered after what it changed is durable. A connection that sends what is no
+message, or does not read, is hung up on; the others go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import cast
+
+import msgspec
+
+from gridctl.answers.deciders import bound_of
+from gridctl.answers.embedding import Embedding
+from gridctl.answers.keeper import Keeper
+from gridctl.answers.ledger import Ledger
+from gridctl.answers.orders import TAGGED, obey
+from gridctl.answers.question import Found, Fresh, Question
+from gridctl.answers.settings import KeeperSettings
+from gridctl.answers.wire import (
+    VERSION,
+    Abandon,
+    Answered,
+    Frames,
+    FromKeeper,
+    Hello,
+    Keep,
+    Look,
+    Notes,
+    Obeyed,
+    Order,
+    decode_to_keeper,
+    frame,
+)
+from gridctl.errors import GridctlError, InputError, StoreError
+
+COMMIT_EVERY_S = 0.02
+TICK_S = 0.1
+BOUNDS_EVERY_S = 1.0
+SWEEP_EVERY_S = 60.0
+SYNC_EVERY_S = 5.0
+RETRY_STORING_S = 2.0
+MOST_UNREAD_BYTES = 8 << 20
+MOST_TICKETS = 20_000
+LOADED_AT_ONCE = 200
+
+
+class Service:
+    """A keeper at work."""
+
+    def __init__(self, keeper: Keeper, ledger: Ledger) -> None:
+        self.keeper = keeper
+        self._ledger = ledger
+        self.embedding = Embedding(keeper.vectors, keeper.embedders)
+        self._disk = ThreadPoolExecutor(1, "gridctl-answers-disk")
+        self._commit_lock = asyncio.Lock()
+        self._connections: set[Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self._retry_at = 0.0
+        self._wants_sweep = False
+        self.turned_away = 0
+
+    async def start(self, listener: socket.socket) -> None:
+        """Open the embedders, begin to load, and listen."""
+        for place in {rules.embedder for rules in self.keeper.settings.rules.values() if rules.mode == "semantic"}:
+            await self.embedding.open(place)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(lambda: Connection(self), sock=listener)
+        for work in (self._load(), self._commit_often(), self._tick_often(), self._bound_often(), self._sync_often()):
+            self._start(work)
+
+    async def stop(self) -> None:
+        """Hang up, write what waits, and let go."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.hang_up()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.commit()
+        self.embedding.close()
+        self._disk.shutdown(wait=True)
+        self._ledger.close()
+        self.keeper.store.close()
+
+    async def follow(self, settings: KeeperSettings) -> None:
+        """Take a new plan's settings; the room stays as it is until a restart."""
+        for place in {rules.embedder for rules in settings.rules.values() if rules.mode == "semantic"}:
+            await self.embedding.open(place)
+        self.keeper.follow(settings)
+
+    # ── what is asked ──
+
+    def look(self, connection: Connection, message: Look) -> None:
+        question = message.question
+        rules = self.keeper.settings.rules.get(question.workload)
+
+        def answer() -> None:
+            found = self.keeper.look(question, time.time_ns())
+            connection.say(Answered(message.number, found))
+            if found.ticket is not None:
+                connection.awaits(question, found.ticket)
+
+        if rules is None or rules.mode != "semantic":
+            answer()
+        elif not self.embedding.want(rules.embedder, [question.text], answer, is_urgent=True):
+            self.turned_away += 1
+            self.keeper.deciders.bypassed(question.workload, time.time_ns())
+            connection.say(Answered(message.number, Found("miss", "keeper-busy")))
+
+    def keep(self, question: Question, fresh: Fresh, rounds: int = 2) -> None:
+        """Take an answer in once the vectors its judging needs are there."""
+        rules = self.keeper.settings.rules.get(question.workload)
+        texts = self.keeper.texts_to_judge(question, fresh) if rules is not None and rounds else []
+        known = self.keeper.vectors.get(rules.embedder) if rules is not None else None
+        if rules is None or known is None or not known.missing(texts) or not self.embedding.may_try(rules.embedder):
+            self.keeper.keep(question, fresh, time.time_ns())
+        elif not self.embedding.want(
+            rules.embedder, texts, lambda: self.keep(question, fresh, rounds - 1), is_urgent=False
+        ):
+            self.turned_away += 1
+            if fresh.ticket is not None:
+                self.keeper.abandon(question, fresh.ticket, time.time_ns())
+
+    async def order(self, connection: Connection, message: Order) -> None:
+        """Carry an order out, and say so when it is durable."""
+        number = message.number
+        try:
+            await self.commit()  # so that servings of a moment ago are found
+            told = obey(self.keeper, message.order, message.words, time.time_ns())
+            is_tagged = message.order == "announce" or message.words.get("by") in TAGGED
+            self._wants_sweep = self._wants_sweep or is_tagged
+            problem = await self.commit()
+            if problem is not None and message.order in ("purge", "announce", "feedback"):
+                self._sweep_all()
+                raise StoreError(
+                    f"it is in force, but a restart of the cache may forget it: {problem}",
+                    fix="make room on the disk; it is written by itself as soon as there is",
+                )
+        except GridctlError as error:
+            connection.say(Obeyed(number, {}, (error.what, error.where or "", error.fix or "")))
+            return
+        if message.order == "status":
+            told |= {"turned_away": self.turned_away, "connections": len(self._connections)}
+            told["embedder_problems"] = dict(self.embedding.problems)
+        connection.say(Obeyed(number, told))
+
+    # ── regular work ──
+
+    async def commit(self) -> str | None:
+        """Write what waits; what went wrong, None when nothing did."""
+        async with self._commit_lock:
+            batch = self.keeper.store.take()
+            if batch is None:
+                return None
+            problem: str | None = None
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._disk, self.keeper.store.commit, batch)
+            except StoreError as error:
+                problem = error.what
+                self._retry_at = time.monotonic() + RETRY_STORING_S
+            self.keeper.committed(batch, problem)
+            return problem
+
+    async def _commit_often(self) -> None:
+        while True:
+            await asyncio.sleep(COMMIT_EVERY_S)
+            if time.monotonic() >= self._retry_at:
+                if not self.keeper.is_storing:
+                    self.keeper.retry_storing()
+                await self.commit()
+
+    async def _load(self) -> None:
+        while not self.keeper.load(time.time_ns(), LOADED_AT_ONCE):
+            await asyncio.sleep(0)
+
+    async def _tick_often(self) -> None:
+        next_sweep = time.monotonic() + SWEEP_EVERY_S
+        slices = 0
+        while True:
+            await asyncio.sleep(TICK_S)
+            if self._wants_sweep or (time.monotonic() >= next_sweep and not slices):
+                self._wants_sweep = False
+                next_sweep = time.monotonic() + SWEEP_EVERY_S
+                self.keeper.begin_sweep()
+                slices = 1
+            if slices and self.keeper.is_loaded:
+                self.keeper.sweep(time.time_ns())
+                slices = int(self.keeper.is_sweeping)
+            self.keeper.deciders.stop_broken()
+            await self._try_embedders()
+
+    async def _try_embedders(self) -> None:
+        """Open what could not be opened before; then entries with its vectors are taken in again."""
+        rules = self.keeper.settings.rules.values()
+        for place in {one.embedder for one in rules if one.mode == "semantic"}:
+            if not self.embedding.is_open(place) and self.embedding.may_try(place) and await self.embedding.open(place):
+                await self.commit()
+                self.keeper.load_again()
+                self._start(self._load())
+
+    async def _bound_often(self) -> None:
+        loop = asyncio.get_running_loop()
+        known: dict[str, object] = {}
+        while True:
+            await asyncio.sleep(BOUNDS_EVERY_S)
+            for name, account in self.keeper.deciders.accounts().items():
+                if known.get(name) != account:
+                    known[name] = account
+                    self.keeper.deciders.bounds[name] = await loop.run_in_executor(self._disk, bound_of, account)
+
+    async def _sync_often(self) -> None:
+        while True:
+            await asyncio.sleep(SYNC_EVERY_S)
+            with suppress(OSError):
+                await asyncio.get_running_loop().run_in_executor(self._disk, self._ledger.sync)
+
+    def _sweep_all(self) -> None:
+        self.keeper.begin_sweep()
+        while self.keeper.is_sweeping:
+            self.keeper.sweep(time.time_ns())
+
+    def _start(self, work: object) -> None:
+        task = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type,var-annotated]
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            # Our own bug: a keeper without one of its duties must not go on as if nothing were. It is started again.
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a duty of the cache's keeper failed", "exception": task.exception(), "is_fatal": True}
+            )
+
+    def connected(self, connection: Connection) -> None:
+        self._connections.add(connection)
+
+    def gone(self, connection: Connection) -> None:
+        """No label will come from a worker that is gone."""
+        self._connections.discard(connection)
+        now_ns = time.time_ns()
+        for question, ticket in connection.tickets.values():
+            self.keeper.abandon(question, ticket, now_ns)
+        connection.tickets.clear()
+
+    def take_order(self, connection: Connection, message: Order) -> None:
+        self._start(self.order(connection, message))
+
+
+class Connection(asyncio.Protocol):
+    """One worker, or the control process."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._frames = Frames()
+        self._transport: asyncio.Transport | None = None
+        self._is_greeted = False
+        self.tickets: dict[tuple[str, int], tuple[Question, int]] = {}
+
+    def awaits(self, question: Question, ticket: int) -> None:
+        """A label of this worker's is waited for; of one that is gone already, none."""
+        if self._transport is None:
+            self._service.keeper.abandon(question, ticket, time.time_ns())
+            return
+        self.tickets[question.workload, ticket] = question, ticket
+        if len(self.tickets) > MOST_TICKETS:  # those are overdue by now
+            del self.tickets[next(iter(self.tickets))]
+
+    def say(self, message: FromKeeper) -> None:
+        """Send a message; to one that is gone or does not read, nothing."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if transport.get_write_buffer_size() > MOST_UNREAD_BYTES:
+            transport.abort()
+            return
+        transport.write(frame(message))
+
+    def hang_up(self) -> None:
+        """End the connection."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._service.connected(self)
+        self.say(Hello())
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._service.gone(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for body in self._frames.cut(data):
+                self._take(decode_to_keeper(body))
+        except (msgspec.MsgspecError, InputError):
+            self.hang_up()
+
+    def _take(self, message: object) -> None:
+        service = self._service
+        if isinstance(message, Hello):
+            self._is_greeted = message.version == VERSION
+        if not self._is_greeted:
+            self.hang_up()
+        elif isinstance(message, Look):
+            service.look(self, message)
+        elif isinstance(message, Keep):
+            self.tickets.pop((message.question.workload, message.fresh.ticket or -1), None)
+            service.keep(message.question, message.fresh)
+        elif isinstance(message, Notes):
+            service.keeper.noted(message.notes, time.time_ns())
+        elif isinstance(message, Abandon):
+            self.tickets.pop((message.question.workload, message.ticket), None)
+            service.keeper.abandon(message.question, message.ticket, time.time_ns())
+        elif isinstance(message, Order):
+            service.take_order(self, message)

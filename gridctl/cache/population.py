@@ -1,0 +1,158 @@
+"""What evidence looks like where only answer keys are known: features of real prompts, measured once, drawn again.
+
+Decides which measured row stands for a request. A table holds, for the prompts of a real stream in the order they came,
+the evidence each had, whether the candidate was wrong, whether the right answer was among those judged, how many
+prompts of its key were stored and how many in all. A request is given a row of its own class: its key is stored or not,
+by about as many prompts, among about as many others. The tables were measured while the rule itself decided, at three
+error rates, because what is served is not stored, and so the stored prompts are the hard ones. So the joint distribution of all features given the class is the
+measured one, not a fitted one; beyond the largest store that was measured, its last rows stand for all larger ones.
+
+Two tables ship for each embedder, measured by `tests/bench/measure_population.py`: `questions`, where many prompts want
+one answer (banking77, CC BY 4.0), and `commands`, where slots make most answers rare (hwu64, CC BY 4.0).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from dataclasses import dataclass
+from importlib import resources
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gridctl.cache.evidence import FEATURES
+from gridctl.errors import InputError
+
+Kind = Literal["questions", "commands"]
+KINDS: tuple[Kind, ...] = ("questions", "commands")
+QUESTIONS_FROM = 12
+"""Requests for one answer from which they are taken to be like questions to a help desk."""
+WINDOW = 40
+"""Rows of like store size among which one is drawn."""
+_MOST_ALIAS_BIN = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A measured row: the features, and what was true of the candidate."""
+
+    features: NDArray[np.float64]
+    is_wrong: bool
+    is_judged: bool
+
+
+class Population:
+    """Measured rows by class. Columns of shape `(n,)`, features `(n, len(FEATURES))`."""
+
+    def __init__(
+        self,
+        features: NDArray[np.float32],
+        is_wrong: NDArray[np.bool_],
+        is_judged: NDArray[np.bool_],
+        aliases: NDArray[np.int32],
+        stored: NDArray[np.int32],
+        rate: NDArray[np.float32],
+    ) -> None:
+        if features.ndim != 2 or features.shape[1] != len(FEATURES) or not len(features):
+            raise InputError(
+                f"measured evidence has shape {features.shape}, expected rows of {len(FEATURES)} features",
+                fix="measure it again: python tests/bench/measure_population.py",
+            )
+        self._features, self._is_wrong, self._is_judged = features, is_wrong, is_judged
+        bins = np.array([alias_bin(int(count)) for count in aliases])
+        self._rates = sorted(set(rate.tolist()))
+        self._rows: dict[float, dict[int, NDArray[np.int64]]] = {}
+        self._stored = stored
+        for one in self._rates:
+            parts = self._rows[one] = {}
+            for which in range(_MOST_ALIAS_BIN + 1):
+                rows = np.flatnonzero((bins == which) & (rate == np.float32(one)))
+                parts[which] = rows[np.argsort(stored[rows], kind="stable")]
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    def draw(self, aliases: int, stored: int, error_rate: float, coin: random.Random) -> Drawn:
+        """A row for a request whose key has so many stored prompts, 0 for none, among `stored` in all, measured at the
+        error rate nearest by ratio."""
+        parts = self._rows[min(self._rates, key=lambda one: abs(math.log(one / error_rate)))]
+        which = alias_bin(aliases)
+        while not len(parts[which]):  # a class that the measured stream never had: the nearest one that it had
+            which = which - 1 if which > 1 else _fullest(parts, is_stored=aliases > 0)
+        rows = parts[which]
+        middle = int(np.searchsorted(self._stored[rows], stored))
+        first = max(0, min(middle - WINDOW // 2, len(rows) - WINDOW))
+        row = int(rows[first + coin.randrange(min(WINDOW, len(rows)))])
+        return Drawn(self._features[row].astype(np.float64), bool(self._is_wrong[row]), bool(self._is_judged[row]))
+
+
+def alias_bin(aliases: int) -> int:
+    """0 for none, then 1, 2–3, 4–7, … stored prompts."""
+    return min(_MOST_ALIAS_BIN, aliases.bit_length())
+
+
+def _fullest(rows: dict[int, NDArray[np.int64]], *, is_stored: bool) -> int:
+    found = [one for one in rows if (one > 0) == is_stored and len(rows[one])]
+    if not found:
+        return max(rows, key=lambda one: len(rows[one]))
+    return max(found, key=lambda one: len(rows[one]))
+
+
+def like(requests_of_key: int) -> Kind:
+    """Which table stands for a key that so many requests of the trace want."""
+    return "questions" if requests_of_key >= QUESTIONS_FROM else "commands"
+
+
+def load_population(kind: Kind, embedder: str) -> Population:
+    """The shipped table of an embedder, "hashed" or "minilm" (any sentence transformer is taken to be like it)."""
+    name = f"{kind}-{'hashed' if embedder == 'hashed' else 'minilm'}.npz"
+    with resources.files("gridctl.cache").joinpath("measured", name).open("rb") as file:
+        columns = np.load(file, allow_pickle=False)
+        return Population(
+            columns["features"].astype(np.float32),
+            columns["is_wrong"],
+            columns["is_judged"],
+            columns["aliases"],
+            columns["stored"],
+            columns["rate"],
+        )
+
+
+class Repeats:
+    """Which requests repeat an earlier one word for word, estimated from keys and lengths alone.
+
+    Pairs of requests of one key whose lengths differ by d ≠ 0 are different texts; there are N₁ and N₂ of them for d = 1
+    and 2 (means of both signs). Different texts of equal length are then about N₁ · √(N₁ / N₂): between a peak that falls
+    off like e^(−d) and one like e^(−d²). What there is more of pairs of equal length are repeats; each is one with
+    probability `share`.
+    """
+
+    def __init__(self, keys: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+        counts: dict[int, Counter[int]] = {}
+        pairs: Counter[int] = Counter()
+        for key, length in zip(keys.tolist(), lengths.tolist(), strict=True):
+            own = counts.setdefault(key, Counter())
+            for apart in range(-2, 3):
+                pairs[apart] += own[length + apart]
+            own[length] += 1
+        near, far = 0.5 * (pairs[1] + pairs[-1]), 0.5 * (pairs[2] + pairs[-2])
+        by_chance = near * math.sqrt(near / max(far, 1.0))
+        self.share = max(0.0, 1.0 - by_chance / pairs[0]) if pairs[0] else 0.0
+
+    def chance(self, earlier: int) -> float:
+        """That a request repeats one of so many earlier ones of its key and length."""
+        return 1.0 - (1.0 - self.share) ** earlier
+
+
+def expected_error(wrong: int, of: int) -> tuple[float, float]:
+    """The interval of a share at 95 % (Wilson 1927), (0, 1) of none."""
+    if of == 0:
+        return 0.0, 1.0
+    z = 1.959964
+    share = wrong / of
+    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
+    reach = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of)) / (1 + z * z / of)
+    return max(0.0, middle - reach), min(1.0, middle + reach)

@@ -1,0 +1,188 @@
+"""`gridctl model push … --to`: from a version in a registry to a rollout of it, or to the plan of one.
+
+Parses what the flags of a rollout mean; begins it through `orchestrator.rollouts`.
+"""
+
+# No postponed annotations here: typer reads them.
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gridctl.cli.amounts import bytes_of, seconds_of
+from gridctl.cli.output import emit, note
+from gridctl.errors import InputError, NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from gridctl.artifacts.registry_client import RegistryClient
+    from gridctl.orchestrator.rollouts import Target
+    from gridctl.rollout.state import Settings
+
+BITS_PER_BYTE = 8
+BITS_PER_MBIT = 1_000_000
+
+ToOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE,…", help="Roll it out to these sites of the grid, as tier=edge,country=FR."),
+]
+WavesOption = Annotated[
+    str | None,
+    typer.Option(metavar="STEPS", help="Sites that have it after each wave: 1,5%,25%,100% unless given."),
+]
+SoakOption = Annotated[str, typer.Option(metavar="TIME", help="How long a wave serves it before the next begins.")]
+WindowOption = Annotated[
+    list[str] | None,
+    typer.Option("--window", metavar="HOURS", help="When to transfer and reload: 'Mon-Fri 22:00-06:00 Europe/Paris'."),
+]
+UnavailableOption = Annotated[
+    str, typer.Option(metavar="SHARE", help="Sites of a wave, and of a jurisdiction, that may reload at a time.")
+]
+SamplesOption = Annotated[
+    int, typer.Option("--min-samples", min=1, help="Requests a wave must have served to be judged; fewer pause.")
+]
+RollbackOption = Annotated[
+    bool,
+    typer.Option("--auto-rollback/--no-auto-rollback", help="Go back by itself when a wave fails; pause otherwise."),
+]
+ModelOption = Annotated[str | None, typer.Option(help="The grid's model; as the repository is called otherwise.")]
+VariantOption = Annotated[str | None, typer.Option(help="The variant of it; as the package says otherwise.")]
+NameOption = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Name of the rollout.")]
+WaitOption = Annotated[
+    bool, typer.Option("--wait", help="Wait until the rollout is over or paused; 99 unless it completed.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What was asked for with --to."""
+
+    to: list[str]
+    waves: str | None
+    soak: str
+    windows: list[str]
+    max_unavailable: str
+    min_samples: int
+    auto_rollback: bool
+    bandwidth: str | None
+    model: str | None
+    variant: str | None
+    name: str | None
+    wait: bool
+    requires_signature: bool
+
+
+def settings_of(flags: Flags) -> "Settings":
+    """The flags as a rollout's settings. Raises UsageError."""
+    from gridctl.rollout.analysis import Limits
+    from gridctl.rollout.state import Settings
+    from gridctl.rollout.windows import parse_window
+
+    bandwidth = None
+    if flags.bandwidth is not None:
+        bandwidth = bytes_of(flags.bandwidth.removesuffix("/s"), "--bandwidth")
+    return Settings(
+        soak_s=seconds_of(flags.soak, "--soak"),
+        max_unavailable=share_of(flags.max_unavailable, "--max-unavailable"),
+        auto_rollback=flags.auto_rollback,
+        bandwidth_bytes_per_s=bandwidth,
+        windows=tuple(parse_window(text) for text in flags.windows),
+        limits=Limits(min_samples=flags.min_samples),
+    )
+
+
+def share_of(text: str, flag: str) -> float:
+    """A share written as 10% or 0.1. Raises UsageError.
+
+    >>> share_of("10%", "--max-unavailable")
+    0.1
+    """
+    number = text.strip().removesuffix("%")
+    try:
+        share = float(number) / (100 if text.strip().endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UsageError(f"not a share: {text[:40]!r}", where=flag, fix="write 10%, or 0.1")
+    return share
+
+
+def target_of(client: "RegistryClient", flags: Flags) -> "Target":
+    """The version that the client's reference names. Raises NotFoundError, InputError."""
+    from gridctl.artifacts.contents import bytes_digest
+    from gridctl.artifacts.manifest import MODEL_TYPE, VARIANT, layer_names, read_manifest
+    from gridctl.orchestrator.context import current_grid
+    from gridctl.orchestrator.rollouts import Target, model_of, variant_of
+
+    where = str(client.reference)
+    data = client.manifest()
+    if data is None:
+        raise NotFoundError("no such artefact", where=where, fix="push it first: gridctl model push REF --from DIR")
+    manifest = read_manifest(data, where)
+    if manifest.artifactType != MODEL_TYPE:
+        raise InputError("this artefact is no model", where=where, fix="gridctl model package, gridctl model push")
+    layer_names(manifest, where)
+    with current_grid().open_registry() as registry:
+        resources = [stored.resource for stored in registry.all()]
+    return Target(
+        model=model_of(resources, flags.model, client.reference.repository),
+        variant=variant_of(flags.variant, manifest.annotations.get(VARIANT)),
+        reference=where,
+        digest=bytes_digest(data),
+        disk_bytes=manifest.total_bytes,
+    )
+
+
+def begin(target: "Target", flags: Flags, output: str) -> None:
+    """Begin the rollout; with --wait, see it to its end."""
+    from gridctl.cli.rollout import leave_unless_completed, print_rollout, told
+    from gridctl.orchestrator.context import current_grid
+    from gridctl.orchestrator.rollouts import start, wait_for, waves_of
+    from gridctl.rollout.waves import DEFAULT
+
+    settings = settings_of(flags)
+    home = current_grid()
+    with home.open_registry() as registry:
+        resources = [stored.resource for stored in registry.all()]
+    waves = waves_of(resources, target.model, flags.to, flags.waves or DEFAULT)
+    found = start(home, flags.name, target, waves, settings, requires_signature=flags.requires_signature)
+    note(f"rollout {found.name}: {found.sites:,} sites in {found.waves} waves")
+    if flags.wait:
+        found = wait_for(home, found.name, told)
+    print_rollout(found, output)
+    if flags.wait:
+        leave_unless_completed(found)
+    else:
+        note(f"next: gridctl rollout status {found.name} --watch")
+
+
+def print_site_plan(
+    methods: Mapping[str, int],
+    disk_bytes: int,
+    repository: str,
+    flags: Flags,
+    link_mbit: float,
+    usd_per_gb: float,
+    output: str,
+) -> None:
+    """What each site of the rollout would fetch, with nothing begun."""
+    from gridctl.orchestrator.context import current_grid
+    from gridctl.orchestrator.rollouts import model_of, planned_sites, waves_of
+    from gridctl.render.rollouts import PLAN_COLUMNS, plan_items
+    from gridctl.rollout.waves import DEFAULT
+
+    settings = settings_of(flags)
+    with current_grid().open_registry() as registry:
+        resources = [stored.resource for stored in registry.all()]
+    waves = waves_of(resources, model_of(resources, flags.model, repository), flags.to, flags.waves or DEFAULT)
+    link = link_mbit * BITS_PER_MBIT / BITS_PER_BYTE
+    speed = min(link, settings.bandwidth_bytes_per_s or link)
+    sites = planned_sites(resources, waves, methods, disk_bytes, speed, usd_per_gb)
+    emit(plan_items(sites), PLAN_COLUMNS, output, kind="RolloutPlanList", name_key="site")
+    total, dollars = sum(site.bytes for site in sites), sum(site.usd for site in sites)
+    naive = methods["whole"] * len(sites)
+    note(
+        f"{len(sites):,} sites in {len(waves)} waves: {total:,} bytes ({total / naive:.2%} of whole copies), "
+        f"${dollars:,.2f} of egress; nothing was moved"
+    )

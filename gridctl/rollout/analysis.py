@@ -1,0 +1,166 @@
+"""Analysis: whether sites that serve a new version do worse than sites that do not, at the same time.
+
+Decides pass, fail or inconclusive from counts; must not count anything itself. Concurrent control sites see the same
+hour, the same demand and the same weather of the network, so a busy evening fails nobody. For a share of bad requests
+p₁ of n₁ (canary) against p₂ of n₂ (control) the difference d = p₁ − p₂ has the lower bound
+
+    d − √((p₁ − l₁)² + (u₂ − p₂)²)
+
+with l and u the ends of Wilson's score intervals. Source: Newcombe 1998, "Interval estimation for the difference
+between independent proportions", method 10; z = 1.645, one-sided 95 %.
+
+Fail: the bound is above what is tolerated. Pass: d itself is not, of at least `min_samples` requests. Between the two,
+or with fewer requests, nothing is known. Invariant: no samples never pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Literal
+
+import msgspec
+
+Word = Literal["pass", "fail", "inconclusive"]
+Z = 1.645
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests of some sites over one time: `valid` that count, of which `bad` broke a promise or failed, and `failed`
+    got no answer; and what the sites' own probes measured, by site."""
+
+    valid: int = 0
+    bad: int = 0
+    failed: int = 0
+    sites: int = 0
+    probes: Mapping[str, Mapping[str, float]] = {}
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What is tolerated: points of failed and of bad requests more than at control sites; the probes' latencies as a
+    multiple of the control sites'; the share of probe answers that must agree with the version before."""
+
+    min_samples: int = 100
+    max_failed_points: float = 0.01
+    max_bad_points: float = 0.02
+    max_latency_ratio: float = 1.3
+    min_match_share: float = 0.9
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One comparison. `canary` and `control` in the unit of `what`; None where there is nothing to compare."""
+
+    what: str
+    word: Word
+    canary: float | None
+    control: float | None
+    text: str
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The result: `because` names what decided it. `samples` are the canary's requests."""
+
+    word: Word
+    because: str
+    samples: int
+    checks: tuple[Check, ...] = ()
+
+
+def judge(canary: Sample, control: Sample, limits: Limits) -> Verdict:
+    """The verdict on the canary sites. Without control sites only what must hold anywhere is checked."""
+    checks = [
+        _shares(
+            "failed requests", canary.failed, canary.valid, control.failed, control.valid, limits.max_failed_points
+        ),
+        _shares("broken promises", canary.bad, canary.valid, control.bad, control.valid, limits.max_bad_points),
+        *(_latency(name, canary.probes, control.probes, limits.max_latency_ratio) for name in LATENCIES),
+        _match(canary.probes, limits.min_match_share),
+    ]
+    told = tuple(check for check in checks if check is not None)
+    bad = [check for check in told if check.word == "fail"]
+    least = max(1, limits.min_samples)
+    if bad and (canary.valid >= least or any(check.what not in COUNTED for check in bad)):
+        return Verdict(word="fail", because="; ".join(check.text for check in bad), samples=canary.valid, checks=told)
+    if canary.valid < least:
+        because = f"{canary.valid} requests at {canary.sites} sites, {least} are needed"
+        return Verdict(word="inconclusive", because=because, samples=canary.valid, checks=told)
+    open_ = [check for check in told if check.word == "inconclusive"]
+    if open_:
+        because = "; ".join(check.text for check in open_)
+        return Verdict(word="inconclusive", because=because, samples=canary.valid, checks=told)
+    because = "; ".join(check.text for check in told)
+    return Verdict(word="pass", because=because, samples=canary.valid, checks=told)
+
+
+LATENCIES = ("ttft_ms_p95", "tpot_ms_p50")
+COUNTED = ("failed requests", "broken promises")
+
+
+def lower_bound(bad: int, valid: int, control_bad: int, control_valid: int, z: float = Z) -> float:
+    """The lower bound of the difference of two shares; −1 where one of them is a share of nothing.
+
+    Newcombe's own example, 56 of 70 against 48 of 80, two-sided 95 %:
+
+    >>> round(lower_bound(56, 70, 48, 80, z=1.959964), 4)
+    0.0524
+    """
+    if not valid or not control_valid:
+        return -1.0
+    share, control = bad / valid, control_bad / control_valid
+    low, _ = wilson(bad, valid, z)
+    _, high = wilson(control_bad, control_valid, z)
+    return share - control - math.sqrt((share - low) ** 2 + (high - control) ** 2)
+
+
+def wilson(bad: int, valid: int, z: float = Z) -> tuple[float, float]:
+    """The score interval of a share. `valid` > 0."""
+    share, spread = bad / valid, z * z / valid
+    middle = share + spread / 2
+    half = z * math.sqrt(share * (1 - share) / valid + spread / (4 * valid))
+    return (middle - half) / (1 + spread), (middle + half) / (1 + spread)
+
+
+def _shares(what: str, bad: int, valid: int, control_bad: int, control_valid: int, most: float) -> Check | None:
+    if not valid:
+        return None
+    share = bad / valid
+    if not control_valid:
+        # Nobody to compare with: what would be bad beside perfect sites is at least not known to be good.
+        low, _ = wilson(bad, valid)
+        word: Word = "fail" if low > most else "pass" if share <= most else "inconclusive"
+        text = f"{what} {share:.1%} ({bad} of {valid}), with no site to compare with"
+        return Check(what=what, word=word, canary=share, control=None, text=text)
+    control, least = control_bad / control_valid, lower_bound(bad, valid, control_bad, control_valid)
+    word = "fail" if least > most else "pass" if share - control <= most else "inconclusive"
+    text = f"{what} {share:.1%} ({bad} of {valid}) against {control:.1%} ({control_bad} of {control_valid}) elsewhere"
+    return Check(what=what, word=word, canary=share, control=control, text=text)
+
+
+def _latency(name: str, canary: _Probes, control: _Probes, most: float) -> Check | None:
+    here, there = _typical(name, canary), _typical(name, control)
+    if here is None or there is None or there <= 0:
+        return None
+    ratio = here / there
+    word: Word = "fail" if ratio > most else "pass"
+    text = f"probes' {name} {here:.0f} against {there:.0f} elsewhere ({ratio:.2f} times)"
+    return Check(what=name, word=word, canary=here, control=there, text=text)
+
+
+def _match(canary: _Probes, least: float) -> Check | None:
+    worst = min((figures["match_share"] for figures in canary.values() if "match_share" in figures), default=None)
+    if worst is None:
+        return None
+    text = f"{worst:.0%} of probe answers as before, {least:.0%} are needed"
+    return Check(what="match_share", word="fail" if worst < least else "pass", canary=worst, control=None, text=text)
+
+
+_Probes = Mapping[str, Mapping[str, float]]
+
+
+def _typical(name: str, probes: _Probes) -> float | None:
+    """The median over sites."""
+    values: Sequence[float] = [
+        figures[name] for figures in probes.values() if name in figures and math.isfinite(figures[name])
+    ]
+    return median(values) if values else None
