@@ -20,11 +20,10 @@ SWITCH = "GRIDCTL_COMPILED"
 GROUP = "gridctl_data_path"
 MODULES = {
     "gateway": (
-        "answer answer_head attempt chunks client deadlines ending engine engine_head exchange head limits pool recall "
-        "reply request_reader retries routes serving sse templates trace_context upstream"
+        "answer answer_head attempt chunks client deadlines ending engine engine_head exchange head limits pool "
+        "recall recipient reply request_reader retries routes serving sse templates trace_context unattended upstream"
     ),
     "broker": "blocks body broker courtesies groups keys learning menu origins reception seen standing",
-    "health": "condition",
     "signals": "meter",
 }
 """Rooms of the package and the modules in them that every request passes through."""
