@@ -100,7 +100,8 @@ ROW_TYPES: dict[str, type[np.signedinteger[Any]]] = {
 class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Where an engine stands, what it costs and how long it was busy.
 
-    `kind`: `gpu` an engine on owned GPUs · `unused` GPUs of a cluster that no deployment uses, paid all the same ·
+    `kind`: `gpu` an engine on owned GPUs · `cache` answers given again, by level (`variant`) · `unused` GPUs of a
+    cluster that no deployment uses, paid all the same ·
     `serverless` function instances · `api` the fallback API. Prices that do not apply are 0.
     `usd_per_gpu_hour` and the watts are per GPU; `gpus` counts those of this engine. Serverless is billed for the
     function time in `RunRows.serverless_ns`, the API for the tokens of completed requests.
@@ -167,6 +168,35 @@ class FaultFacts(msgspec.Struct, frozen=True, kw_only=True):
     added: int = 0
 
 
+class CacheFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What caches did for one workload of a run. Its hits are the requests whose engine is of kind `cache`.
+
+    `told_by` says how repeats were known: the prompts' text, answer keys and lengths, or prefix blocks. Wrong answers
+    are
+    known only where answer keys are: over requests with an interval of 95 %, and over hits. `saved_usd` is what the
+    hits
+    would have cost at the mean of the workload's other completed requests, `saved_ms_per_hit` how much later those
+    ended.
+    """
+
+    workload: str
+    mode: str
+    told_by: str
+    error_rate: float
+    requests: int
+    exact_hits: int
+    shared_hits: int
+    semantic_hits: int
+    audits: int
+    wrong: int | None
+    wrong_per_request: float | None
+    wrong_per_request_low: float | None
+    wrong_per_request_high: float | None
+    wrong_per_hit: float | None
+    saved_usd: float = 0.0
+    saved_ms_per_hit: float | None = None
+
+
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about a run but its request columns: how it was made, under which declarations, on which engines.
 
@@ -200,6 +230,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     calm: str = ""  # name of the run of the same requests without the faults
     crowds: tuple[int, ...] = ()  # those of `origins` whose requests a crowd of the faults added
     centralized: str = ""  # name of the run of the same trace on the same GPUs, all in the core
+    cache: tuple[CacheFacts, ...] = ()  # by workload, of a run with caches
     live: str = ""  # the endpoint the trace was sent to, of a run that was no replay
 
 

@@ -63,6 +63,8 @@ def check_desired(desired: Desired, journal: Journal, public_pem: str | None, no
 def check_wanted(wanted: Wanted) -> None:
     """Whether what is wanted of one model makes sense. Raises: InputError, UsageError."""
     safe_name(wanted.model)
+    if not wanted.version.variant.isprintable():
+        raise InputError("the variant's name cannot be printed", where=wanted.model, fix="letters and digits")
     if wanted.mode == "absent" and not wanted.reference:
         return
     _check_windows(wanted)

@@ -79,7 +79,7 @@ class Fetch:
         self._now = now
         self._tell = done
         self._stop = threading.Event()
-        rates = [rate for rate in (order.bandwidth_bytes_per_s, wanted.bandwidth_bytes_per_s) if rate]
+        rates = [rate for rate in (order.bandwidth_bytes_per_s, wanted.bandwidth_bytes_per_s) if rate and rate > 0]
         self._pace = Pace(min(rates) if rates else None, pause=self._pause)
         self._done = 0
         self._total = max(1, wanted.disk_bytes)
@@ -134,7 +134,7 @@ class Fetch:
             self._versions.install(model, digest)
             self._journal.end(digest)
             self._reached("unjournalled")
-        except (GridctlError, OSError) as wrong:
+        except Exception as wrong:  # whatever a peer's bytes lead to must not end the agent
             raise _failure(wrong) from None
         method: dict[str, int] = {}
         sizes = {file.name: file.size for file in report.package.files}
@@ -254,7 +254,7 @@ def _architecture(config: bytes) -> str:
         return ""
 
 
-def _failure(error: GridctlError | OSError) -> FetchError:
+def _failure(error: Exception) -> FetchError:
     """The word for what went wrong, and whether it will again."""
     if isinstance(error, FetchError):
         return error
@@ -271,4 +271,5 @@ def _failure(error: GridctlError | OSError) -> FetchError:
         return FetchError("registry", error.what)
     if isinstance(error, UnreachableError):
         return FetchError("network", error.what)
-    return FetchError("registry", error.what, is_lasting=True)
+    what = error.what if isinstance(error, GridctlError) else f"{type(error).__name__}: {error}"
+    return FetchError("registry", what, is_lasting=True)

@@ -20,6 +20,7 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,7 +104,7 @@ class AgentFolder:
     def discard(self, path: Path) -> None:
         """Remove a folder or a file so that it is there whole or not at all under its name."""
         self.trash.mkdir(exist_ok=True)
-        aside = self.trash / f"{path.parent.name}.{path.name}.{os.getpid()}.{len(os.listdir(self.trash))}"
+        aside = self.trash / f"{path.parent.name}.{path.name}.{os.getpid()}.{time.monotonic_ns()}"
         try:
             path.rename(aside)
         except FileNotFoundError:

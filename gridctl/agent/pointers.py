@@ -74,13 +74,14 @@ class Pointers(msgspec.Struct, frozen=True, kw_only=True):
         """What is committed was released again under another counter: nothing moves."""
         return msgspec.structs.replace(self, committed=version, failed=None)
 
-    def reverted(self, failure: Failure | None, *, is_version_at_fault: bool, is_final: bool = False) -> Pointers:
-        """Without the trial. A trial that ended for another reason than itself gets its attempt back; one that is
-        final is not tried again under this counter."""
+    def reverted(self, *, is_version_at_fault: bool) -> Pointers:
+        """Without the trial. One that ended for another reason than itself gets its attempt back."""
         count = self.attempts if is_version_at_fault else max(0, self.attempts - 1)
-        return msgspec.structs.replace(
-            self, trial=None, attempts=MAX_ATTEMPTS if is_final else count, failed=failure or self.failed
-        )
+        return msgspec.structs.replace(self, trial=None, attempts=count)
+
+    def given_up(self) -> Pointers:
+        """What was attempted is not tried again under this counter."""
+        return msgspec.structs.replace(self, attempts=MAX_ATTEMPTS)
 
     def failing(self, failure: Failure | None) -> Pointers:
         """With what went wrong last; None when it went well again."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PROBE_S = 30.0
 """Seconds an engine may take for one prompt."""
+GIVEN_UP = 2
+"""Failures in a row after which the other prompts are not asked: an engine that hangs must not hold up a revert."""
 MAX_PROBES = 256
 MAX_LINE_BYTES = 1 << 20
 MS_PER_S = 1000.0
@@ -69,7 +71,11 @@ def ask_all(engine_url: str, probes: Sequence[Probe], client: httpx.Client) -> l
         model = _served_model(engine_url, client)
     except (httpx.HTTPError, ValueError, LookupError, TypeError):
         return [Answered(None) for _ in probes]
-    return [_ask(engine_url, model, probe, client) for probe in probes]
+    answers: list[Answered] = []
+    for probe in probes:
+        is_dead = len(answers) >= GIVEN_UP and all(one.text is None for one in answers[-GIVEN_UP:])
+        answers.append(Answered(None) if is_dead else _ask(engine_url, model, probe, client))
+    return answers
 
 
 def figures(answers: Sequence[Answered], before: Sequence[Answered], probes: Sequence[Probe]) -> dict[str, float]:

@@ -268,15 +268,16 @@ class Worker:
         pointers = self.versions.pointers(model)
         trial = pointers.trial
         assert trial is not None
+        retry = self._retries.get(f"{model} back")
+        if retry is not None and retry.at_unix_s > self._now() and not self._stop.is_set():
+            return False
         failure = self._failure_of(pointers, trial, reason, why)
-        self.versions.set(model, pointers.failing(failure or pointers.failed))
+        noted = pointers.failing(failure or pointers.failed)
+        self.versions.set(model, noted.given_up() if is_final else noted)
         self._say(f"{model}: going back from {trial.variant}: {why}")
         self._proved.pop(model, None)
         committed = pointers.committed
         if self.watch.engine.is_told:
-            retry = self._retries.get(f"{model} back")
-            if retry is not None and retry.at_unix_s > self._now():
-                return False
             path = self.versions.path(model, committed.digest) if committed is not None else None
             try:
                 self.watch.engine.load(model, committed, path, self._insist)
@@ -289,7 +290,7 @@ class Worker:
         self._reached("engine-restored")
         is_version_at_fault = at_fault and (failure is None or failure.reason != "lease")
         now = self.versions.pointers(model)
-        self.versions.set(model, now.reverted(failure, is_version_at_fault=is_version_at_fault, is_final=is_final))
+        self.versions.set(model, now.reverted(is_version_at_fault=is_version_at_fault))
         self._reached("reverted")
         return True
 

@@ -250,17 +250,31 @@ class _Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.is_greeted = False
         self.late: OrderedDict[int, _Asked] = OrderedDict()
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
 
     def send(self, data: bytes) -> bool:
-        """Send bytes; False when too many wait already."""
+        """Send bytes; False when too many wait already. What is sent in one turn of the loop goes out together: each
+        piece for itself would cost a system call, and wake the keeper."""
         transport = self._transport
-        if transport is None or transport.is_closing() or transport.get_write_buffer_size() > MOST_UNSENT_BYTES:
+        if transport is None or transport.is_closing() or self._gathered_bytes > MOST_UNSENT_BYTES:
             return False
-        transport.write(data)
+        if not self._gathered:
+            if transport.get_write_buffer_size() > MOST_UNSENT_BYTES:
+                return False
+            asyncio.get_running_loop().call_soon(self._send_gathered)
+        self._gathered.append(data)
+        self._gathered_bytes += len(data)
         return True
+
+    def _send_gathered(self) -> None:
+        gathered, self._gathered, self._gathered_bytes = self._gathered, [], 0
+        if gathered and self._transport is not None:
+            self._transport.write(b"".join(gathered))
 
     def hang_up(self) -> None:
         """End the connection, once what was written is sent."""
+        self._send_gathered()
         if self._transport is not None:
             self._transport.close()
 

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gridctl.answers.entries import Lesson
 from gridctl.answers.ledger import Ledger
 from gridctl.answers.settings import Rules
-from gridctl.answers.store import Lesson, Store
-from gridctl.cache.account import REQUESTS_PER_EPOCH
-from gridctl.cache.bound import most_wrong
+from gridctl.answers.store import Store
+from gridctl.cache.account import REQUESTS_PER_EPOCH, Account
 from gridctl.cache.decision import Decider, DecisionSettings, Verdict
 from gridctl.cache.evidence import FEATURES, Evidence
 from gridctl.cache.groups import AnswerGroups
 from gridctl.cache.model import WrongModel
+from gridctl.cache.pace import Pace
 
 MOST_AWAITED = 20_000
 LEAST_KNOWN_WRONG = 3
@@ -164,12 +165,21 @@ class Deciders:
             self.stop(name, "more answers were wrong than promised")
         return found
 
-    def accounts(self) -> dict[str, tuple[float, float, float, float, int]]:
-        """What `bound_of` needs of each workload: a copy, for another thread."""
-        return {
-            name: (one.account.spent, *one.account.record[:2], one.account.alpha, one.account.requests)
-            for name, one in self._deciders.items()
-        }
+    def names(self) -> list[str]:
+        """Workloads that have an account by now."""
+        return list(self._deciders)
+
+    def aside(self, workload: str) -> tuple[Account, Pace] | None:
+        """Copies for `work_out`, in another thread; None when the workload has gone."""
+        decider = self._deciders.get(workload)
+        return None if decider is None else decider.aside()
+
+    def adopt(self, workload: str, account: Account, pace: Pace, bound: float) -> None:
+        """Take what `work_out` found."""
+        decider = self._deciders.get(workload)
+        if decider is not None:
+            decider.adopt(account, pace)
+            self.bounds[workload] = bound
 
     def standing(self, workload: str) -> dict[str, object]:
         """A workload in numbers, for operators."""
@@ -220,11 +230,11 @@ class Deciders:
             self.stopped_because[workload] = "there are too many workloads to keep accounts of"
 
 
-def bound_of(account: tuple[float, float, float, float, int]) -> float:
-    """The most wrong answers over requests that is credible, see `Account.bound`; a millisecond or two."""
-    spent, wrong, predicted, alpha, requests = account
-    most = most_wrong(spent, wrong, predicted, alpha)
-    return most / max(1, requests) if most else 0.0
+def work_out(account: Account, pace: Pace) -> float:
+    """Limit, price and bound of a copy: some milliseconds, which a look must not wait for."""
+    account.work_out()
+    pace.choose(account)
+    return account.bound
 
 
 def _requests(decider: Decider) -> int:

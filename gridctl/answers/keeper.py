@@ -9,12 +9,13 @@ backwards makes entries look young, one born more than a minute ahead of it is n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.answers.deciders import Candidate, Deciders
+from gridctl.answers.entries import Batch, Entry, Serving, entry_of, is_valid, kept_of, tags_of
 from gridctl.answers.judging import is_same, text_of
 from gridctl.answers.ledger import Ledger
 from gridctl.answers.lifetimes import age_of
@@ -22,7 +23,7 @@ from gridctl.answers.presence import Presence
 from gridctl.answers.question import Found, Fresh, Kept, Level, Note, Question
 from gridctl.answers.settings import KeeperSettings, Rules
 from gridctl.answers.shelf import Section, Shelf
-from gridctl.answers.store import Batch, Entry, Serving, Store, is_valid
+from gridctl.answers.store import Store
 from gridctl.answers.vectors import Vectors
 from gridctl.cache.cacheable import LONGEST_PROMPT, refusal_of
 from gridctl.cache.evidence import JUDGED_GROUPS, Evidence, weigh
@@ -229,35 +230,14 @@ class Keeper:
         if older is not None:
             self.drop(older)
         vector = self.vector(rules, question.text) if rules.mode == "semantic" else None
-        entry = Entry(
-            number=self.store.next_number(),
-            exact=question.exact,
-            partition=bytes.fromhex(question.partition),
-            workload=question.workload,
-            tenant=question.tenant,
-            jurisdiction=question.jurisdiction,
-            stamp=fresh.stamp,
-            born=now_ns,
-            ttl_s=question.ttl_s,
-            stale_s=question.stale_s,
-            tags=tags_of(question, fresh),
-            content=fresh.content,
-            finish_reason=fresh.finish_reason,
-            model=fresh.model,
-            variant=fresh.variant,
-            prompt_tokens=fresh.prompt_tokens,
-            output_tokens=fresh.output_tokens,
-            usd=fresh.usd,
+        entry = entry_of(
+            question,
+            fresh,
+            self.store.next_number(),
+            now_ns,
             founder=0 if vector is None else self._founder(question, fresh, rules, vector),
-            user=question.user,
-            text=question.text if vector is not None else "",
-            embedder=self.embedders.get(rules.embedder, "") if vector is not None else "",
-            vector=None if vector is None else vector.astype(np.float16).tobytes(),
-            digest=fresh.digest,
-            request_id=fresh.request_id,
-            site=fresh.site,
-            cluster=fresh.cluster,
-            endpoint=question.endpoint,
+            embedder=self.embedders.get(rules.embedder, ""),
+            vector=vector,
         )
         self.store.add(entry)
         self._take_in(entry)
@@ -372,21 +352,3 @@ class Keeper:
     def retry_storing(self) -> None:
         """Try the disk again with the next answer."""
         self._tries_storing = True
-
-
-def tags_of(question: Question, fresh: Fresh) -> tuple[str, ...]:
-    """What an answer can be purged by: the operator's tags, and its own origin."""
-    own = (f"tenant:{question.tenant}", f"workload:{question.workload}", f"model:{fresh.model}/{fresh.variant}")
-    digest: Iterable[str] = (f"digest:{fresh.digest}",) if fresh.digest else ()
-    return (*own, *digest, *(f"tag:{tag}" for tag in dict.fromkeys(question.tags)))
-
-
-def kept_of(
-    entry: Entry, question: Question, now_ns: int, level: Level, similarity: float | None, bound: float | None
-) -> Kept:
-    """What goes out of an entry."""
-    age = age_of(entry, question.ttl_s, question.stale_s, now_ns) or "stale"
-    return Kept(
-        entry.number, level, entry.content, entry.finish_reason, entry.model, entry.variant, entry.prompt_tokens,
-        entry.output_tokens, age, similarity, bound, entry.usd if question.usd is None else question.usd, entry.born,
-    )  # fmt: skip

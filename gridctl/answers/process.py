@@ -43,6 +43,10 @@ GARBAGE_THRESHOLDS = (50_000, 50, 1_000)
 """Entries are held for hours: looking through a million of them for garbage would stop everybody."""
 
 
+SWITCH_INTERVAL_S = 0.0005
+"""What a look waits at most for a thread that embeds or computes a bound."""
+
+
 class _Said(msgspec.Struct):
     """A line from the control process."""
 
@@ -78,6 +82,7 @@ async def _run(options: argparse.Namespace, settings: KeeperSettings, folder: Pa
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=options.channel_fd))
     await service.start(socket.socket(fileno=options.listen_fd))
     _say(writer, "ready")
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     hearing = loop.create_task(_hear(reader, writer, service, end))

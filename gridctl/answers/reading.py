@@ -16,10 +16,10 @@ from pathlib import Path
 import msgspec
 
 from gridctl.answers.database import open_to_read
+from gridctl.answers.entries import Purge, is_valid
 from gridctl.answers.lifetimes import age_of
 from gridctl.answers.presence import Presence
 from gridctl.answers.question import Kept, Question
-from gridctl.answers.store import Purge, is_valid
 from gridctl.errors import GridctlError
 
 ROWS_KEPT = 4_096

@@ -12,42 +12,24 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import cast
 
-import msgspec
-
-from gridctl.answers.deciders import bound_of
+from gridctl.answers.connection import Connection
+from gridctl.answers.deciders import work_out
 from gridctl.answers.embedding import Embedding
 from gridctl.answers.keeper import Keeper
 from gridctl.answers.ledger import Ledger
 from gridctl.answers.orders import TAGGED, obey
-from gridctl.answers.question import Found, Fresh, Question
+from gridctl.answers.question import Found, Fresh, Note, Question
 from gridctl.answers.settings import KeeperSettings
-from gridctl.answers.wire import (
-    VERSION,
-    Abandon,
-    Answered,
-    Frames,
-    FromKeeper,
-    Hello,
-    Keep,
-    Look,
-    Notes,
-    Obeyed,
-    Order,
-    decode_to_keeper,
-    frame,
-)
-from gridctl.errors import GridctlError, InputError, StoreError
+from gridctl.answers.wire import Answered, Look, Obeyed, Order
+from gridctl.errors import GridctlError, StoreError
 
 COMMIT_EVERY_S = 0.02
 TICK_S = 0.1
-BOUNDS_EVERY_S = 1.0
+WORK_OUT_EVERY_S = 0.25
 SWEEP_EVERY_S = 60.0
 SYNC_EVERY_S = 5.0
 RETRY_STORING_S = 2.0
-MOST_UNREAD_BYTES = 8 << 20
-MOST_TICKETS = 20_000
 LOADED_AT_ONCE = 200
 
 
@@ -59,6 +41,7 @@ class Service:
         self._ledger = ledger
         self.embedding = Embedding(keeper.vectors, keeper.embedders)
         self._disk = ThreadPoolExecutor(1, "gridctl-answers-disk")
+        self._thinking = ThreadPoolExecutor(1, "gridctl-answers-bounds")
         self._commit_lock = asyncio.Lock()
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -73,7 +56,13 @@ class Service:
             await self.embedding.open(place)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: Connection(self), sock=listener)
-        for work in (self._load(), self._commit_often(), self._tick_often(), self._bound_often(), self._sync_often()):
+        for work in (
+            self._load(),
+            self._commit_often(),
+            self._tick_often(),
+            self._work_out_often(),
+            self._sync_often(),
+        ):
             self._start(work)
 
     async def stop(self) -> None:
@@ -87,6 +76,7 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.commit()
         self.embedding.close()
+        self._thinking.shutdown(wait=False, cancel_futures=True)
         self._disk.shutdown(wait=True)
         self._ledger.close()
         self.keeper.store.close()
@@ -115,6 +105,14 @@ class Service:
             self.turned_away += 1
             self.keeper.deciders.bypassed(question.workload, time.time_ns())
             connection.say(Answered(message.number, Found("miss", "keeper-busy")))
+
+    def abandon(self, question: Question, ticket: int) -> None:
+        """A label will not come."""
+        self.keeper.abandon(question, ticket, time.time_ns())
+
+    def noted(self, notes: list[Note]) -> None:
+        """A worker says what it served."""
+        self.keeper.noted(notes, time.time_ns())
 
     def keep(self, question: Question, fresh: Fresh, rounds: int = 2) -> None:
         """Take an answer in once the vectors its judging needs are there."""
@@ -207,15 +205,23 @@ class Service:
                 self.keeper.load_again()
                 self._start(self._load())
 
-    async def _bound_often(self) -> None:
-        loop = asyncio.get_running_loop()
-        known: dict[str, object] = {}
+    async def _work_out_often(self) -> None:
+        """Limits, prices and bounds, one workload after the other, of those that had requests since."""
+        loop, deciders = asyncio.get_running_loop(), self.keeper.deciders
+        seen: dict[str, tuple[object, ...]] = {}
         while True:
-            await asyncio.sleep(BOUNDS_EVERY_S)
-            for name, account in self.keeper.deciders.accounts().items():
-                if known.get(name) != account:
-                    known[name] = account
-                    self.keeper.deciders.bounds[name] = await loop.run_in_executor(self._disk, bound_of, account)
+            await asyncio.sleep(WORK_OUT_EVERY_S)
+            for name in deciders.names():
+                copies = deciders.aside(name)
+                if copies is None:
+                    continue
+                account, pace = copies
+                state = (account.epoch, account.requests, account.record)
+                if seen.get(name) != state:
+                    seen[name] = state
+                    bound = await loop.run_in_executor(self._thinking, work_out, account, pace)
+                    deciders.adopt(name, account, pace, bound)
+                    await asyncio.sleep(WORK_OUT_EVERY_S / 10)
 
     async def _sync_often(self) -> None:
         while True:
@@ -254,73 +260,3 @@ class Service:
 
     def take_order(self, connection: Connection, message: Order) -> None:
         self._start(self.order(connection, message))
-
-
-class Connection(asyncio.Protocol):
-    """One worker, or the control process."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._frames = Frames()
-        self._transport: asyncio.Transport | None = None
-        self._is_greeted = False
-        self.tickets: dict[tuple[str, int], tuple[Question, int]] = {}
-
-    def awaits(self, question: Question, ticket: int) -> None:
-        """A label of this worker's is waited for; of one that is gone already, none."""
-        if self._transport is None:
-            self._service.keeper.abandon(question, ticket, time.time_ns())
-            return
-        self.tickets[question.workload, ticket] = question, ticket
-        if len(self.tickets) > MOST_TICKETS:  # those are overdue by now
-            del self.tickets[next(iter(self.tickets))]
-
-    def say(self, message: FromKeeper) -> None:
-        """Send a message; to one that is gone or does not read, nothing."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        if transport.get_write_buffer_size() > MOST_UNREAD_BYTES:
-            transport.abort()
-            return
-        transport.write(frame(message))
-
-    def hang_up(self) -> None:
-        """End the connection."""
-        if self._transport is not None:
-            self._transport.close()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._service.connected(self)
-        self.say(Hello())
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._transport = None
-        self._service.gone(self)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for body in self._frames.cut(data):
-                self._take(decode_to_keeper(body))
-        except (msgspec.MsgspecError, InputError):
-            self.hang_up()
-
-    def _take(self, message: object) -> None:
-        service = self._service
-        if isinstance(message, Hello):
-            self._is_greeted = message.version == VERSION
-        if not self._is_greeted:
-            self.hang_up()
-        elif isinstance(message, Look):
-            service.look(self, message)
-        elif isinstance(message, Keep):
-            self.tickets.pop((message.question.workload, message.fresh.ticket or -1), None)
-            service.keep(message.question, message.fresh)
-        elif isinstance(message, Notes):
-            service.keeper.noted(message.notes, time.time_ns())
-        elif isinstance(message, Abandon):
-            self.tickets.pop((message.question.workload, message.ticket), None)
-            service.keeper.abandon(message.question, message.ticket, time.time_ns())
-        elif isinstance(message, Order):
-            service.take_order(self, message)

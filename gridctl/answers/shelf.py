@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from gridctl.answers.store import Entry
+from gridctl.answers.entries import Entry
 from gridctl.cache.eviction import Store as Room
 from gridctl.cache.groups import AnswerGroups
 

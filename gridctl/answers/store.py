@@ -10,12 +10,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from gridctl.answers.database import FILE, fault, open_to_read, open_to_write
+from gridctl.answers.entries import Batch, Entry, Lesson, Purge, Serving
 from gridctl.cache.model import MOST_LABELS
 from gridctl.errors import StoreError
 
@@ -23,96 +23,6 @@ SERVINGS_KEPT = 100_000
 PURGES_KEPT = 100_000
 LESSONS_KEPT = 4 * MOST_LABELS
 NUMBERS_SKIPPED = 1 << 20
-OVERHEAD_BYTES = 400
-"""What an entry costs beside its text, answer and vector: its row's other columns and what the keeper remembers."""
-
-
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One kept answer and the prompt that got it. Times are Unix nanoseconds; `vector` is float16 bytes of a unit
-    vector by `embedder`, None when the entry is found by exact repeat only; `founder` is the number of the entry that
-    began its answer group, 0 for itself."""
-
-    number: int
-    exact: bytes
-    partition: bytes
-    workload: str
-    tenant: str
-    jurisdiction: str
-    stamp: int
-    born: int
-    ttl_s: float
-    stale_s: float
-    tags: tuple[str, ...]
-    content: bytes
-    finish_reason: str
-    model: str
-    variant: str
-    prompt_tokens: int
-    output_tokens: int
-    usd: float
-    founder: int
-    user: str
-    text: str
-    embedder: str
-    vector: bytes | None
-    digest: str
-    request_id: str
-    site: str
-    cluster: str
-    endpoint: str
-
-    @property
-    def size_bytes(self) -> int:
-        """What the entry costs."""
-        return len(self.content) + 2 * len(self.text) + 3 * len(self.vector or b"") + OVERHEAD_BYTES
-
-
-class Purge(msgspec.Struct, frozen=True):
-    """The last purge of a tag: its number among all sites, the highest number heard of, its place among the purges
-    here. An entry is valid when no tag of it was purged after the entry's stamp and none has a purge that is
-    missing."""
-
-    number: int
-    announced: int
-    place: int
-
-
-class Serving(msgspec.Struct, frozen=True):
-    """One answer that went out."""
-
-    request_id: str
-    entry: int
-    level: str
-    workload: str
-    tenant: str
-    user: str
-    saved_usd: float
-    unix_ns: int
-
-
-class Lesson(msgspec.Struct, frozen=True):
-    """A label the model learnt from; `features` are float64 bytes."""
-
-    workload: str
-    features: bytes
-    wrong: bool
-    weight: float
-
-
-@dataclass(slots=True)
-class Batch:
-    """What one transaction writes."""
-
-    entries: dict[int, Entry] = field(default_factory=dict)
-    removed: set[int] = field(default_factory=set)
-    purges: dict[str, Purge] = field(default_factory=dict)
-    lessons: list[Lesson] = field(default_factory=list)
-    served: list[Serving] = field(default_factory=list)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to write."""
-        return not (self.entries or self.removed or self.purges or self.lessons or self.served)
 
 
 _COLUMNS = Entry.__struct_fields__
@@ -320,15 +230,6 @@ class Store:
             "SET hits = hits + 1, saved_usd = saved_usd + excluded.saved_usd",
             [(one.entry, one.saved_usd) for one in served],
         )
-
-
-def is_valid(tags: tuple[str, ...], stamp: int, purges: dict[str, Purge]) -> bool:
-    """Whether no tag was purged after the stamp, and none has a purge that did not arrive."""
-    for tag in tags:
-        purge = purges.get(tag)
-        if purge is not None and (purge.place > stamp or purge.announced > purge.number):
-            return False
-    return True
 
 
 def _row(entry: Entry) -> tuple[object, ...]:

@@ -96,6 +96,18 @@ def credential_for(host: str, environment: Mapping[str, str] | None = None) -> C
     return _from_helper(store, host, variables) if isinstance(store, str) and store else None
 
 
+def known_hosts(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Registry hosts that docker's configuration names; none when it cannot be read."""
+    variables = os.environ if environment is None else environment
+    home = variables.get("HOME") or str(Path.home())
+    try:
+        config = json.loads(Path(variables.get("DOCKER_CONFIG") or Path(home, ".docker"), "config.json").read_bytes())
+        found = [*(config.get("auths") or {}), *(config.get("credHelpers") or {})]
+    except (OSError, ValueError, AttributeError, TypeError):
+        return ()
+    return tuple(sorted({word.removeprefix("https://").partition("/")[0] for word in found}))
+
+
 def _from_entry(entry: dict[str, object], where: str) -> Credential | None:
     token = entry.get("identitytoken")
     if isinstance(token, str) and token:

@@ -35,7 +35,12 @@ def read_adapter(folder: Path) -> dict[str, LowRank]:
     """The changes by module. Raises: NotFoundError, InputError."""
     config = read_json(folder / "adapter_config.json")
     _refuse(config, folder)
-    header = read_header(folder / "adapter_model.safetensors")
+    path = folder / "adapter_model.safetensors"
+    if not path.exists() and (folder / "adapter_model.bin").exists():
+        raise InputError(
+            "the adapter is a pickle, which is never read", where=str(folder), fix="save it with safe_serialization"
+        )
+    header = read_header(path)
     sides: dict[str, dict[str, Floats]] = {}
     for name in header.tensors:
         part = _PART.match(name)

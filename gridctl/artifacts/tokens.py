@@ -62,7 +62,7 @@ def _read(text: Path, limit: int) -> bytes:
     except FileNotFoundError:
         raise NotFoundError("no such text", where=str(text)) from None
     except OSError as error:
-        raise InputError(f"cannot read: {error.strerror}", where=str(text)) from None
+        raise InputError(f"cannot read: {error.strerror}", where=str(text), fix="name a text file") from None
 
 
 def _listed(data: bytes, text: Path) -> Ids:

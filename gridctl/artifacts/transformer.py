@@ -129,6 +129,12 @@ def passed(source: Checkpoint, ids: Ids, seen: Seen) -> Iterator[tuple[int, Floa
 def _embedded(source: Checkpoint, ids: Ids) -> Floats:
     """The rows of the embeddings that are asked for; the others are not read."""
     shard, tensor = source.tensors[_EMBEDDINGS]
+    if len(tensor.shape) != 2 or tensor.shape[1] != source.config.get("hidden_size"):
+        raise InputError(
+            f"{_EMBEDDINGS!r} of shape {list(tensor.shape)} is not config.json's hidden_size wide",
+            where=str(source.folder),
+            fix="fetch the model again",
+        )
     mapped = Mapped(source.shards[shard])
     each = tensor.size // max(1, tensor.shape[0])
     wanted, places = np.unique(ids, return_inverse=True)

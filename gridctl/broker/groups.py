@@ -132,7 +132,7 @@ class Groups:
         nearest_us = None
         if reason == REASONS[TOO_FAR] and where.place is not None:
             unbounded = self._listed(image, where, dataclasses.replace(asked, max_rtt_us=ANY_RTT_US))
-            nearest_us = int(unbounded.rtt_us.min())
+            nearest_us = int(unbounded.rtt_us.min(initial=ANY_RTT_US))
         return emptied(reason, image, where, meant, asked, nearest_us)
 
 

@@ -119,15 +119,17 @@ class Quotas:
 
 
 def make_quota_file(path: Path, workers: int) -> None:
-    """An empty file for the counts of so many workers, for its owner alone. Raises StoreError."""
+    """An empty file for the counts of so many workers, for its owner alone. Raises StoreError.
+
+    A new one in place of an older one: workers of a control process that was killed may still count in that, and would
+    crash were it cut. Written, not left a hole: a full disk is an error now, not a crash of who first counts."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            # Written, not left a hole: a full disk is an error now, not a crash of who first counts.
-            os.write(descriptor, bytes(workers * LIMITED_KEYS * ROW_WORDS * WORD_BYTES))
-        finally:
-            os.close(descriptor)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(bytes(workers * LIMITED_KEYS * ROW_WORDS * WORD_BYTES))
+        draft.replace(path)
     except OSError as error:
+        draft.unlink(missing_ok=True)
         raise disk_fault(error, path) from error
 
 

@@ -44,6 +44,7 @@ class Account:
         self._wrong, self._predicted = 0.0, 0.0
         self._next_wrong, self._next_predicted = 0.0, 0.0
         self._limit, self._is_stale = 0.0, True
+        self.refreshes_itself = True
 
     @property
     def epoch(self) -> int:
@@ -87,8 +88,26 @@ class Account:
         if self.requests >= REQUESTS_PER_EPOCH:
             self._turn()
         self.requests += 1
-        if self.requests % LIMIT_EVERY == 0:
+        if self.refreshes_itself and self.requests % LIMIT_EVERY == 0:
             self._is_stale = True
+
+    def copy(self) -> Account:
+        """The same record, for another thread to work out its limit."""
+        found = Account(self.error_rate, 1.0 - self._alpha)
+        found.resume(self._epoch, self.requests, self.served, self.spent, self.record)
+        return found
+
+    def work_out(self) -> None:
+        """Compute the limit now; a millisecond."""
+        self._limit, self._is_stale = self._spendable(self.requests), False
+
+    def adopt(self, copy: Account) -> bool:
+        """Take the limit a copy worked out; False when a wrong label came meanwhile. One that is merely older is
+        lower."""
+        if copy._epoch != self._epoch or copy._wrong != self._wrong:
+            return False
+        self._limit, self._is_stale = copy._limit, False
+        return True
 
     def learn(self, predicted: float, is_wrong: bool) -> None:
         """Count a label whose prediction was made before it was known. Predictions of labels are taken as they are, of
@@ -107,8 +126,7 @@ class Account:
         if not predicted <= self.highest:
             return False
         if self._is_stale:
-            self._limit = self._spendable(self.requests)
-            self._is_stale = False
+            self.work_out()
         return self.spent + max(predicted, FLOOR) <= self._limit
 
     def serve(self, predicted: float) -> None:

@@ -124,6 +124,16 @@ class Decider:
         """Wrong answers served, at least, by what audits and users found; the certificate's confidence."""
         return self._known_wrong + self.certificate.least
 
+    def aside(self) -> tuple[Account, Pace]:
+        """Copies that another thread may work limit and price out of; from now on this decider leaves that to it."""
+        self.account.refreshes_itself = False
+        return self.account.copy(), self._pace.copy()
+
+    def adopt(self, account: Account, pace: Pace) -> None:
+        """Take what was worked out of copies."""
+        if self.account.adopt(account):
+            self._pace.price = pace.price
+
     def standing(self) -> Standing:
         """What must be kept, to `resume` later."""
         account = self.account
@@ -261,7 +271,7 @@ class Decider:
     def _arrive(self, now_ns: int) -> None:
         self._tick(now_ns)
         self.account.arrived()
-        if self.account.requests % PRICE_EVERY == 0:
+        if self.account.refreshes_itself and self.account.requests % PRICE_EVERY == 0:
             self._pace.choose(self.account)
 
     def _tick(self, now_ns: int) -> None:

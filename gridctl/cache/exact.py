@@ -8,11 +8,12 @@ Code is never folded: indentation and case carry meaning there.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from gridctl.cache.partition import Partition, digest
 
-_CODE_MARKS = ("```", "{", "};", "#include", "def ", "</", "=>", "->", "::", "\\")
+_CODE_MARK = re.compile(r"```|[{\\]|};|#include|def |</|=>|->|::|\n  |\n\t")
 
 
 def normalised(text: str) -> str:
@@ -31,7 +32,7 @@ def normalised(text: str) -> str:
 
 def is_code(text: str) -> bool:
     """Whether case and spacing may carry meaning: marks of code, or an indented line."""
-    return any(mark in text for mark in _CODE_MARKS) or "\n  " in text or "\n\t" in text
+    return _CODE_MARK.search(text) is not None
 
 
 def exact_key(secret: bytes, partition: Partition, text: str) -> str:

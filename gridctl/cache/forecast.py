@@ -36,6 +36,7 @@ class Tally:
     saved_input_tokens: int = 0
     saved_output_tokens: int = 0
     saved_usd: float = 0.0
+    has_keys: bool = False
 
     @property
     def hits(self) -> int:
@@ -50,6 +51,7 @@ class Tally:
     def count(self, asked: Asked, got: Got) -> None:
         """Count one request."""
         self.requests += 1
+        self.has_keys = self.has_keys or asked.key >= 0
         self.levels[got.level] += 1
         if got.level in HITS:
             self.wrong[got.level] += got.is_wrong
@@ -60,6 +62,7 @@ class Tally:
     def add(self, other: Tally) -> None:
         """Take another tally in."""
         self.requests += other.requests
+        self.has_keys = self.has_keys or other.has_keys
         self.levels.update(other.levels)
         self.wrong.update(other.wrong)
         self.saved_input_tokens += other.saved_input_tokens
@@ -75,7 +78,6 @@ class Stream:
     asked: Sequence[Asked]
     remember: Callable[[Hashable, float, int], Memory]
     vector_bytes: int
-    has_text: bool
 
 
 def forecast(

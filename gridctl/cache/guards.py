@@ -38,7 +38,8 @@ _SUFFIXES = ("ings", "ing", "edly", "ed", "ies", "es", "s", "ly")
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """One text as the guards see it. `stems` are those of all words, `details` those of detail words; `polarity` has one
+    """One text as the guards see it. `stems` are those of all words, `details` those of detail words; `polarity` has
+    one
     entry for each pair of
     opposites (-1, 0, 1) after the parity of negations."""
 

@@ -21,8 +21,8 @@ Ids = NDArray[np.int64]
 GRAPH_FROM = 20_000
 """Entries above which a graph pays: the comparison of all takes about 0.8 ms there."""
 GRAPH_CANDIDATES = 2
-"""Candidates the graph proposes for each one wanted: twice as many cost half as much again and find nothing more."""
-CONNECTIVITY, BREADTH_ADDING, BREADTH_SEARCHING = 16, 128, 40
+"""Candidates the graph proposes for each one wanted: they are compared in full precision."""
+CONNECTIVITY, BREADTH_ADDING, BREADTH_SEARCHING = 16, 128, 96
 FIRST_ROWS = 4
 """Room of an empty index. There is one for each partition, and many partitions hold one answer."""
 _LENGTH_TOLERANCE = 1e-3
@@ -131,10 +131,11 @@ class Index:
 
     def _unit(self, vector: object) -> Floats:
         """The query as a unit row; one that is a unit row already, as most are, is checked in a microsecond or two."""
-        row = np.asarray(vector, np.float32)
+        row: Floats = np.asarray(vector, np.float32)
         if row.shape == (self.dimension,) and abs(float(row @ row) - 1.0) < _LENGTH_TOLERANCE:
             return row
-        return unit_rows(vector, self.dimension)[0]
+        found: Floats = unit_rows(vector, self.dimension)[0]
+        return found
 
     def _proposed(self, query: Floats, count: int) -> NDArray[np.intp]:
         found = self._graph.search(query, GRAPH_CANDIDATES * count).keys

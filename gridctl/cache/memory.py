@@ -1,6 +1,7 @@
 """What a cache remembers in rehearsal: prompts with their text, or answer keys alone with evidence drawn for them.
 
-Decides what evidence a request has. `TextMemory` is the production one: groups, vectors, guards. `DrawnMemory` keeps how
+Decides what evidence a request has. `TextMemory` is the production one: groups, vectors, guards. `DrawnMemory` keeps
+how
 many prompts of each key are stored and draws evidence measured on real prompts (`population`): the decision above it
 cannot tell the difference. Both forget single prompts, as eviction and time ask for.
 """
@@ -76,7 +77,8 @@ class TextMemory:
 
 
 class DrawnMemory:
-    """Memory of keys alone. `populations` names the measured table of a key, `coin` draws from what was measured at about
+    """Memory of keys alone. `populations` names the measured table of a key, `coin` draws from what was measured at
+    about
     the `error_rate`."""
 
     def __init__(self, populations: Mapping[int, Population], error_rate: float, coin: random.Random) -> None:

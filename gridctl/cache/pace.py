@@ -30,6 +30,12 @@ class Pace:
         """Note a request."""
         self._recent.append(max(predicted, FLOOR) if predicted > 0.0 else 0.0)
 
+    def copy(self) -> Pace:
+        """The same recent requests, for another thread to choose a price by."""
+        found = Pace()
+        found._recent.extend(self._recent)
+        return found
+
     def choose(self, account: Account) -> None:
         """Set the price anew. Requests to come are taken to be half of those there were."""
         if not self._recent:

@@ -4,7 +4,8 @@ Decides which measured row stands for a request. A table holds, for the prompts 
 the evidence each had, whether the candidate was wrong, whether the right answer was among those judged, how many
 prompts of its key were stored and how many in all. A request is given a row of its own class: its key is stored or not,
 by about as many prompts, among about as many others. The tables were measured while the rule itself decided, at three
-error rates, because what is served is not stored, and so the stored prompts are the hard ones. So the joint distribution of all features given the class is the
+error rates, because what is served is not stored, and so the stored prompts are the hard ones. So the joint
+distribution of all features given the class is the
 measured one, not a fitted one; beyond the largest store that was measured, its last rows stand for all larger ones.
 
 Two tables ship for each embedder, measured by `tests/bench/measure_population.py`: `questions`, where many prompts want
@@ -124,8 +125,10 @@ def load_population(kind: Kind, embedder: str) -> Population:
 class Repeats:
     """Which requests repeat an earlier one word for word, estimated from keys and lengths alone.
 
-    Pairs of requests of one key whose lengths differ by d ≠ 0 are different texts; there are N₁ and N₂ of them for d = 1
-    and 2 (means of both signs). Different texts of equal length are then about N₁ · √(N₁ / N₂): between a peak that falls
+    Pairs of requests of one key whose lengths differ by d ≠ 0 are different texts; there are N₁ and N₂ of them for d =
+    1
+    and 2 (means of both signs). Different texts of equal length are then about N₁ · √(N₁ / N₂): between a peak that
+    falls
     off like e^(−d) and one like e^(−d²). What there is more of pairs of equal length are repeats; each is one with
     probability `share`.
     """

@@ -26,6 +26,8 @@ from gridctl.cache.model import WrongModel
 from gridctl.units import NS_PER_S
 
 Level = Literal["exact", "joined", "semantic", "audit", "miss", "bypass"]
+NEVER = -1
+"""When an answer is there that no engine ever gives."""
 HITS: tuple[Level, ...] = ("exact", "joined", "semantic")
 ENTRY_BYTES = 256
 """What a stored answer takes beside its text, its prompt's text and its vector: keys, times, provenance."""
@@ -83,7 +85,8 @@ class _Entry(NamedTuple):
 
 
 class Rehearsal:
-    """One site's cache. `remember` makes the memory of a partition at an error rate; `vector_bytes` is what a vector takes."""
+    """One site's cache. `remember` makes the memory of a partition at an error rate; `vector_bytes` is what a vector
+    takes."""
 
     def __init__(
         self,
@@ -120,7 +123,7 @@ class Rehearsal:
         return len(self._by_name)
 
     def ask(self, asked: Asked, now_ns: int, answered_ns: int) -> Got:
-        """What a request gets; where an engine has to answer, that answer is there at `answered_ns`."""
+        """What a request gets; where an engine has to answer, that answer is there at `answered_ns`, or NEVER."""
         self.advance(now_ns)
         rule = self._rules.get(asked.workload)
         if rule is None or rule.mode == "off":
@@ -168,6 +171,8 @@ class Rehearsal:
             self._keep(heapq.heappop(self._coming)[2])
 
     def _miss(self, asked: Asked, answered_ns: int, evidence: Evidence | None, verdict: Verdict | None) -> Got:
+        if answered_ns == NEVER:
+            return Got("miss")
         self._leaders[asked.partition, asked.exact] = asked
         coming = _Coming(answered_ns, asked, evidence, verdict)
         heapq.heappush(self._coming, (answered_ns, asked.number, coming))

@@ -118,7 +118,7 @@ def run(
         return
     from gridctl.agent.site_agent import run_once
 
-    actual = asyncio.run(run_once(order, note))
+    actual = asyncio.run(run_once(order, _say))
     emit(_rows_of(actual, order.folder), COLUMNS, output, kind="AgentVersionList", name_key="digest")
 
 
@@ -224,8 +224,13 @@ async def _serve(order: Order) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled)
-    note(f"agent of {order.site}: {order.url}, {order.folder}")
-    await run_agent(order, note, stop, insist)
+    _say(f"agent of {order.site}: {order.url}, {order.folder}")
+    await run_agent(order, _say, stop, insist)
+
+
+def _say(text: str) -> None:
+    """One line, whatever a peer put into it."""
+    note("".join(letter if letter.isprintable() else "?" for letter in text))
 
 
 def _leave() -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gridctl.cli.cacheforecast import forecast
 from gridctl.cli.options import DryRunOption, ReasonOption, YesOption, complete_names
 from gridctl.cli.output import OutputOption, emit, is_interactive, note
 from gridctl.errors import UsageError
@@ -13,6 +14,7 @@ from gridctl.render.rows import Column
 from gridctl.render.time import utc_text
 
 app = typer.Typer(help="Answers kept to be given again.", no_args_is_help=True, add_completion=False)
+app.command()(forecast)
 
 
 def _share(value: Any) -> str:

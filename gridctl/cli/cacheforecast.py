@@ -142,7 +142,9 @@ def _rate(text: str) -> float:
     except ValueError:
         value = float("nan")
     if not 0.0 < value < 1.0:
-        raise UsageError(f"an error rate of {text!r} cannot be kept", where="--error-rate", fix="--error-rate 0.01,0.05")
+        raise UsageError(
+            f"an error rate of {text!r} cannot be kept", where="--error-rate", fix="--error-rate 0.01,0.05"
+        )
     return value
 
 

@@ -27,6 +27,7 @@ from gridctl.cli.rollingout import (
     WavesOption,
     WindowOption,
     begin,
+    check_before_push,
     print_site_plan,
     target_of,
 )
@@ -39,7 +40,22 @@ if TYPE_CHECKING:
     from gridctl.artifacts.registry_client import RegistryClient
     from gridctl.artifacts.transferplan import Method
 
-ReferenceArgument = Annotated[str, typer.Argument(metavar="REF", help="HOST/NAME:TAG, or HOST/NAME@sha256:….")]
+
+def _complete_reference(incomplete: str) -> list[str]:
+    """Hosts that docker knows, then models of the grid; nothing is asked over the network."""
+    from gridctl.artifacts.credentials import known_hosts
+    from gridctl.cli.options import names_of
+
+    host, slash, name = incomplete.rpartition("/")
+    if not slash:
+        return [f"{known}/" for known in known_hosts() if known.startswith(incomplete)]
+    return [f"{host}/{model}:" for model in names_of("model", name)]
+
+
+ReferenceArgument = Annotated[
+    str,
+    typer.Argument(metavar="REF", help="HOST/NAME:TAG, or HOST/NAME@sha256:….", autocompletion=_complete_reference),
+]
 BaseOption = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="The package or pulled folder that sites hold now; only differences travel."),
@@ -176,12 +192,16 @@ def _push(
 
     from gridctl.artifacts import push as pushing
     from gridctl.artifacts.delta import encode
+    from gridctl.artifacts.manifest import VARIANT
     from gridctl.artifacts.package import load
     from gridctl.artifacts.rederivation import DERIVATIONS
+    from gridctl.artifacts.reference import parse_reference
     from gridctl.artifacts.transferplan import bytes_by_method
 
     made = load(source)
     held = load(base) if base is not None else None
+    if flags.to and not dry_run:
+        check_before_push(flags, parse_reference(reference).repository, made.manifest.annotations.get(VARIANT))
     with tempfile.TemporaryDirectory(prefix=".gridctl-", dir=made.folder) as scratch:
         delta = Path(scratch, "delta")
         with _client(reference, parallel) as client:

@@ -26,6 +26,7 @@ from gridctl.cli.live_load import (
 from gridctl.cli.output import OutputOption, emit, note, progress
 from gridctl.cli.policy import complete_policy
 from gridctl.cli.run_argument import RunArgument, read_run
+from gridctl.errors import UsageError
 
 if TYPE_CHECKING:
     from gridctl.manifest.gameday_file import GameDayFile
@@ -96,6 +97,14 @@ def run(
     rollout: Annotated[
         str | None, typer.Option("--rollout", metavar="FILE", help="A rollout meanwhile: gridctl help rollout.")
     ] = None,
+    cache: Annotated[
+        Literal["off", "exact", "semantic", "as-declared"],
+        typer.Option(help="Answer repeats from caches at sites: all workloads alike, or as each declares."),
+    ] = "off",
+    cache_at: Annotated[
+        Literal["edge", "regional"],
+        typer.Option(help="Which caches are asked: the nearest, or the nearest above edge."),
+    ] = "edge",
     live: LiveOption = None,
     model: LiveModelOption = "",
     api_key_env: LiveKeyOption = "",
@@ -117,12 +126,15 @@ def run(
     Requests that do not say where they come from, or for which workload, get an origin by population and a workload by
     traffic share, drawn with the seed. With --seeds the tables say how sure they are: `gridctl help uncertainty`. With
     --gate the run is kept and the exit code says whether the gates hold: `gridctl help ci`. With --faults things go
-    wrong meanwhile, and the run stands beside the same one in which they do not: `gridctl help gamedays`. With --live
+    wrong meanwhile, and the run stands beside the same one in which they do not: `gridctl help gamedays`. With --cache
+    repeats are answered from caches, told by `prompt` texts and `answer_key`, by keys alone, or by prefix blocks (word
+    for word only); without it nothing is, whatever workloads declare. With --live
     nothing is simulated: the trace goes to a running endpoint, each request at its moment, and the answers are the run.
 
     Example:
       gridctl replay run trace.jsonl.gz --name base
       gridctl replay run trace.jsonl.gz --name sure --seeds 20
+      gridctl replay run trace.jsonl.gz --name cached --cache as-declared
       gridctl replay run azure.csv --speed 10 --policy least-loaded --name heavy -o json
       gridctl replay run trace.jsonl.gz --name new --gate gates.yaml --baseline base --junit gates.xml
       gridctl replay run trace.jsonl.gz --name friday --rollout friday.yaml
@@ -133,8 +145,8 @@ def run(
     from gridctl.orchestrator.context import current_grid
     from gridctl.orchestrator.ensemble import Spread, parse_sources, replay_seeds
     from gridctl.orchestrator.plan import load_ensemble
-    from gridctl.orchestrator.replaying import Listener, Order, check_order
-    from gridctl.render.runs import DRAWN_COLUMNS, drawn_item
+    from gridctl.orchestrator.replaying import CacheOrder, Listener, Order, check_order
+    from gridctl.render.runs import DRAWN_COLUMNS, cache_lines, drawn_item
 
     home = current_grid()
     held = gates_of(gates, baseline, junit, summary, home, seeds)
@@ -146,7 +158,8 @@ def run(
         )
         refuse_beside_live(
             [("--policy", policy is not None), ("--seeds", seeds > 1), ("--resume", resume),
-             ("--keep-draws", keep_draws), ("--faults", faults is not None), ("--rollout", rollout is not None)]
+             ("--keep-draws", keep_draws), ("--faults", faults is not None), ("--rollout", rollout is not None),
+             ("--cache", cache != "off")]
         )  # fmt: skip
         alone = Order(name, None, prices, seed, False, replace, None, source)
         run_live(home, requests, alone, given, held, output, dry_run=dry_run)
@@ -160,7 +173,10 @@ def run(
         )
     day = _game_day(faults) if planned is None else planned.day
     # A run with faults stands beside its calm one, and so do not its draws.
-    order = Order(name, policy, prices, seed, centralized and day is None, replace, day, source)
+    caches = None if cache == "off" else CacheOrder(cache, cache_at)
+    if caches is not None and (seeds > 1 or resume):
+        raise UsageError("caches and draws do not go together", where="--cache", fix="--seeds 1, or --cache off")
+    order = Order(name, policy, prices, seed, centralized and day is None, replace, day, source, caches)
     spread = Spread(seeds, parse_sources(draw), jobs, executor, resume, keep_draws)
     if dry_run:
         checked = check_order(home, requests, order, note)
@@ -180,6 +196,8 @@ def run(
         emit_phases(planned, read_run(info.name), read_run(info.calm), output)
         return
     emit([item], DRAWN_COLUMNS, output, kind="Run", single=True)
+    for line in cache_lines(info):
+        note(line)
     first = f"gridctl gameday report {info.name}; " if info.calm else ""
     note(f"next: {first}gridctl tokenomics {info.name}; gridctl sla {info.name}")
 

@@ -134,17 +134,38 @@ def target_of(client: "RegistryClient", flags: Flags) -> "Target":
     )
 
 
+def check_before_push(flags: Flags, repository: str, annotated: str | None) -> None:
+    """Refuse what the rollout would be refused for, before anything moves."""
+    from gridctl.orchestrator.context import current_grid
+    from gridctl.orchestrator.live_client import client_of
+    from gridctl.orchestrator.rollouts import model_of, variant_of, waves_of
+    from gridctl.rollout.sites import check_variant
+    from gridctl.rollout.waves import DEFAULT
+
+    settings_of(flags)
+    home = current_grid()
+    with home.open_registry() as registry:
+        resources = [stored.resource for stored in registry.all()]
+    model = model_of(resources, flags.model, repository)
+    check_variant(model, variant_of(flags.variant, annotated), resources)
+    waves_of(resources, model, flags.to, flags.waves or DEFAULT)
+    with client_of(home) as client:
+        client.status()
+
+
 def begin(target: "Target", flags: Flags, output: str) -> None:
     """Begin the rollout; with --wait, see it to its end."""
     from gridctl.cli.rollout import leave_unless_completed, print_rollout, told
     from gridctl.orchestrator.context import current_grid
     from gridctl.orchestrator.rollouts import start, wait_for, waves_of
+    from gridctl.rollout.sites import check_variant
     from gridctl.rollout.waves import DEFAULT
 
     settings = settings_of(flags)
     home = current_grid()
     with home.open_registry() as registry:
         resources = [stored.resource for stored in registry.all()]
+    check_variant(target.model, target.variant, resources)
     waves = waves_of(resources, target.model, flags.to, flags.waves or DEFAULT)
     found = start(home, flags.name, target, waves, settings, requires_signature=flags.requires_signature)
     note(f"rollout {found.name}: {found.sites:,} sites in {found.waves} waves")

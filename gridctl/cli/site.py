@@ -58,8 +58,7 @@ def inspect(
     name: Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete_names("site"))],
     output: OutputOption = "table",
 ) -> None:
-    """One site on one screen: state and why, engines and their probes, what is routed there and why, the worst requests
-    of the last minutes, promises, changes.
+    """One site on one screen: state and why, engines, probes, what is routed there and why, worst requests, changes.
 
     Asked of the orchestrator that serves the grid; without one, of what is declared. CSV and names are of its engines.
 

@@ -6,8 +6,7 @@ from gridctl.cli.output import note, progress
 
 
 def command() -> None:
-    """Compile the router, the twin, the replay loop, mock engines and live loads into the cache. For CI images and
-    impatient people.
+    """Compile the router, the twin, the replay loop and mock engines into the cache. For CI images, impatient people.
 
     The cache is a folder: keep it between CI runs, or bake it into the image, on machines with the same processor.
 

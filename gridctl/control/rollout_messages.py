@@ -12,6 +12,7 @@ from gridctl.rollout.protocol import Digest, Named
 from gridctl.rollout.state import Phase, Rollout, Settings, SitePhase, SiteProgress
 from gridctl.rollout.store import HistoryEntry, KnownSite
 
+RolloutName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?$(?!\n)")]
 Reference = Annotated[str, msgspec.Meta(min_length=3, max_length=512)]
 
 
@@ -19,7 +20,7 @@ class StartRollout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A rollout to begin. `reference` names the manifest by its digest, too; `waves` are the sites of each, in
     order."""
 
-    name: Named
+    name: RolloutName
     model: Named
     variant: Named
     reference: Reference
@@ -35,7 +36,7 @@ class Operate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Why an operator does what the path says; `name` is that of the rollout which undoes one that is over."""
 
     reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
-    name: Annotated[str, msgspec.Meta(max_length=253)] = ""
+    name: RolloutName | None = None
 
 
 class RolloutSite(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,9 +13,10 @@ from gridctl.control.admin import LONGEST_BODY, Call, Parameter, Route
 from gridctl.control.site_routes import rollouts_of
 from gridctl.errors import ConflictError, InputError, NotFoundError, UsageError, did_you_mean
 from gridctl.geography.regions import jurisdiction_of
-from gridctl.resources import Cluster, Model, Resource, Site
+from gridctl.resources import Site
 from gridctl.rollout.draft import reference_of
 from gridctl.rollout.protocol import Version
+from gridctl.rollout.sites import check_variant, serving_sites
 from gridctl.rollout.state import VERBS, Operated, Rollout, Settings, SiteProgress
 from gridctl.rollout.store import RolloutStore
 from gridctl.rollout.undoing import undo_of
@@ -111,7 +112,7 @@ def _planned(call: Call) -> Rollout:
     """The rollout that a message asks for. Raises InputError for what this grid has not."""
     body: messages.StartRollout = call.body
     resources = call.live.plan.resources
-    _check_model(body, resources)
+    check_variant(body.model, body.variant, resources)
     sites = {one.name: one for one in resources if isinstance(one, Site)}
     places = serving_sites(resources, body.model)
     progress: dict[str, SiteProgress] = {}
@@ -148,39 +149,6 @@ def _planned(call: Call) -> Rollout:
         is_window_open=is_open(body.settings.windows, time.time()),
         sites=progress,
     )
-
-
-def serving_sites(resources: tuple[Resource, ...], model: str) -> set[str]:
-    """Sites with engines or functions of the model, whatever the variant."""
-    found = set()
-    for one in resources:
-        if isinstance(one, Cluster):
-            variants = [deployment.variant for deployment in one.spec.deployments]
-            site = one.spec.site
-        elif isinstance(one, Site) and one.spec.serverless is not None:
-            variants, site = list(one.spec.serverless.variants), one.name
-        else:
-            continue
-        if any(variant.partition("/")[0] == model for variant in variants):
-            found.add(site)
-    return found
-
-
-def _check_model(body: messages.StartRollout, resources: tuple[Resource, ...]) -> None:
-    models = {one.name: one for one in resources if isinstance(one, Model)}
-    if body.model not in models:
-        near = did_you_mean(body.model, models)
-        fix = f"did you mean {near}?" if near else "see them: gridctl model list"
-        raise InputError(f"the grid has no model {body.model}", where="--model", fix=fix)
-    spec = models[body.model].spec
-    if spec.variant(body.variant) is None:
-        names = ", ".join(variant.name for variant in spec.variants)
-        raise InputError(
-            f"model {body.model} has no variant {body.variant}, only {names}",
-            where="--variant",
-            fix="declare it first, with its quality, so that the router knows what it may serve: "
-            "gridctl explain model.variants",
-        )
 
 
 def _check_settings(body: messages.StartRollout) -> None:

@@ -24,7 +24,7 @@ from gridctl.rollout.desired import Timing, desired_of, etag_of
 from gridctl.rollout.protocol import Report
 from gridctl.rollout.releasekey import ReleaseKey, open_release_key
 from gridctl.rollout.state import AnalysisResult, Event, Restarted, Rollout, Timer, WindowChanged
-from gridctl.rollout.store import RolloutStore
+from gridctl.rollout.store import FILE, RolloutStore
 from gridctl.rollout.windows import is_open
 from gridctl.signals.totals import read_totals
 
@@ -60,9 +60,15 @@ class Rollouts:
         self._refused: dict[int, float] = {}
         self._answers: dict[str, tuple[int, float, bytes, str]] = {}
 
+    @property
+    def _is_used(self) -> bool:
+        """Whether there ever was a rollout, or an agent: a grid without them gets no file for them."""
+        return self._opened is not None or (self._folder / FILE).exists()
+
     async def close(self) -> None:
         """Let go of the store."""
-        await self.do(lambda store: store.close())
+        if self._opened is not None:
+            await self.do(lambda store: store.close())
         self._thread.shutdown()
 
     async def do(self, work: Callable[[RolloutStore], _Made]) -> _Made:
@@ -89,10 +95,13 @@ class Rollouts:
 
     async def run(self, live: Live) -> None:
         """Let time pass for rollouts, until cancelled."""
-        await self.do(self._restart)
+        if self._is_used:
+            await self.do(self._restart)
         while True:
             await asyncio.sleep(PERIOD_S)
             try:
+                if not self._is_used:
+                    continue
                 await self.look(live)
             except GridctlError as error:
                 self._say(f"rollouts: {error.what}" + (f" ({error.where})" if error.where else ""))

@@ -9,6 +9,7 @@ request's way. A cache that fails costs hits, never a request: whatever breaks h
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from gridctl.signals.cache_counts import CacheCounts
 
 if TYPE_CHECKING:
     from gridctl.answers.client import Answers
-    from gridctl.answers.question import Found, Kept
+    from gridctl.answers.question import Found, Fresh, Kept, Question
     from gridctl.broker.ask import Ask
     from gridctl.broker.plan import Plan
     from gridctl.gateway.exchange import Exchange
@@ -46,6 +47,10 @@ BUDGET_NS = 30_000_000
 
 SECRET_FILE = "secret"
 """In the cache's folder: what keys are made under. Who has it can tell which questions were asked."""
+
+KEEP_AFTER_S = 0.025
+"""Answers are handed in together, so often: each for itself would cost a system call, and wake the keeper for one."""
+MOST_TOGETHER = 128
 
 Report = Callable[[BaseException], None]
 
@@ -72,6 +77,9 @@ class Caching:
         self.report = report
         self.flights = Flights()
         self.budget_ns = BUDGET_NS
+        self.keep_after_s = KEEP_AFTER_S
+        self._handed_in: list[tuple[Question, Fresh]] = []
+        self._keeping: asyncio.TimerHandle | None = None
         self._questions = Questions(secret)
         self._terms: dict[str, Terms] = {}
         self._queue: deque[Again] = deque()
@@ -155,6 +163,27 @@ class Caching:
         nobody.attend(exchange)
         return nobody
 
+    # ── handing answers in ──
+
+    def keep(self, question: Question, fresh: Fresh) -> None:
+        """Hand an answer in, soon."""
+        self._handed_in.append((question, fresh))
+        if not self.keep_after_s or len(self._handed_in) >= MOST_TOGETHER:
+            self._keep_now()
+        elif self._keeping is None:
+            self._keeping = asyncio.get_running_loop().call_later(self.keep_after_s, self._keep_now)
+
+    def _keep_now(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            self._keeping = None
+        handed_in, self._handed_in = self._handed_in, []
+        try:
+            for question, fresh in handed_in:
+                self.answers.keep(question, fresh)
+        except Exception as error:
+            self.report(error)
+
     # ── what a hit saves ──
 
     def took(self, workload: str, is_stream: bool, took_us: float) -> None:
@@ -187,12 +216,17 @@ class Caching:
         """Note a kept answer that was served."""
         assert visit.understood is not None
         self.answers.served(visit.understood.question, kept)
+        self._questions.comes_again(visit.understood, visit.body)
 
     def close(self) -> None:
         """End what runs in the background, and hang up."""
+        for again in self._queue:
+            if again.ticket is not None:
+                self.answers.abandon(again.understood.question, again.ticket)
         self._queue.clear()
         for exchange in tuple(self._running):
             exchange.client_gone("draining")
+        self._keep_now()
         self.answers.close()
 
 
@@ -200,8 +234,6 @@ def open_caching(
     place: tuple[str, str], serving: Serving, board: Board, worker: int, plan: Plan, report: Report
 ) -> Caching | None:
     """The cache in a folder, with its table of that name; None, and a line that says why, where it cannot be used."""
-    import asyncio
-
     from gridctl.answers.client import Answers
 
     folder, presence = Path(place[0]), place[1]

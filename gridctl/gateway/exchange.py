@@ -523,6 +523,7 @@ class Exchange:
         # Attempts know their exchange: without this a body would be held until the collector finds the circle.
         self.attempt = self.relaying = self._rival = None
         self._body = b""
-        if self.visit is None or self.visit.ended(finished):
+        visit, self.visit = self.visit, None
+        if visit is None or visit.ended(finished):
             serving.ended(finished, is_whole=outcome == "completed")
         self.client.ended(self)

@@ -46,8 +46,13 @@ MOST_KNOWN = 4096
 LONGEST_WHOLE = 512
 """Bytes of a part that is remembered as it is; longer ones by their SHA-256."""
 LONGEST_USER = 256
+MOST_REMEMBERED, LONGEST_REMEMBERED = 4096, 2048
+"""Bodies that a worker has read of late, and the bytes of those it remembers: what comes again is read once."""
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}")
 _MEDIA = re.compile(rb'"type"\s*:\s*"(?:input_)?(?:image|audio|video|file)')
+
+Found = tuple[str, str, bytes, str, tuple[str, ...]]
+"""The partition's key, the text, the exact key, the user, the tags of the models."""
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _turns = msgspec.json.Decoder(list[msgspec.Raw])
@@ -104,12 +109,15 @@ class Terms:
 
 @dataclass(slots=True)
 class Understood:
-    """A request that may be answered from the cache; `most_tokens` the longest answer that its client takes."""
+    """A request that may be answered from the cache; `most_tokens` the longest answer that its client takes; `key` and
+    `read` are for `comes_again`."""
 
     question: Question
     most_tokens: int | None
     terms: Terms
     is_fresh_only: bool
+    key: tuple[object, ...]
+    read: tuple[Found, int | None]
 
 
 def versions_of(plan: Plan) -> dict[str, str]:
@@ -161,40 +169,71 @@ class Questions:
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
         self._known: dict[tuple[object, ...], tuple[str, str | None]] = {}
+        self._read: dict[tuple[object, ...], tuple[Found, int | None]] = {}
+        self._tags: dict[tuple[str, str], tuple[str, ...]] = {}
         self._versions: dict[str, str] = {}
 
     def adopt(self, versions: Mapping[str, str]) -> None:
         """Know models by these versions: what another version said is no answer any more, whatever was purged."""
         self._versions = dict(versions)
         self._known.clear()
+        self._read.clear()
+        self._tags.clear()
 
     def read(self, ask: Ask, headers: Mapping[bytes, bytes], body: bytes, terms: Terms) -> Understood | str:
         """The question of a request, or the word for why it bypasses the cache."""
-        control = headers.get(b"cache-control", b"").lower()
-        switch = headers.get(b"x-gridctl-cache", b"").strip().lower()
-        if switch == b"off" or b"no-store" in control:
+        control = headers.get(b"cache-control", b"")
+        if control:
+            control = control.lower()
+            if b"no-store" in control:
+                return "no-store"
+        if headers.get(b"x-gridctl-cache", b"").strip().lower() == b"off":
             return "no-store"
-        reader = _READERS.get(ask.endpoint)
-        if reader is None:
-            return "endpoint"
-        tags = _tags_of(headers.get(b"x-gridctl-cache-tags"))
-        if tags is None:
-            return "tags"
-        try:
-            fields = _fields.decode(body)
-            read = reader(self, ask, fields, terms, bool(tags))
-        except (msgspec.DecodeError, InputError, RecursionError, ValueError):
-            return "body"
+        tagged = headers.get(b"x-gridctl-cache-tags")
+        group = ask.group
+        meant = (group.meant.model, group.meant.variant) if group is not None else (ask.model, None)
+        key = (
+            terms.name, ask.tenant, ask.origin, ask.jurisdiction, meant, ask.endpoint, ask.principal.name,
+            tagged is None, body,
+        )  # fmt: skip
+        read = self._read.get(key) or self._understood(ask, body, terms, is_tagged=tagged is not None)
         if isinstance(read, str):
             return read
-        partition, text, exact, user = read
-        tags += tuple(f"model:{name}" for name in self._models(ask, terms))
+        (partition, text, exact, user, tags), most_tokens = read
+        if tagged is not None:
+            own = _tags_of(tagged)
+            if own is None:
+                return "tags"
+            tags = own + tags
+        may_serve = not control or (b"no-cache" not in control and b"max-age=0" not in control)
         question = Question(
             terms.name, ask.tenant, partition, exact, text, user, tags, ask.jurisdiction, ask.endpoint, terms.ttl_s,
             terms.stale_s, terms.error_rate, terms.mode if ask.endpoint == "chat" else "exact", ask.request_id,
-            b"no-cache" not in control and b"max-age=0" not in control, ask.prompt_tokens,
+            may_serve, ask.prompt_tokens,
         )  # fmt: skip
-        return Understood(question, _longest(fields), terms, not question.may_serve)
+        return Understood(question, most_tokens, terms, not may_serve, key, read)
+
+    def comes_again(self, understood: Understood, body: bytes) -> None:
+        """A request was answered from the cache, so its like will come again: remember what its body means."""
+        if len(body) <= LONGEST_REMEMBERED and understood.key not in self._read:
+            if len(self._read) >= MOST_REMEMBERED:
+                self._read.clear()
+            self._read[understood.key] = understood.read
+
+    def _understood(self, ask: Ask, body: bytes, terms: Terms, *, is_tagged: bool) -> tuple[Found, int | None] | str:
+        """What of a request lies in its body and its caller, and its longest answer; or why it has no question."""
+        reader = _READERS.get(ask.endpoint)
+        if reader is None:
+            return "endpoint"
+        try:
+            fields = _fields.decode(body)
+            read = reader(self, ask, fields, terms, is_tagged)
+            if isinstance(read, str):
+                return read
+            partition, text, exact, user = read
+            return (partition, text, exact, user, self._model_tags(ask, terms)), _longest(fields)
+        except (msgspec.DecodeError, InputError, RecursionError, ValueError):
+            return "body"
 
     # ── by endpoint ──
 
@@ -204,7 +243,8 @@ class Questions:
         turns = _turns.decode(fields["messages"]) if "messages" in fields else []
         if not turns:
             return "not-text"
-        has_media = bool(_MEDIA.search(fields["messages"]))
+        messages = bytes(fields["messages"])
+        has_media = b'"type"' in messages and bool(_MEDIA.search(messages))
         text = None if has_media else _last_text(turns[-1])
         earlier = b",".join(turns[:-1]) if len(turns) > 1 else b""
         return self._found(ask, fields, terms, is_tagged, text, earlier, has_media)
@@ -246,7 +286,7 @@ class Questions:
         user = self._user(ask, fields, terms)
         if user is None:
             return "no-user"
-        if _is_set(fields.get("logprobs")) or _is_set(fields.get("top_logprobs")):
+        if ("logprobs" in fields and _is_set(fields["logprobs"])) or _is_set(fields.get("top_logprobs")):
             return "logprobs"
         key, reason = self._partition(ask, fields, terms, earlier, user)
         wanted = Wanted(
@@ -267,13 +307,13 @@ class Questions:
         self, ask: Ask, fields: dict[str, msgspec.Raw], terms: Terms, earlier: bytes, user: str
     ) -> tuple[str, str | None]:
         """The key of the request's partition, and a reason for which it has none."""
-        rest = tuple((name, _short(value)) for name, value in fields.items() if name not in NEVER_CHANGE_AN_ANSWER)
+        rest = tuple([(name, _short(value)) for name, value in fields.items() if name not in NEVER_CHANGE_AN_ANSWER])
         group = ask.group
         country = group.where.origin.country if terms.is_by_country and group is not None else ""
         meant = group.meant if group is not None else None
         model = (meant.model, meant.variant) if meant is not None else (ask.model, None)
         known = (
-            terms, ask.tenant, ask.jurisdiction, country, model, ask.endpoint, user, _short(earlier),
+            terms.name, ask.tenant, ask.jurisdiction, country, model, ask.endpoint, user, _short(earlier),
             _short(fields.get("response_format", b"")), rest,
         )  # fmt: skip
         found = self._known.get(known)
@@ -348,11 +388,15 @@ class Questions:
             return None
         return f"{ask.principal.name}\n{name}"
 
-    def _models(self, ask: Ask, terms: Terms) -> tuple[str, ...]:
-        """The models that may answer: whose change makes an answer void."""
+    def _model_tags(self, ask: Ask, terms: Terms) -> tuple[str, ...]:
+        """The models that may answer, as tags: their change makes an answer void."""
         group = ask.group
-        model = group.meant.model if group is not None else ask.model
-        return (model,) if model else terms.models
+        model = (group.meant.model if group is not None else ask.model) or ""
+        found = self._tags.get((terms.name, model))
+        if found is None:
+            models = (model,) if model else terms.models
+            found = self._tags[terms.name, model] = tuple(f"model:{name}" for name in models)
+        return found
 
 
 _READERS = {

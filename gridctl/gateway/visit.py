@@ -505,7 +505,7 @@ class Visit:
             whole.prompt_tokens, whole.output_tokens, finished.usd,
             took_us, False, 200, ticket, finished.request_id, self._stamp,
         )  # fmt: skip
-        answers.keep(question, fresh)
+        self._caching.keep(question, fresh)
         self._count("kept")
 
     # ── counting ──

@@ -41,7 +41,7 @@ from gridctl.signals.meter import Meter
 from gridctl.traces.recorder import Recorder
 from gridctl.traces.recording import read_header
 
-GARBAGE_THRESHOLDS = (20_000, 20, 20)
+GARBAGE_THRESHOLDS = (2_000_000, 20, 20)
 """Requests leave few cycles; collecting as often as the default costs more than it finds."""
 
 

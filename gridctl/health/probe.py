@@ -7,7 +7,8 @@ thresholds are Kubernetes': one deadline for the whole probe, the next one a per
 
 GET /health, and /v1/models where that is not known (404); /v1/models besides on the first probe and now and then, to
 see that the engine serves the model it is declared with. A deadline that was missed because this process was busy
-says nothing about the endpoint. Cost: see `exchange`; TLS adds a handshake, three times as much CPU again (tests/bench/probe_cost.py --tls).
+says nothing about the endpoint. Cost: see `exchange`; TLS adds a handshake, three times as much CPU again
+(tests/bench/probe_cost.py --tls).
 """
 
 from __future__ import annotations

@@ -49,6 +49,12 @@ def find_question(home: GridHome, target: str) -> Question:
             where=target,
             fix="gridctl explain request ID, with the request's id (its x-request-id header, or the access log)",
         )
+    if run.info.cache:
+        raise UsageError(
+            f"run {name} was made with caches: its requests are not explained one by one",
+            where=target,
+            fix="replay the trace without --cache, and explain the request there",
+        )
     return Question(run, find_request(run, word), load_inputs(name, home))
 
 

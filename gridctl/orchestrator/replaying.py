@@ -9,13 +9,14 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 import numpy as np
 
 from gridctl import __version__
-from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, ROW_TYPES, Run, RunInfo, RunRows
+from gridctl.accounts.caching import savings
+from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, ROW_TYPES, CacheFacts, Run, RunInfo, RunRows
 from gridctl.errors import InputError, Interrupted
 from gridctl.grid.candidates import CandidateLists
 from gridctl.grid.centralized import centralize
@@ -25,13 +26,16 @@ from gridctl.orchestrator.context import GridHome
 from gridctl.orchestrator.inputs import VERSION, InputsHeader, RunInputs, TraceSource, encode_inputs
 from gridctl.orchestrator.policies import centralized_policy, choose_policy
 from gridctl.orchestrator.runs import columns_of, load_info
+from gridctl.replay.caching import CachePlan, replay_cached, with_savings
 from gridctl.replay.digest import digest_columns
 from gridctl.replay.faults import Fault
 from gridctl.replay.origins import origins_of
 from gridctl.replay.prefixes import parts
+from gridctl.replay.repeats import Telling
 from gridctl.replay.replay import check_trace, replay_into
 from gridctl.replay.resolving import resolve_faults
 from gridctl.resources import Policy, Resource, Site, Workload
+from gridctl.resources.pricebook import PriceBookSpec
 from gridctl.traces.crowd import crowded, is_crowd
 from gridctl.traces.identity import trace_digest
 from gridctl.traces.overlay import overlay
@@ -39,6 +43,14 @@ from gridctl.traces.trace import UNSAID, Traffic
 
 CENTRALIZED_SUFFIX = ".centralized"
 CALM_SUFFIX = ".calm"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheOrder:
+    """Caches in a replay: the mode of every workload or each one's own, and at which sites they are asked."""
+
+    mode: Literal["exact", "semantic", "as-declared"]
+    placement: Literal["edge", "regional"] = "edge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +68,7 @@ class Order:
     replace: bool = False
     game_day: GameDayFile | None = None
     source: TraceSource | None = None  # where the trace was read, kept with the run
+    cache: CacheOrder | None = None  # None: nothing is answered from a cache, whatever workloads declare
 
     @property
     def beside(self) -> str:
@@ -84,7 +97,8 @@ def replay_trace(home: GridHome, trace: Traffic, order: Order, listener: Listene
     policy = choose_policy(resources, order.policy)
     complete = overlaid(trace, resources, order.seed, listener.say)
     beside_name = f"{name}{order.beside}" if order.beside else ""
-    calm = replace(order, game_day=None)
+    # The centralised alternative has no caches: what they save is part of what the edge is for.
+    calm = replace(order, game_day=None, cache=order.cache if order.game_day is not None else None)
     central = "" if order.game_day is not None else beside_name
     image = build_image(resources, price_book=order.prices)
     # A game day that cannot be is refused before anything is replayed.
@@ -295,11 +309,24 @@ def _played(
         listener.advanced(requests)
 
     tally = _Tally(sink)
+    cache: tuple[CacheFacts, ...] = ()
+    held: list[RunRows] = []
+
+    def keep(rows: RunRows) -> None:
+        held.append(rows)
+        tally.keep(rows)
+
     started = time.perf_counter()
     try:
-        played = replay_into(
-            tally.keep, image, trace, policy.spec, seed=order.seed, advanced=advanced, faults=faults, lists=lists
-        )
+        if order.cache is not None:
+            plan = cache_plan(image, order.cache, order)
+            played, cache = replay_cached(
+                keep, image, trace.whole(), policy.spec, plan, seed=order.seed, advanced=advanced, faults=faults
+            )
+        else:
+            played = replay_into(
+                tally.keep, image, trace, policy.spec, seed=order.seed, advanced=advanced, faults=faults, lists=lists
+            )
     except KeyboardInterrupt:
         raise Interrupted(
             f"stopped after {done} of {len(trace)} requests; no run was saved, the grid is unchanged",
@@ -309,7 +336,7 @@ def _played(
     if name != central:
         for text in played.notes:
             listener.say(text)
-    return RunInfo(
+    info = RunInfo(
         name=name,
         trace=trace.name,
         policy=policy.name,
@@ -335,4 +362,21 @@ def _played(
         faults=played.faults,
         crowds=tuple(number for number, origin in enumerate(played.origins) if is_crowd(origin.name)),
         centralized=central,
+        cache=cache,
+    )
+    if not cache:
+        return info
+    return msgspec.structs.replace(info, cache=with_savings(cache, dict(savings(Run(info, held[0])))))
+
+
+def cache_plan(image: GridImage, cache: CacheOrder, order: Order) -> CachePlan:
+    """Caches as a replay takes them: with the embedder that the workloads declare, where they declare one alike."""
+    policies = [workload.spec.cache for workload in image.view.workloads.values()]
+    declared = {policy.embedder for policy in policies if policy.mode == "semantic" and "://" not in policy.embedder}
+    book = image.view.prices.get(order.prices)
+    return CachePlan(
+        cache.mode,
+        cache.placement,
+        Telling(embedder=next(iter(declared)) if len(declared) == 1 else "hashed", seed=order.seed),
+        (book.spec if book is not None else PriceBookSpec()).egress_usd_per_gb,
     )

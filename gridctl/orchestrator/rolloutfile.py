@@ -15,9 +15,9 @@ from typing import Annotated, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from gridctl.errors import InputError, NotFoundError, UsageError, did_you_mean
+from gridctl.errors import InputError, NotFoundError, UsageError, did_you_mean, raise_all
 from gridctl.manifest.gameday_file import GameDayFile
-from gridctl.manifest.reader import parse_items
+from gridctl.manifest.reader import dotted, parse_items
 from gridctl.manifest.source import sources
 from gridctl.orchestrator.rollouts import waves_of
 from gridctl.resources import Cluster, Model, Resource
@@ -116,13 +116,10 @@ def read_rollout(path: str) -> RolloutFile:
 
                 for problem in diagnose(fields, RolloutFile):
                     place = item.where(source.name, problem.path, key=problem.at_key)
-                    problems.append(InputError(problem.text, where=place, fix=problem.fix))
+                    problems.append(InputError(f"{dotted(problem.path)} {problem.text}", where=place, fix=problem.fix))
                 if not problems:
                     problems.append(InputError(str(error), where=item.where(source.name), fix=see))
-    if problems:
-        first, *rest = problems
-        first.related = tuple(rest)
-        raise first
+    raise_all(problems)
     return found[0]
 
 

@@ -1,7 +1,7 @@
 """A rollout in a replay: prepared from its file, and told phase by phase beside the same requests without it.
 
-Decides how long a step of the new variant takes, by the profiles of both, and what each phase's requests came to. Phases
-are of the requests that arrive in them; those of a wave follow one another: transfer, reload, soak.
+Decides how long a step of the new variant takes, by the profiles of both, and what each phase's requests came to.
+Phases are of the requests that arrive in them; those of a wave follow one another: transfer, reload, soak.
 """
 
 from __future__ import annotations

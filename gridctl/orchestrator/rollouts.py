@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from gridctl.errors import NotFoundError, UsageError, did_you_mean
 from gridctl.resources import Model, Resource, Site
+from gridctl.rollout.sites import PlannedSite
 from gridctl.units import BYTES_PER_GB
 
 if TYPE_CHECKING:
@@ -35,25 +36,10 @@ class Target(NamedTuple):
     disk_bytes: int
 
 
-class PlannedSite(NamedTuple):
-    """A site of a rollout to come, and what bringing the version there takes."""
-
-    site: str
-    wave: int
-    tier: str
-    country: str
-    jurisdiction: str
-    method: str
-    bytes: int
-    seconds: float
-    usd: float
-    disk_bytes: int
-
-
 def waves_of(resources: Sequence[Resource], model: str, to: Sequence[str], waves: str) -> tuple[tuple[str, ...], ...]:
     """The sites of a selection that serve the model, in waves. Raises UsageError, NotFoundError."""
-    from gridctl.control.rollout_routes import serving_sites
     from gridctl.orchestrator.selector import explain_nothing, parse_selector
+    from gridctl.rollout.sites import serving_sites
     from gridctl.rollout.waves import Placed, parse_waves, plan_waves
 
     steps = parse_waves(waves)
@@ -62,7 +48,7 @@ def waves_of(resources: Sequence[Resource], model: str, to: Sequence[str], waves
     chosen = [site for site in sites if selector.holds(site)]
     if not chosen:
         raise NotFoundError(explain_nothing(selector, Site, sites), where="--to", fix="gridctl site list")
-    serving = serving_sites(tuple(resources), model)
+    serving = serving_sites(resources, model)
     there = [site for site in chosen if site.name in serving]
     if not there:
         raise NotFoundError(
@@ -195,7 +181,7 @@ def operate(home: GridHome, name: str, verb: Verb, reason: str, undo_name: str =
 
     with client_of(home) as client:
         path = f"/v1/rollouts/{quote(name, safe='')}/{verb}"
-        return client.post(path, Operate(reason=reason, name=undo_name), RolloutReport)
+        return client.post(path, Operate(reason=reason, name=undo_name or None), RolloutReport)
 
 
 def history(home: GridHome, name: str | None, limit: int) -> RolloutHistory:

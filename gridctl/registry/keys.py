@@ -36,9 +36,10 @@ MOST_TOKENS_PER_MINUTE = 10**12
 
 
 class WantedKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key to be made. A `client` sends requests, as its tenant and, if named, only for one workload; the other roles
-    are for the admin API; an `agent` reports for one `site` and may do nothing else. `expires_ns` is Unix time; None: it does not expire. A client key may be limited in the
-    requests a second and the tokens a minute that it asks for; None: it is not."""
+    """A key to be made. A `client` sends requests, as its tenant and, if named, only for one workload; the other
+    roles are for the admin API; an `agent` reports for one `site` and may do nothing else. `expires_ns` is Unix
+    time; None: it does not expire. A client key may be limited in the requests a second and the tokens a minute
+    that it asks for; None: it is not."""
 
     name: str
     role: Role = "client"

@@ -13,7 +13,7 @@ from gridctl.units import NS_PER_S
 
 if TYPE_CHECKING:
     from gridctl.control.rollout_messages import HistoryEntry, RolloutReport, RolloutSummary
-    from gridctl.orchestrator.rollouts import PlannedSite
+    from gridctl.rollout.sites import PlannedSite
 
 Item = dict[str, object]
 Paint = Callable[[str, Any], str]

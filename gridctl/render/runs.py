@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from gridctl.render.rows import Column
 from gridctl.render.time import is_stamped, stamped_ns
 
@@ -82,6 +84,7 @@ def run_item(info: RunInfo) -> dict[str, object]:
         "created_ns": stamped_ns(info.created_ns),
         "gridctl_version": info.gridctl_version,
         "notes": list(info.notes),
+        **({"cache": list(msgspec.to_builtins(info.cache))} if info.cache else {}),
     }
 
 
@@ -95,3 +98,21 @@ def drawn_item(info: RunInfo, ensemble: Ensemble | None) -> dict[str, object]:
         "drawn": [] if ensemble is None else list(ensemble.drawn),
         "draws": [{"draw": draw.draw, "seed": draw.seed, "digest": draw.digest} for draw in draws],
     }
+
+
+def cache_lines(info: RunInfo) -> list[str]:
+    """What caches did, a line for each workload."""
+    lines = []
+    for one in info.cache:
+        hits = one.exact_hits + one.shared_hits + one.semantic_hits
+        text = f"cache {one.workload}: {hits / one.requests:.1%} hits ({one.exact_hits:,} exact, {one.shared_hits:,} "
+        text += f"shared, {one.semantic_hits:,} by meaning), told by {one.told_by}"
+        if one.wrong_per_request is not None and one.mode == "semantic":
+            low, high = one.wrong_per_request_low or 0.0, one.wrong_per_request_high or 0.0
+            text += f"; wrong {one.wrong_per_request:.2%} of requests"
+            text += f" ({low:.2%} to {high:.2%}; {one.error_rate:.0%} allowed)"
+        text += f"; saved ${one.saved_usd:,.4f}"
+        if one.saved_ms_per_hit is not None:
+            text += f" and {one.saved_ms_per_hit:,.0f} ms a hit"
+        lines.append(text)
+    return lines

@@ -207,7 +207,8 @@ def _go_wrong_if_reverted(draft: Draft, sites: list[SiteProgress]) -> bool:
 
 def _bring_along(draft: Draft) -> None:
     """Sites that were away when their wave went by do it now."""
-    late = [site for site in draft.sites.values() if site.wave < draft.wave and site.phase in ("staged", "trial")]
+    gone_by = draft.wave + 1 if draft.phase == "baking" else draft.wave
+    late = [site for site in draft.sites.values() if site.wave < gone_by and site.phase in ("staged", "trial")]
     if late and draft.is_window_open:
         _start_trials(draft, late)
 

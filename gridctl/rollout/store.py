@@ -176,7 +176,7 @@ class RolloutStore:
             made = msgspec.structs.replace(made, since_s=now_s)
             records.insert(connection, made)
             connection.execute(
-                "INSERT OR IGNORE INTO release VALUES (?, ?, ?)", (made.model, version.digest, version.variant)
+                "INSERT OR REPLACE INTO release VALUES (?, ?, ?)", (made.model, version.digest, version.variant)
             )
             records.note(connection, now_s, made, f"created by {made.created_by}", "", f"{len(made.sites)} sites")
             if first is not None:
@@ -329,6 +329,8 @@ class RolloutStore:
             if row is not None and row[0] == known:
                 continue
             connection.execute("INSERT OR REPLACE INTO serving VALUES (?, ?, ?)", (site, actual.model, known))
+            # What was true before must not be told after.
+            connection.execute("DELETE FROM outbox WHERE site = ? AND model = ?", (site, actual.model))
             rollout = connection.execute(
                 "SELECT rollout FROM wanted WHERE site = ? AND model = ?", (site, actual.model)
             ).fetchone()

@@ -85,7 +85,9 @@ def _input_lengths(rows: list[Row], block: Block, where: str, columns: Columns) 
         return _lengths(rows, block, INPUT, where)
     columns.has_estimated_lengths = True
     texts = first_values(rows, present(block, PROMPT))
-    return np.fromiter((max(1, -(-len((text or "").encode()) // BYTES_PER_TOKEN)) for text in texts), np.int64, len(rows))
+    return np.fromiter(
+        (max(1, -(-len((text or "").encode()) // BYTES_PER_TOKEN)) for text in texts), np.int64, len(rows)
+    )
 
 
 def _lengths(rows: list[Row], block: Block, names: Sequence[str], where: str) -> Ints:

@@ -318,7 +318,9 @@ def order_for(orchestrator: Orchestrator, folder: Path, site: str = "fr-paris-01
     return Order(site=site, url=orchestrator.url, token_file=token, folder=folder, **(settings | fields))
 
 
-def work_until(order: Order, condition: Callable[[], object], what: str, seconds: float = 20.0, **fields: Any) -> list[str]:
+def work_until(
+    order: Order, condition: Callable[[], object], what: str, seconds: float = 20.0, **fields: Any
+) -> list[str]:
     """Run the agent here until the condition holds, then end it in order; what it said."""
     said: list[str] = []
 
@@ -381,7 +383,9 @@ def committed_digest(folder: Path, model: str = "llama") -> str | None:
     return told["committed"]["digest"] if told.get("committed") else None
 
 
-def lead_to(orchestrator: Orchestrator, pushed: Pushed, counter: int, model: str = "llama") -> Callable[[str, Report], None]:
+def lead_to(
+    orchestrator: Orchestrator, pushed: Pushed, counter: int, model: str = "llama"
+) -> Callable[[str, Report], None]:
     """Wishes as a rollout makes them: stage, then trial, then commit, each once the site reports the one before."""
     order = ("stage", "trial", "commit")
 
@@ -412,7 +416,11 @@ class Nursery:
 
     def start(self, *orders: Order, die_at: str = "", nth: int = 1) -> int:
         """Fork a process with these agents; its id. `die_at` kills it when the step is reached for the nth time."""
-        tell = {"orders": [json.loads(msgspec.json.encode(_plain(order))) for order in orders], "at": die_at, "nth": nth}
+        tell = {
+            "orders": [json.loads(msgspec.json.encode(_plain(order))) for order in orders],
+            "at": die_at,
+            "nth": nth,
+        }
         return int(self._ask(json.dumps(tell)))
 
     def wait(self, process: int) -> int:

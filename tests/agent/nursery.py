@@ -36,9 +36,7 @@ async def live(orders: list[Order], die_at: str, nth: int) -> None:
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    await asyncio.gather(
-        *(site_agent.run_agent(order, lambda _text: None, stop, reached=reached) for order in orders)
-    )
+    await asyncio.gather(*(site_agent.run_agent(order, lambda _text: None, stop, reached=reached) for order in orders))
 
 
 def ending_of(child: int) -> int:
@@ -54,6 +52,11 @@ def ending_of(child: int) -> int:
     return 1000
 
 
+def answer(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     import cryptography.hazmat.primitives.asymmetric.ed25519  # noqa: F401 (before the fork)
     import httpx  # noqa: F401 (before the fork)
@@ -62,7 +65,7 @@ def main() -> None:
     for line in sys.stdin:
         told = json.loads(line)
         if "wait" in told:
-            print(ending_of(told["wait"]), flush=True)
+            answer(ending_of(told["wait"]))
             children.discard(told["wait"])
             continue
         child = os.fork()
@@ -71,7 +74,7 @@ def main() -> None:
             asyncio.run(live([read_order(order) for order in told["orders"]], told["at"], told["nth"]))
             os._exit(0)
         children.add(child)
-        print(child, flush=True)
+        answer(child)
     for child in children:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

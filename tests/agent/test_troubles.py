@@ -409,9 +409,7 @@ def test_retry_after_of_the_orchestrator_is_kept(orchestrator: Orchestrator, mod
     assert orchestrator.asked_at[1] - orchestrator.asked_at[0] >= 0.8
 
 
-def test_an_older_desired_state_is_refused_for_good(
-    orchestrator: Orchestrator, models: Models, tmp_path: Path
-) -> None:
+def test_an_older_desired_state_is_refused_for_good(orchestrator: Orchestrator, models: Models, tmp_path: Path) -> None:
     order = order_for(orchestrator, tmp_path / "agent")
     orchestrator.counter = 50
     orchestrator.wish(SITE, wanted(models["one"], "commit", 1))
@@ -485,4 +483,6 @@ def test_a_folder_of_another_site_is_refused(orchestrator: Orchestrator, tmp_pat
     orchestrator.wish(SITE)
     work_until(order, lambda: len(orchestrator.statuses) > 0, "a sync")
     with pytest.raises(InputError, match="belongs to site fr-paris-01"):
-        work_until(order_for(orchestrator, tmp_path / "agent", site="de-berlin-01"), lambda: False, "nothing", seconds=3)
+        work_until(
+            order_for(orchestrator, tmp_path / "agent", site="de-berlin-01"), lambda: False, "nothing", seconds=3
+        )

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from agentworld import (
     Orchestrator,
     Pushed,
+    Registry,
     committed_digest,
     complaint_of,
+    make_model,
     order_for,
+    push_model,
     wanted,
     work_until,
 )
+
+from gridctl.agent.folder import AgentFolder
+from gridctl.artifacts.recipe import Recipe
+from gridctl.artifacts.rederivation import make_variant
+from gridctl.errors import StoreError
+from gridctl.rollout.protocol import Actual, Window
 
 SITE = "fr-paris-01"
 Models = dict[str, Pushed]
@@ -31,6 +42,13 @@ def is_on_trial(orchestrator: Orchestrator, digest: str) -> bool:
     report = orchestrator.last(SITE)
     actual = report.of("llama") if report is not None else None
     return actual is not None and actual.trial is not None and actual.trial.digest == digest
+
+
+def actual_of(orchestrator: Orchestrator) -> Actual:
+    report = orchestrator.last(SITE)
+    actual = report.of("llama") if report is not None else None
+    assert actual is not None
+    return actual
 
 
 def failure(orchestrator: Orchestrator) -> str:
@@ -99,6 +117,29 @@ def test_a_fine_tune_comes_as_a_delta_and_shared_files_once(
     assert complaint_of(order.folder) == ""
 
 
+def test_a_quantised_variant_is_made_again_at_the_site(
+    registry: Registry, orchestrator: Orchestrator, tmp_path: Path
+) -> None:
+    source = make_model(tmp_path / "base", seed=40, rows=512)
+    made = tmp_path / "fp8"
+    made.mkdir()
+    make_variant(source, made, {"scheme": "fp8"})
+    recipe = Recipe("optimize", 1, {"scheme": "fp8"}).text
+    base = push_model(registry, "q/llama", source, tmp_path)
+    fp8 = push_model(registry, "q/llama", made, tmp_path, base=source, recipe=recipe)
+    order = order_for(orchestrator, tmp_path / "agent")
+    orchestrator.wish(SITE, wanted(base, "commit", 1))
+    work_until(order, lambda: serves(orchestrator, base.digest), "the base")
+    before = actual_of(orchestrator)
+    orchestrator.wish(SITE, wanted(fp8, "commit", 2))
+    work_until(order, lambda: serves(orchestrator, fp8.digest), "the variant")
+    after = actual_of(orchestrator)
+    assert after.bytes_received - before.bytes_received < 0.02 * fp8.total_bytes, "manifest and config alone"
+    weights = sum(path.stat().st_size for path in made.glob("*.safetensors"))
+    assert after.method["rederive"] >= weights
+    assert complaint_of(order.folder) == ""
+
+
 def test_undoing_is_a_higher_counter_and_moves_nothing(
     orchestrator: Orchestrator, models: Models, tmp_path: Path
 ) -> None:
@@ -163,7 +204,9 @@ def test_a_trial_without_its_lease_goes_back_by_itself(
         pointers = json.loads((order.folder / "models/llama/pointers.json").read_text())
         if pointers.get("failed"):
             told.append(pointers["failed"]["reason"])
-        return pointers["trial"] is None and loads.read_text().split() == ["v1", "v2", "v1"] if loads.exists() else False
+        return (
+            pointers["trial"] is None and loads.read_text().split() == ["v1", "v2", "v1"] if loads.exists() else False
+        )
 
     work_until(order, fall_silent, "the lease to run out")
     assert told[-1] == "lease"
@@ -205,22 +248,32 @@ def test_offline_the_last_good_version_stays_and_nothing_new_begins(
     order = order_for(orchestrator, tmp_path / "agent")
     orchestrator.wish(SITE, wanted(models["one"], "commit", 1))
     work_until(order, lambda: serves(orchestrator, models["one"].digest), "the commit")
-    orchestrator.life_s = 0.5
-    orchestrator.wish(SITE, wanted(models["two"], "stage", 2, windows=()))
-    orchestrator.refusals = []
-    work_until(order, lambda: (orchestrator.last(SITE) or 0) and len(orchestrator.statuses) > 3, "a few syncs")
+    closed = Window((), "00:00", "00:01", "UTC") if datetime.now(UTC).hour >= 1 else Window((), "12:00", "12:01", "UTC")
+    orchestrator.life_s = 1.0
+    orchestrator.wish(SITE, wanted(models["two"], "commit", 2, windows=(closed,)))
+    count = len(orchestrator.statuses)
+    work_until(order, lambda: len(orchestrator.statuses) > count, "the wish to be taken")
+
+    # Its hours begin while nobody answers, but what was wished for has expired by then.
+    journal = order.folder / "journal.json"
+    told = json.loads(journal.read_text())
+    assert told["desired"]["wanted"][0]["version"]["counter"] == 2
+    told["desired"]["wanted"][0]["windows"] = []
+    told["desired"]["expires_unix_s"] = time.time() - 1
+    journal.write_text(json.dumps(told))
     orchestrator.refusals = [(503, {})] * 10_000
     count = len(orchestrator.statuses)
-    work_until(order, lambda: len(orchestrator.statuses) > count + 2, "refusals")
+    work_until(order, lambda: len(orchestrator.statuses) > count + 2, "syncs in vain")
     assert committed_digest(order.folder) == models["one"].digest
+    assert not (order.folder / "models/llama" / models["two"].digest[7:]).exists()
+
+    told["desired"]["expires_unix_s"] = time.time() + 60
+    journal.write_text(json.dumps(told))
+    work_until(order, lambda: committed_digest(order.folder) == models["two"].digest, "a wish that has not expired")
     assert complaint_of(order.folder) == ""
 
 
 def test_a_closed_window_holds_a_transfer_back(orchestrator: Orchestrator, models: Models, tmp_path: Path) -> None:
-    from datetime import UTC, datetime, timedelta
-
-    from gridctl.rollout.protocol import Window
-
     soon = datetime.now(UTC) + timedelta(hours=3)
     closed = Window((), f"{soon:%H:%M}", f"{soon + timedelta(hours=1):%H:%M}")
     order = order_for(orchestrator, tmp_path / "agent")
@@ -260,16 +313,12 @@ def test_absent_drops_a_model_and_tells_the_engine(orchestrator: Orchestrator, m
     assert loads.read_text().split()[-1] == "[]"
 
 
-@pytest.mark.parametrize("count", [1])
-def test_one_agent_a_folder(count: int, orchestrator: Orchestrator, models: Models, tmp_path: Path) -> None:
-    from gridctl.agent.folder import AgentFolder
-    from gridctl.errors import StoreError
-
+def test_one_agent_a_folder(orchestrator: Orchestrator, tmp_path: Path) -> None:
     order = order_for(orchestrator, tmp_path / "agent")
     folder = AgentFolder(order.folder)
     folder.make()
     with folder.held(), pytest.raises(StoreError, match="agent"):
-        work_until(order, lambda: False, "nothing", seconds=count)
+        work_until(order, lambda: False, "nothing", seconds=1)
 
 
 def hook(tmp_path: Path, line: str) -> tuple[str, ...]:

@@ -7,8 +7,6 @@ import pytest
 
 from gridctl.answers.judging import is_same, text_of
 
-LIKE = {text: np.array([1.0, 0.0], np.float32) for text in ()}
-
 
 def all_alike(text: str) -> np.ndarray:
     """An embedder that cannot tell anything apart: what is left is the guards' work."""

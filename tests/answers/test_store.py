@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gridctl.answers.database import FILE, open_to_read
-from gridctl.answers.store import Entry, Purge, Serving, Store, is_valid
+from gridctl.answers.entries import Entry, Purge, Serving, is_valid
+from gridctl.answers.store import Store
 from gridctl.errors import StoreError
 
 

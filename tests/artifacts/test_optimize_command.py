@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from gridctl.artifacts.safetensors import Tensor, layout
+from tests.artifacts.tinyllama import INNER, drawn, saved
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -110,3 +111,80 @@ def test_bad_input_is_refused_with_an_empty_stdout(
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_layers_of_least_influence_are_named_recorded_and_dropped(tmp_path: Path) -> None:
+    arrays = drawn()
+    for name in ("self_attn.o_proj", "mlp.down_proj"):
+        arrays[f"model.layers.1.{name}.weight"][:] = 0  # what enters layer 1 leaves it unchanged
+    saved(tmp_path / "llama", arrays, intermediate_size=INNER)
+    (tmp_path / "text.jsonl").write_text("[1, 2, 3, 4, 5, 6, 7, 8]\n")
+    words = [
+        "model",
+        "optimize",
+        "llama",
+        "--out",
+        "small",
+        "--drop-layers",
+        "auto=1",
+        "--calibration-text",
+        "text.jsonl",
+    ]
+    refused = gridctl(*words, at=tmp_path)
+    assert (refused.returncode, "--accept-quality-loss" in refused.stderr) == (2, True)
+    words.append("--accept-quality-loss")
+    planned = gridctl(*words, "--dry-run", at=tmp_path)
+    assert planned.returncode == 0, planned.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["llama", "text.jsonl"]
+    made = gridctl(*words, at=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "which go: 1 (" in made.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["llama", "small", "text.jsonl"]
+    record = json.loads((tmp_path / "small" / "gridctl-optimize.json").read_text())
+    assert record["request"]["drop_layers"] == [1]
+    assert record["influence"][1] < 1e-6 < min(record["influence"][0], record["influence"][2])
+    assert json.loads((tmp_path / "small" / "config.json").read_text())["num_hidden_layers"] == 2
+    variant = gridctl("model", "variant", "small", "--model", "tiny", at=tmp_path)
+    assert "layers 1 dropped" in variant.stdout
+    assert "name: bf16-d1" in variant.stdout
+    assert "quality" not in variant.stdout
+
+
+def test_wanda_sees_the_model_on_a_text(tmp_path: Path) -> None:
+    saved(tmp_path / "llama", drawn())
+    (tmp_path / "text.jsonl").write_text("[1, 2, 3, 4, 5, 6, 7, 8]\n")
+    words = ["--prune", "wanda=0.4", "--calibration-text", "text.jsonl", "-o", "json"]
+    made = gridctl("model", "optimize", "llama", "--out", "out", *words, at=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert len(json.loads(made.stdout)["items"]) == 3 * 7
+    record = json.loads((tmp_path / "out" / "gridctl-optimize.json").read_text())
+    assert record["request"]["activations"].startswith("sha256:")
+    assert record["recipe"] is None, "a site has no activations to make it by"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["llama", "out", "text.jsonl"]
+
+
+def test_an_adapter_that_is_a_pickle_is_not_read(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter/adapter_config.json").write_text('{"peft_type": "LORA", "r": 4, "lora_alpha": 8}')
+    (tmp_path / "adapter/adapter_model.bin").write_bytes(b"\x80\x04.")
+    done = gridctl("model", "optimize", "model", "--out", "out", "--merge-lora", "adapter", at=tmp_path)
+    assert done.returncode == 3
+    assert "pickle" in done.stderr
+
+
+def test_a_link_where_the_variant_is_made_is_not_followed(model: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("mine")
+    (tmp_path / ".out.partial").symlink_to(elsewhere)
+    done = gridctl("model", "optimize", "model", "--out", "out", "--scheme", "fp8", at=tmp_path)
+    assert (done.returncode, "symbolic link" in done.stderr) == (3, True)
+    assert [path.name for path in elsewhere.iterdir()] == ["precious"]
+
+
+def test_nothing_is_left_of_a_model_with_weights_that_are_not_finite(model: Path, tmp_path: Path) -> None:
+    path = model / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-4] + np.array([np.inf], "<f4").tobytes())
+    done = gridctl("model", "optimize", "model", "--out", "out", "--scheme", "fp8", at=tmp_path)
+    assert (done.returncode, "infinite" in done.stderr) == (3, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

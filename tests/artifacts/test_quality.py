@@ -39,7 +39,6 @@ def gridctl(*words: str, at: Path, code: int = 0) -> subprocess.CompletedProcess
     environment |= {
         "PYTHONPATH": str(REPOSITORY),
         "NO_COLOR": "1",
-        "HOME": str(at),
         "XDG_CONFIG_HOME": str(at / "configuration"),
     }
     done = subprocess.run(

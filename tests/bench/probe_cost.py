@@ -1,10 +1,11 @@
 """CPU time of probing 4,400 endpoints every 30 s, beside httpx: python tests/bench/probe_cost.py [--tls ec|rsa]
 
 One listener on all of 127.0.0.0/8 in a process of its own stands for the endpoints; with `--tls` it has a certificate
-of that kind of key for `localhost`, which every probe verifies in a whole handshake, as engines at sites would be. Prints
-the CPU time of the probing process: a probe, and the share of a core at 4,400 in 30 s. Timings are of the machine at
-hand; the ratio carries over. Measured 2026-11-23 on two shared cores: 260 µs a probe, 3.8 % of a core (httpx 6.8 times
-as much); with TLS 930 µs, 13.5 % (httpx 3.4 times as much). Resumed sessions cost no less: it is the key exchange.
+of that kind of key for `localhost`, which every probe verifies in a whole handshake, as engines at sites would be.
+Prints the CPU time of the probing process: a probe, and the share of a core at 4,400 in 30 s. Timings are of the
+machine at hand; the ratio carries over. Measured 2026-11-23 on two shared cores: 260 µs a probe, 3.8 % of a core
+(httpx 6.8 times as much); with TLS 930 µs, 13.5 % (httpx 3.4 times as much). Resumed sessions cost no less: it is the
+key exchange.
 """
 
 from __future__ import annotations

@@ -36,11 +36,13 @@ def wait_ms(quotas: Quotas, at_ns: int, tokens: int = 1) -> int | None:
     """How long the refusal says to wait; None when the request passed."""
     try:
         quotas.take("shop", tokens, at_ns)
-    except Refusal as refusal:
-        assert (refusal.status, refusal.reason, refusal.code) == (429, "quota", "rate_limit_exceeded")
-        assert refusal.type == "rate_limit_error"
-        return refusal.retry_after_ms
-    return None
+    except Refusal as caught:
+        refusal = caught
+    else:
+        return None
+    assert (refusal.status, refusal.reason, refusal.code) == (429, "quota", "rate_limit_exceeded")
+    assert refusal.type == "rate_limit_error"
+    return refusal.retry_after_ms
 
 
 def test_so_many_requests_a_second_pass_and_the_next_one_hears_when_to_come() -> None:
@@ -88,8 +90,19 @@ def test_workers_share_a_quota_and_none_counts_in_another_s_words(tmp_path: Path
         assert wait_ms(worker, START) is None
         assert wait_ms(worker, START) is None
     assert all(wait_ms(worker, START) is not None for worker in workers)
-    again = quotas_of(key(requests_per_s=6.0), worker=1, path=path, workers=3)
-    assert wait_ms(again, START) is not None, "a worker that is started anew finds what was counted"
+    make_quota_file(path, 1)  # of the next orchestrator, while these still serve
+    assert all(wait_ms(worker, START) is not None for worker in workers)
+    assert wait_ms(quotas_of(key(requests_per_s=6.0), path=path), START) is None
+
+
+def test_a_worker_that_is_started_anew_finds_what_was_counted(tmp_path: Path) -> None:
+    path = tmp_path / "quota.bin"
+    make_quota_file(path, 2)
+    assert wait_ms(quotas_of(key(requests_per_s=1.0), worker=0, path=path, workers=2), START) is None
+    again = quotas_of(key(requests_per_s=1.0), worker=0, path=path, workers=2)
+    assert wait_ms(again, START) is not None
+    again = quotas_of(key(requests_per_s=1.0), worker=1, path=path, workers=2)
+    assert wait_ms(again, START) is not None
 
 
 def test_a_plan_keeps_counts_and_a_key_without_a_limit_or_another_key_is_free() -> None:

@@ -162,6 +162,7 @@ def caching_gateway(urls: Sequence[str], **policy: Any) -> Iterator[CachingGatew
 
         async def make() -> Caching:
             made = Caching(gateway.serving, answers, SECRET, counts, plan, errors.append)  # type: ignore[arg-type]
+            made.keep_after_s = 0.0
             gateway.serving.caching = made
             return made
 

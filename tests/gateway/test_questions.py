@@ -29,7 +29,7 @@ def ask(
         where=SimpleNamespace(origin=SimpleNamespace(country=country)),
     )
     return SimpleNamespace(
-        tenant=tenant, jurisdiction=jurisdiction, endpoint=endpoint, model=model, group=group, request_id="r",
+        tenant=tenant, jurisdiction=jurisdiction, origin=f"{jurisdiction}/{country}", endpoint=endpoint, model=model, group=group, request_id="r",
         prompt_tokens=1, principal=SimpleNamespace(name=key, role="client"),
     )  # fmt: skip
 

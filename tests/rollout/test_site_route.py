@@ -179,3 +179,28 @@ def test_hostile_reports_are_refused_whole(ask: Ask) -> None:
     ):
         assert ask(("paris", "POST", path, body)).status_code == 422, body
     assert ask(("paris", "POST", "/v1/sites/nowhere/sync", _report())).status_code == 403
+
+
+def test_the_word_of_a_site_reaches_the_registry_once_and_only_its_last(tmp_path: Path) -> None:
+    from gridctl.rollout.protocol import Actual, Report, Version
+    from gridctl.rollout.store import RolloutStore
+
+    store = RolloutStore.open(tmp_path)
+
+    def says(seq: int, variant: str) -> None:
+        version = Version(DIGEST if variant == "fp8" else OLD["digest"], variant, seq)  # type: ignore[arg-type]
+        store.report("a", Report(boot_id="b", seq=seq, actual=(Actual(model="m", committed=version),)), 1000.0 + seq)
+
+    says(1, "bf16")
+    says(2, "bf16")
+    assert [told.variant for told in store.declarations()] == ["bf16"]
+    says(3, "fp8")
+    assert [told.variant for told in store.declarations()] == ["fp8"]
+    says(4, "bf16")
+    assert [told.variant for told in store.declarations()] == ["bf16"]
+    store.close()
+    again = RolloutStore.open(tmp_path)
+    (told,) = again.declarations()
+    again.declared(told.number)
+    assert again.declarations() == []
+    again.close()

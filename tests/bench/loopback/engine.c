@@ -275,7 +275,7 @@ int main(int argc, char **argv) {
         "{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion\",\"created\":1700000000,\"model\":\"" MODEL "\","
         "\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\","
         "\"content\":\"one two three four five six seven eight\"},"
-        "\"finish_reason\":\"length\"}],\"usage\":{\"prompt_tokens\":16,\"completion_tokens\":16,\"total_tokens\":32}}";
+        "\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":16,\"completion_tokens\":16,\"total_tokens\":32}}";
     const char *head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ";
     snprintf(answer, sizeof answer, "%s%zu\r\n\r\n%s", head, strlen(body), body);
     poll_fd = epoll_create1(0);

@@ -12,7 +12,7 @@
 #define _GNU_SOURCE
 #include "wire.h"
 
-enum { TAIL = 32, MAX_PROMPTS = 4096 };
+enum { TAIL = 32, MAX_PROMPTS = 65536 };
 enum chunk_part { SIZE_LINE, DATA, AFTER_DATA, TRAILER };
 
 struct conn {

@@ -1,0 +1,126 @@
+"""One connection to the keeper: a worker's, or the control process's.
+
+Decides what is hung up on: who sends what is no message, another version, or does not read what it asked for. Remembers
+which labels its worker promised, since none will come when it is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol, cast
+
+import msgspec
+
+from gridctl.answers.question import Fresh, Note, Question
+from gridctl.answers.wire import (
+    VERSION,
+    Abandon,
+    Frames,
+    FromKeeper,
+    Hello,
+    Keep,
+    Look,
+    Notes,
+    Order,
+    decode_to_keeper,
+    frame,
+)
+from gridctl.errors import InputError
+
+MOST_UNREAD_BYTES = 8 << 20
+MOST_TICKETS = 20_000
+
+
+class Served(Protocol):
+    """What a connection's messages go to."""
+
+    def connected(self, connection: Connection) -> None:
+        """A connection is there."""
+
+    def gone(self, connection: Connection) -> None:
+        """It ended."""
+
+    def look(self, connection: Connection, message: Look) -> None:
+        """A worker asks."""
+
+    def keep(self, question: Question, fresh: Fresh) -> None:
+        """A worker hands an answer in."""
+
+    def abandon(self, question: Question, ticket: int) -> None:
+        """A label will not come."""
+
+    def noted(self, notes: list[Note]) -> None:
+        """A worker says what it served."""
+
+    def take_order(self, connection: Connection, message: Order) -> None:
+        """The control process orders."""
+
+
+class Connection(asyncio.Protocol):
+    """One worker, or the control process."""
+
+    def __init__(self, service: Served) -> None:
+        self._service = service
+        self._frames = Frames()
+        self._transport: asyncio.Transport | None = None
+        self._is_greeted = False
+        self.tickets: dict[tuple[str, int], tuple[Question, int]] = {}
+
+    def awaits(self, question: Question, ticket: int) -> None:
+        """A label of this worker's is waited for; of one that is gone already, none."""
+        if self._transport is None:
+            self._service.abandon(question, ticket)
+            return
+        self.tickets[question.workload, ticket] = question, ticket
+        if len(self.tickets) > MOST_TICKETS:  # those are overdue by now
+            del self.tickets[next(iter(self.tickets))]
+
+    def say(self, message: FromKeeper) -> None:
+        """Send a message; to one that is gone or does not read, nothing."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if transport.get_write_buffer_size() > MOST_UNREAD_BYTES:
+            transport.abort()
+            return
+        transport.write(frame(message))
+
+    def hang_up(self) -> None:
+        """End the connection."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._service.connected(self)
+        self.say(Hello())
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._service.gone(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for body in self._frames.cut(data):
+                self._take(decode_to_keeper(body))
+        except (msgspec.MsgspecError, InputError):
+            self.hang_up()
+
+    def _take(self, message: object) -> None:
+        service = self._service
+        if isinstance(message, Hello):
+            self._is_greeted = message.version == VERSION
+        if not self._is_greeted:
+            self.hang_up()
+        elif isinstance(message, Look):
+            service.look(self, message)
+        elif isinstance(message, Keep):
+            self.tickets.pop((message.question.workload, message.fresh.ticket or -1), None)
+            service.keep(message.question, message.fresh)
+        elif isinstance(message, Notes):
+            service.noted(message.notes)
+        elif isinstance(message, Abandon):
+            self.tickets.pop((message.question.workload, message.ticket), None)
+            service.abandon(message.question, message.ticket)
+        elif isinstance(message, Order):
+            service.take_order(self, message)
