@@ -11,6 +11,7 @@ import re
 
 import msgspec
 
+from gridctl.broker.fields import ABSENT, Body, Fields, Message, Prompt
 from gridctl.broker.refusal import Refusal, bad_request
 
 MARKUP_BYTES = 16
@@ -43,69 +44,9 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 ANSWERS_IN_ONE = frozenset({"embeddings", "rerank", "tokenize"})
 """Endpoints whose answer is not generated token by token."""
 
-Number = int | float | None
-_ABSENT = msgspec.Raw()
+_DECODER = msgspec.json.Decoder(Fields)
+_MESSAGES = msgspec.json.Decoder(list[Message])
 _NULL = b"null"
-
-
-class _StreamOptions(msgspec.Struct):
-    include_usage: bool | None = None
-
-
-class _Body(msgspec.Struct):
-    """What is read of a body, whatever the endpoint."""
-
-    model: str | msgspec.UnsetType = msgspec.UNSET
-    stream: bool | None = None
-    stream_options: _StreamOptions | None = None
-    max_tokens: Number = None
-    max_completion_tokens: Number = None
-    max_output_tokens: Number = None
-    messages: msgspec.Raw = _ABSENT
-    prompt: msgspec.Raw = _ABSENT
-    input: msgspec.Raw = _ABSENT
-    system: msgspec.Raw = _ABSENT
-    instructions: msgspec.Raw = _ABSENT
-    tools: msgspec.Raw = _ABSENT
-    query: msgspec.Raw = _ABSENT
-    documents: msgspec.Raw = _ABSENT
-    prompt_embeds: msgspec.Raw = _ABSENT
-    prompt_cache_key: msgspec.Raw = _ABSENT
-    previous_response_id: msgspec.Raw = _ABSENT
-
-
-class _Part(msgspec.Struct):
-    type: str = ""
-    text: str | None = None
-
-
-class _Message(msgspec.Struct):
-    content: str | list[_Part] | None = None
-
-
-class Prompt(msgspec.Struct, gc=False):
-    """A prompt's length: bytes of text, an allowance of tokens for what is not text, and its tokens if it is given as
-    token numbers; `text` is its JSON, for hashing."""
-
-    text: bytes
-    text_bytes: int
-    media_tokens: int
-    exact_tokens: int | None
-
-
-class Body(msgspec.Struct, gc=False):
-    """What a request asks for, as far as the broker cares. `affinity` names a conversation, if the client did."""
-
-    model: str
-    stream: bool
-    wants_usage: bool
-    max_tokens: int | None
-    prompt: Prompt
-    affinity: bytes
-
-
-_DECODER = msgspec.json.Decoder(_Body)
-_MESSAGES = msgspec.json.Decoder(list[_Message])
 _WORDS = {"str": "a string", "int": "an integer", "bool": "a boolean", "object": "an object", "array": "an array"}
 
 
@@ -124,7 +65,7 @@ def read_body(endpoint: str, body: bytes) -> Body:
         raise bad_request("you must provide a model parameter", param="model")
     if len(model) > LONGEST_MODEL or not model.isprintable():
         raise bad_request("Invalid 'model': not the name of a model.", param="model")
-    if read.prompt_embeds is not _ABSENT and not _is_absent(read.prompt_embeds):
+    if read.prompt_embeds is not ABSENT and not _is_absent(read.prompt_embeds):
         raise bad_request("Prompt embeddings are not accepted.", param="prompt_embeds", code="unsupported_parameter")
     for name in REQUIRED.get(endpoint, ()):
         if _is_absent(getattr(read, name)):
@@ -142,13 +83,13 @@ def read_body(endpoint: str, body: bytes) -> Body:
 
 def _is_absent(value: msgspec.Raw) -> bool:
     """Whether a field was not given, or given as null."""
-    if value is _ABSENT:
+    if value is ABSENT:
         return True
     view = memoryview(value)
     return len(view) == len(_NULL) and bytes(view) == _NULL
 
 
-def _most_tokens(read: _Body) -> int | None:
+def _most_tokens(read: Fields) -> int | None:
     """The longest answer the client wants: the newest of the API's names for it wins."""
     value, name = read.max_completion_tokens, "max_completion_tokens"
     if value is None:
@@ -166,8 +107,8 @@ def _most_tokens(read: _Body) -> int | None:
     return int(value)
 
 
-def _affinity(read: _Body) -> bytes:
-    if read.prompt_cache_key is _ABSENT and read.previous_response_id is _ABSENT:
+def _affinity(read: Fields) -> bytes:
+    if read.prompt_cache_key is ABSENT and read.previous_response_id is ABSENT:
         return b""
     for value in (read.prompt_cache_key, read.previous_response_id):
         if not _is_absent(value):
@@ -175,8 +116,11 @@ def _affinity(read: _Body) -> bytes:
     return b""
 
 
-def _prompt(endpoint: str, read: _Body) -> Prompt:
-    parts = [value for name in PROMPT_FIELDS.get(endpoint, ()) if (value := getattr(read, name)) is not _ABSENT]
+def _prompt(endpoint: str, read: Fields) -> Prompt:
+    if endpoint == "chat" and read.tools is ABSENT:  # what most requests are
+        parts = [read.messages]
+    else:
+        parts = [value for name in PROMPT_FIELDS.get(endpoint, ()) if (value := getattr(read, name)) is not ABSENT]
     raw = bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
     if endpoint == "chat" or endpoint == "messages" or b'"role"' in raw:
         roles = raw.count(b'"role"')

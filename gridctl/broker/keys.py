@@ -31,6 +31,8 @@ class Keyring:
         self._keys = {key.digest: (key, Principal(key.name, key.role, key.tenant, key.workload)) for key in keys}
         self._nobody = Principal("anonymous", "client", settings.anonymous_tenant, None) if settings.anonymous else None
         self._unix_s = unix_s
+        self.has_expiring = any(key.expires_unix_s is not None for key in keys)
+        """Whether who somebody is has to be asked again for every request."""
 
     def principal(self, headers: Mapping[bytes, bytes]) -> Principal:
         """Who sends these headers. Raises Refusal: 401 without a valid key, 403 for a role that may not ask.

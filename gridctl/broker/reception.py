@@ -7,6 +7,7 @@ the plan.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 from gridctl.broker.ask import UNNAMED_SESSION, Ask, Principal
 from gridctl.broker.blocks import WINDOW_BYTES, prompt_blocks, tenant_seed
@@ -24,6 +25,10 @@ from gridctl.broker.quota import Quotas
 
 DRAW_BITS = 31
 NO_TRACE = ""
+MOST_CALLERS = 1024
+"""Heads remembered; beyond them all are read anew."""
+MOST_MODELS = 64
+"""Models remembered of one head."""
 CERTAIN_PART = 2
 """A text of n estimated tokens has n / CERTAIN_PART for sure: engines count, we only refuse what is certain."""
 
@@ -50,6 +55,41 @@ class Lessons:
             self.rates.learn(ask.group.meant.model or "", ask.text_bytes, prompt_tokens)
 
 
+class _Caller:
+    """What a request's head tells. Heads that are alike share their headers, which nobody changes, so it is found by
+    which dictionary that is: holding the dictionary keeps its address from being another one's."""
+
+    __slots__ = (
+        "endpoint",
+        "groups",
+        "headers",
+        "method",
+        "path",
+        "patience_ns",
+        "peer",
+        "principal",
+        "request_id",
+        "seed",
+        "session",
+        "wanted",
+        "where",
+    )
+
+    headers: Mapping[bytes, bytes]
+    method: str
+    path: str
+    peer: str
+    endpoint: str
+    principal: Principal
+    wanted: str
+    where: Where
+    seed: bytes
+    session: int | None
+    patience_ns: int
+    request_id: str
+    groups: dict[str, Group]
+
+
 class Reception:
     """One plan's door. Raises InputError for settings that name places or workloads that do not exist."""
 
@@ -65,6 +105,9 @@ class Reception:
         self._groups = Groups(live, plan.generation)
         self._seeds: dict[str, bytes] = {}
         self._bits = generator.getrandbits
+        self._callers: dict[int, _Caller] = {}
+        self._adds_usage = plan.settings.adds_usage
+        self._when_infeasible = {name: spec.when_infeasible for name, spec in live.workloads.items()}
         lessons.quotas.adopt(plan)
         self._take_quota = lessons.quotas.take
 
@@ -88,24 +131,40 @@ class Reception:
 
     def ask(self, head: Head, body: bytes, now_ns: int) -> Ask:
         """Understand a request. Raises Refusal for one that cannot be, or that its caller may not make."""
-        headers, settings = head.headers, self._settings
-        endpoint = endpoint_of(head.method, head.path)
-        principal = self._keyring.principal(headers)
+        headers = head.headers
+        caller = self._callers.get(id(headers))
+        if (
+            caller is None
+            or caller.headers is not headers
+            or caller.path != head.path
+            or caller.peer != head.peer
+            or caller.method != head.method
+        ):
+            caller = self._caller(head)
+        endpoint, principal, where = caller.endpoint, caller.principal, caller.where
+        if self._keyring.has_expiring:
+            principal = self._keyring.principal(headers)
         read = read_body(endpoint, body)
-        wanted = headers.get(b"x-gridctl-workload")
-        meant = self._menu.meaning(principal, wanted.decode("latin-1") if wanted is not None else "", read.model)
-        where = self._origins.of(head)
-        seed = self._seed(principal.tenant)
-        prompt, exact = read.prompt, read.prompt.exact_tokens
+        group = caller.groups.get(read.model)
+        if group is None:
+            meant = self._menu.meaning(principal, caller.wanted, read.model)
+            group = self._groups.of(where, meant)
+            if len(caller.groups) < MOST_MODELS:
+                caller.groups[read.model] = group
+        meant = group.meant
+        prompt = read.prompt
+        exact = prompt.exact_tokens
         rate = self._lessons.rates.rate(meant.model or "")
         text_tokens = exact if exact is not None else max(1, int(prompt.text_bytes * rate))
         prompt_tokens, most = text_tokens + prompt.media_tokens, read.max_tokens
         output_tokens = 1 if endpoint in ANSWERS_IN_ONE else self._lessons.lengths.expected(meant.workload, most)
         self._take_quota(principal.name, prompt_tokens + output_tokens, now_ns)
-        session = session_of(headers, read.affinity, seed)
+        session = caller.session
+        if session is None and read.affinity:
+            session = session_of(headers, read.affinity, caller.seed)
         # In the order of Ask's fields: so many names would take longer to match than all else here.
         return Ask(
-            request_id_of(headers),
+            caller.request_id,
             endpoint,
             principal,
             meant.workload,
@@ -113,7 +172,7 @@ class Reception:
             where.origin.name,
             read.model,
             now_ns,
-            deadline_of(headers, settings.deadline_ms, now_ns),
+            now_ns + caller.patience_ns,
             read.stream,
             read.wants_usage,
             prompt_tokens,
@@ -124,14 +183,34 @@ class Reception:
             output_tokens,
             self._bits(DRAW_BITS),
             UNNAMED_SESSION if session is None else session,
-            prompt_blocks(seed, prompt.text),
+            prompt_blocks(caller.seed, prompt.text),
             max(1, int(WINDOW_BYTES * rate)),
             NO_TRACE,
-            self._live.workloads[meant.workload].when_infeasible,
+            self._when_infeasible[meant.workload],
             where.origin.jurisdiction,
-            settings.adds_usage and read.stream and not read.wants_usage and endpoint in USAGE_ON_REQUEST,
-            self._groups.of(where, meant),
+            self._adds_usage and read.stream and not read.wants_usage and endpoint in USAGE_ON_REQUEST,
+            group,
         )
+
+    def _caller(self, head: Head) -> _Caller:
+        """Read a head that is not like one before. Raises Refusal."""
+        caller = _Caller()
+        headers = caller.headers = head.headers
+        caller.path, caller.peer, caller.method = head.path, head.peer, head.method
+        caller.endpoint = endpoint_of(head.method, head.path)
+        caller.principal = self._keyring.principal(headers)
+        wanted = headers.get(b"x-gridctl-workload")
+        caller.wanted = wanted.decode("latin-1") if wanted is not None else ""
+        caller.where = self._origins.of(head)
+        caller.seed = self._seed(caller.principal.tenant)
+        caller.session = session_of(headers, b"", caller.seed)
+        caller.patience_ns = deadline_of(headers, self._settings.deadline_ms, 0)
+        caller.request_id = request_id_of(headers)
+        caller.groups = {}
+        if len(self._callers) >= MOST_CALLERS:
+            self._callers.clear()
+        self._callers[id(headers)] = caller
+        return caller
 
     def _seed(self, tenant: str) -> bytes:
         seed = self._seeds.get(tenant)

@@ -11,12 +11,12 @@ import time
 from typing import TYPE_CHECKING
 
 from gridctl.gateway.chunks import FramingError
+from gridctl.gateway.engine import Asker, EngineConnection
 from gridctl.gateway.engine_head import EngineHead
 from gridctl.gateway.sse import EventScanner
 
 if TYPE_CHECKING:
     from gridctl.broker.choice import Choice
-    from gridctl.gateway.engine import EngineConnection
     from gridctl.gateway.exchange import Exchange
     from gridctl.gateway.upstream import Upstream
 
@@ -26,7 +26,7 @@ RETRIED_STATUSES = {502: "status-502", 503: "status-503", 429: "status-429"}
 NEVER = -1
 
 
-class Attempt:
+class Attempt(Asker):
     """`first_byte_ns` and `last_ns` are when the answer began and when it last went on; `is_over` once the broker has
     been told of its end."""
 
@@ -41,7 +41,6 @@ class Attempt:
         "first_byte_ns",
         "head",
         "is_over",
-        "is_waiting",
         "last_ns",
         "relayed_tail",
         "scanner",
@@ -50,6 +49,7 @@ class Attempt:
     )
 
     def __init__(self, exchange: Exchange, choice: Choice, upstream: Upstream) -> None:
+        super().__init__()
         self.exchange = exchange
         self.choice = choice
         self.upstream = upstream
@@ -58,7 +58,6 @@ class Attempt:
         self.scanner: EventScanner | None = None
         self.sent_ns = self.first_byte_ns = self.last_ns = NEVER
         self.is_over = False
-        self.is_waiting = False
         self.relayed_tail = b""
         self._held: list[bytes] = []
         self._held_bytes = 0
@@ -85,7 +84,7 @@ class Attempt:
         self.sent_ns = time.monotonic_ns()
         connection.ask(self, self.exchange.request_for(self))
 
-    def on_no_connection(self, why: str, *, is_ours: bool = False) -> None:
+    def on_no_connection(self, why: str, is_ours: bool = False) -> None:
         if is_ours:
             self.exchange.without_room(self, why)
         else:

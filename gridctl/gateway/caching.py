@@ -14,7 +14,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from gridctl.gateway.questions import Questions, Terms, Understood, terms_of, versions_of
 from gridctl.gateway.reply import NOTHING
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from gridctl.answers.question import Found, Fresh, Kept, Question
     from gridctl.broker.ask import Ask
     from gridctl.broker.plan import Plan
-    from gridctl.gateway.client import ClientConnection
     from gridctl.gateway.exchange import Exchange
     from gridctl.gateway.head import Head
+    from gridctl.gateway.recipient import Recipient
     from gridctl.gateway.serving import Serving
     from gridctl.signals.board import Board
 
@@ -139,8 +139,7 @@ class Caching:
         while self._queue and len(self._running) < MOST_BACKGROUND and not self.serving.is_draining:
             again = self._queue.popleft()
             nobody = Nobody(self.serving.deadlines)
-            client = cast("ClientConnection", nobody)
-            exchange = Exchange(self.serving, client, again.head, again.endpoint, again.body)
+            exchange = Exchange(self.serving, nobody, again.head, again.endpoint, again.body)
             exchange.request_id = b"again-" + exchange.request_id[:120]
             exchange.visit = Visit.unattended(self, exchange, again)
             nobody.attend(exchange)
@@ -158,11 +157,11 @@ class Caching:
         if self._queue:
             self._start_next()
 
-    def alone(self, exchange: Exchange) -> ClientConnection:
+    def alone(self, exchange: Exchange) -> Recipient:
         """Somebody to answer in place of a client that has left."""
         nobody = Nobody(self.serving.deadlines)
         nobody.attend(exchange)
-        return cast("ClientConnection", nobody)
+        return nobody
 
     # ── handing answers in ──
 

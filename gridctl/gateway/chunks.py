@@ -58,6 +58,15 @@ class ChunkedReader:
                 position = self._read_payload(data, position, pieces)
                 continue
             line_end = data.find(b"\r\n", position, position + MAX_SIZE_LINE_BYTES + 2)
+            if 0 < line_end - position < PLAIN_SIZE_LINE_BYTES:
+                digits = data[position:line_end]
+                if _HEXADECIMAL.issuperset(digits):  # no extension, and the chunk whole: what engines write
+                    size = int(digits, 16)
+                    stop = line_end + 2 + size
+                    if size and stop + 2 <= end and data[stop : stop + 2] == b"\r\n":
+                        pieces.append(data[line_end + 2 : stop])
+                        position = stop + 2
+                        continue
             if line_end < 0:
                 if end - position > MAX_SIZE_LINE_BYTES:
                     raise FramingError("a chunk's size line is longer than 1 KiB")

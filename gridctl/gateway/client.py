@@ -23,6 +23,7 @@ from gridctl.gateway.ending import refused_early
 from gridctl.gateway.exchange import Exchange
 from gridctl.gateway.head import Head, malformed
 from gridctl.gateway.local import answer_locally
+from gridctl.gateway.recipient import Recipient
 from gridctl.gateway.request_reader import BETWEEN, COMPLETE, IN_BODY, RequestReader
 from gridctl.gateway.routes import MODEL_ENDPOINTS, is_local, unknown_path, wrong_method
 from gridctl.gateway.trace_context import request_id_of
@@ -35,6 +36,8 @@ HIGH_WATER_BYTES = 64 * 1024
 LOW_WATER_BYTES = 16 * 1024
 MAX_EARLY_BYTES = 64 * 1024
 """Of requests sent before their turn; beyond it the connection is not read."""
+MAX_OUTGOING_BYTES = 32 * 1024
+"""Of one turn of the event loop: beyond it they are sent at once, so that it soon shows who does not read."""
 LINGER_NS = 1_000_000_000
 """How long what a refused client still sends is read and thrown away, so that it gets to read why."""
 LEAST_BODY_RATE = 16 * 1024
@@ -44,9 +47,8 @@ _NS = 1_000_000_000
 READING, SERVING, CLOSING, CLOSED = range(4)
 
 
-class ClientConnection(asyncio.Protocol):
-    """A protocol of the event loop. `keep_alive` says whether the connection stays after the open exchange;
-    `breaks_off` that half an answer has gone and only a broken connection can tell."""
+class ClientConnection(Recipient):
+    """A protocol of the event loop, by its shape alone: a class that is ours throughout can be compiled."""
 
     __slots__ = (
         "_early",
@@ -55,6 +57,8 @@ class ClientConnection(asyncio.Protocol):
         "_has_half_closed",
         "_is_advancing",
         "_look_ns",
+        "_outgoing",
+        "_outgoing_bytes",
         "_reader",
         "_server",
         "_serving",
@@ -63,32 +67,24 @@ class ClientConnection(asyncio.Protocol):
         "_stalled_ns",
         "_state",
         "_timed_state",
-        "breaks_off",
-        "deadline_ns",
-        "is_paused",
-        "keep_alive",
-        "minor_version",
         "peer",
         "transport",
-        "wheel_slot",
     )
 
     def __init__(self, server: Server, peer: str) -> None:
+        super().__init__()
         self._server = server
         self._serving: Serving = server.serving
         self._reader = RequestReader(server.serving.limits)
         self.peer = peer
         self.transport: asyncio.Transport | None = None
-        self.keep_alive = True
-        self.breaks_off = False
-        self.is_paused = False
-        self.deadline_ns = NEVER_NS
-        self.wheel_slot = 0
         self._state = READING
-        self.minor_version = 1
         self._early = b""
         self._early_is_full = False
         self._exchange: Exchange | None = None
+        self._outgoing: list[bytes] = []
+        """Written in this turn of the event loop and not sent yet."""
+        self._outgoing_bytes = 0
         self._has_half_closed = False
         self._is_advancing = False
         self._since_ns = 0
@@ -101,9 +97,26 @@ class ClientConnection(asyncio.Protocol):
     # ── what the exchange asks for ──
 
     def write(self, data: bytes) -> None:
-        """Send bytes; they are held when the client does not read, and the exchange is told to wait."""
-        transport = self.transport
-        if data and transport is not None and self._state != CLOSED:
+        """Send bytes at the end of the turn; they are held when the client does not read, and the exchange is told to
+        wait."""
+        if data and self._state != CLOSED:
+            outgoing = self._outgoing
+            outgoing.append(data)
+            self._outgoing_bytes += len(data)
+            if self._outgoing_bytes > MAX_OUTGOING_BYTES:
+                self.send()
+            elif len(outgoing) == 1:
+                self._serving.outbox.add(self)
+
+    def send(self) -> None:
+        """Hand over what was written; called by the outbox, and before the connection is closed."""
+        outgoing, transport = self._outgoing, self.transport
+        if not outgoing:
+            return
+        data = outgoing[0] if len(outgoing) == 1 else b"".join(outgoing)
+        outgoing.clear()
+        self._outgoing_bytes = 0
+        if transport is not None and self._state != CLOSED:
             transport.write(data)
 
     def last_line(self) -> bytes:
@@ -314,6 +327,7 @@ class ClientConnection(asyncio.Protocol):
         """Close once everything written has gone; a client that does not read it is cut off by its deadline."""
         if self._state == CLOSED or self.transport is None:
             return
+        self.send()
         self._state = CLOSING
         self.transport.close()
         if self.transport.get_write_buffer_size():
@@ -322,6 +336,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _linger(self, now_ns: int) -> None:
         """The client may still be sending: read on for a moment, or closing would destroy the answer on its way."""
+        self.send()
         self._state = CLOSING
         if self.transport is not None and not self.transport.is_closing():
             if self.transport.can_write_eof():

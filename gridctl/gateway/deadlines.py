@@ -7,20 +7,22 @@ deadline is noticed at most one slot and one tick late, never early. No clock of
 
 from __future__ import annotations
 
-from typing import Protocol
-
 SLOT_NS = 20_000_000
 NEVER_NS = 1 << 62
 
 
-class Timed(Protocol):
+class Timed:
     """What the wheel holds. Only the wheel writes `wheel_slot` (0 = not on the wheel)."""
 
-    deadline_ns: int
-    wheel_slot: int
+    __slots__ = ("deadline_ns", "wheel_slot")
+
+    def __init__(self) -> None:
+        self.deadline_ns = NEVER_NS
+        self.wheel_slot = 0
 
     def on_deadline(self, now_ns: int) -> None:
         """The deadline has passed. The thing has left the wheel; it may arm itself anew."""
+        raise NotImplementedError
 
 
 class Deadlines:

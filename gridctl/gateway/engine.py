@@ -8,10 +8,10 @@ only way to cancel in HTTP/1.1, so a cancelled request's connection is aborted a
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol, cast
+from typing import cast
 
 from gridctl.gateway.chunks import ChunkedReader, FramingError
-from gridctl.gateway.deadlines import NEVER_NS
+from gridctl.gateway.deadlines import Timed
 from gridctl.gateway.engine_head import MAX_HEAD_BYTES, EngineHead, parse_engine_head
 from gridctl.gateway.grammar import END_OF_HEAD
 
@@ -23,28 +23,48 @@ MOST_INTERIM = 8
 IDLE, HEAD, BY_LENGTH, BY_CHUNKS, BY_END, CLOSED = range(6)
 
 
-class Answered(Protocol):
-    """Who asked: is told of the answer as it comes. After `on_broken` or the last `on_body` nothing more comes."""
+class Asker:
+    """Who asks an engine: told of a connection or that there is none, then of the answer as it comes. After `on_broken`
+    or the last `on_body` nothing more comes. While it `is_waiting` it stands in a pool's queue."""
 
-    def on_head(self, head: EngineHead) -> None: ...
+    __slots__ = ("is_waiting",)
 
-    def on_body(self, data: bytes, is_last: bool) -> None: ...
+    def __init__(self) -> None:
+        self.is_waiting = False
 
-    def on_broken(self, kind: str, has_answered: bool) -> None: ...
+    def on_connection(self, connection: EngineConnection, is_reused: bool) -> None:
+        raise NotImplementedError
+
+    def on_no_connection(self, why: str, is_ours: bool = False) -> None:
+        raise NotImplementedError
+
+    def on_head(self, head: EngineHead) -> None:
+        raise NotImplementedError
+
+    def on_body(self, data: bytes, is_last: bool) -> None:
+        raise NotImplementedError
+
+    def on_broken(self, kind: str, has_answered: bool) -> None:
+        raise NotImplementedError
 
 
-class Keeper(Protocol):
+class Keeper:
     """Where connections come from and return to."""
 
-    def made(self, connection: EngineConnection) -> None: ...
+    __slots__ = ()
 
-    def give_back(self, connection: EngineConnection) -> None: ...
+    def made(self, connection: EngineConnection) -> None:
+        raise NotImplementedError
 
-    def lost(self, connection: EngineConnection) -> None: ...
+    def give_back(self, connection: EngineConnection) -> None:
+        raise NotImplementedError
+
+    def lost(self, connection: EngineConnection) -> None:
+        raise NotImplementedError
 
 
-class EngineConnection(asyncio.Protocol):
-    """A connection of a pool. `uses` counts the requests it has been given."""
+class EngineConnection(Timed):
+    """A connection of a pool, by its shape a protocol of the event loop. `uses` counts the requests it was given."""
 
     __slots__ = (
         "_asker",
@@ -56,17 +76,16 @@ class EngineConnection(asyncio.Protocol):
         "_left",
         "_pool",
         "_state",
-        "deadline_ns",
         "keep_alive_s",
         "received",
         "transport",
         "uses",
-        "wheel_slot",
     )
 
     def __init__(self, pool: Keeper) -> None:
+        super().__init__()
         self._pool = pool
-        self._asker: Answered | None = None
+        self._asker: Asker | None = None
         self._state = IDLE
         self._buffer = b""
         self._chunks: ChunkedReader | None = None
@@ -78,8 +97,6 @@ class EngineConnection(asyncio.Protocol):
         self.keep_alive_s: float | None = None
         self.received = 0
         self.uses = 0
-        self.deadline_ns = NEVER_NS
-        self.wheel_slot = 0
 
     @property
     def is_usable(self) -> bool:
@@ -88,7 +105,7 @@ class EngineConnection(asyncio.Protocol):
 
     # ── the asker's side ──
 
-    def ask(self, asker: Answered, request: bytes) -> None:
+    def ask(self, asker: Asker, request: bytes) -> None:
         """Write a whole request; `asker` is told of the answer."""
         assert self.transport is not None
         self._asker = asker

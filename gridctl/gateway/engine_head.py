@@ -7,8 +7,6 @@ section 6.3.
 
 from __future__ import annotations
 
-from copy import copy
-
 from gridctl.gateway.chunks import FramingError
 from gridctl.gateway.grammar import LENGTH, RESPONSE_HEAD, fields_of, tokens_of
 from gridctl.gateway.templates import Templates, cut
@@ -77,10 +75,16 @@ def parse_engine_head(raw: bytes) -> EngineHead:
                 _templates.learn(template, head)
             return head
         like = known
-    if like.content_length == length:
-        return like
-    head = copy(like)
-    head.content_length = length
+    return like if like.content_length == length else _with_length(like, length)
+
+
+def _with_length(like: EngineHead, length: int) -> EngineHead:
+    """The same head before a body of another length."""
+    head = EngineHead()
+    head.status, head.forwarded, head.content_length = like.status, like.forwarded, length
+    head.is_chunked, head.has_no_body, head.is_event_stream = like.is_chunked, like.has_no_body, like.is_event_stream
+    head.is_encoded, head.retry_after = like.is_encoded, like.retry_after
+    head.keep_alive, head.keep_alive_s = like.keep_alive, like.keep_alive_s
     return head
 
 

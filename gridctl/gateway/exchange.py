@@ -25,8 +25,8 @@ from gridctl.gateway.usage import Usage, usage_at_end, usage_of_answer
 
 if TYPE_CHECKING:
     from gridctl.broker.ask import Ask
-    from gridctl.gateway.client import ClientConnection
     from gridctl.gateway.head import Head
+    from gridctl.gateway.recipient import Recipient
     from gridctl.gateway.serving import Serving
     from gridctl.gateway.visit import Visit
     from gridctl.signals.finished import Finished
@@ -92,7 +92,7 @@ class Exchange:
         "workload",
     )
 
-    def __init__(self, serving: Serving, client: ClientConnection, head: Head, endpoint: str, body: bytes) -> None:
+    def __init__(self, serving: Serving, client: Recipient, head: Head, endpoint: str, body: bytes) -> None:
         self.serving = serving
         self.client = client
         self.head = head
@@ -383,7 +383,7 @@ class Exchange:
         """The answer that the client was getting broke off, and it was not our engine's."""
         self._fail(refusal, "failed")
 
-    def has_lost_its_client(self, nobody: ClientConnection, reason: str) -> Finished:
+    def has_lost_its_client(self, nobody: Recipient, reason: str) -> Finished:
         """Go on for others who wait for the same answer; what is known of the client's request, which has ended."""
         now = time.monotonic_ns()
         finished = finished_of(self, self._ask, self._endpoint, "cancelled", reason, 499, now, None, 0)

@@ -12,11 +12,11 @@ import errno
 import socket
 import time
 from collections import deque
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, cast
 
 from gridctl.gateway.deadlines import NEVER_NS, Deadlines
-from gridctl.gateway.engine import EngineConnection
+from gridctl.gateway.engine import Asker, EngineConnection, Keeper
 from gridctl.gateway.origin import Address, Origin, addresses_of, check_address
 
 if TYPE_CHECKING:
@@ -31,17 +31,7 @@ KEEP_ALIVE_MARGIN_S = 1.0
 """How long before an engine's own word for it a connection is closed."""
 
 
-class Waiting(Protocol):
-    """A request that wants a connection; told of one, or that there is none, unless it has gone meanwhile."""
-
-    is_waiting: bool
-
-    def on_connection(self, connection: EngineConnection, is_reused: bool) -> None: ...
-
-    def on_no_connection(self, why: str, *, is_ours: bool = False) -> None: ...
-
-
-class Pool:
+class Pool(Keeper):
     """Connections to one engine. `opened` and `open_now` count them; `in_use` are neither idle nor opening."""
 
     __slots__ = (
@@ -78,7 +68,7 @@ class Pool:
         self._own = own
         self._context = context
         self._idle: dict[EngineConnection, None] = {}
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[Asker] = deque()
         self._opening = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._addresses: list[Address] = []
@@ -102,7 +92,7 @@ class Pool:
         since, self._opened_before = self.opened - self._opened_before, self.opened
         return since
 
-    def acquire(self, asker: Waiting, *, fresh: bool = False) -> None:
+    def acquire(self, asker: Asker, *, fresh: bool = False) -> None:
         """Give `asker` a connection, at once where one is idle. `fresh`: one that no request has used before."""
         if not fresh:
             while self._idle:
@@ -163,7 +153,7 @@ class Pool:
 
     # ── opening ──
 
-    def _next_waiting(self) -> Waiting | None:
+    def _next_waiting(self) -> Asker | None:
         while self._waiting:
             asker = self._waiting.popleft()
             if asker.is_waiting:
@@ -240,7 +230,7 @@ class Pool:
             host, port = addresses[(self._turn + number) % len(addresses)]
             try:
                 _, connection = await loop.create_connection(
-                    lambda: EngineConnection(self),
+                    cast("Callable[[], asyncio.Protocol]", lambda: EngineConnection(self)),
                     host,
                     port,
                     ssl=self._context,
@@ -249,5 +239,5 @@ class Pool:
             except OSError as error:
                 failure = error
                 continue
-            return connection
+            return cast("EngineConnection", connection)
         raise failure or OSError("no address")

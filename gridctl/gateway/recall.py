@@ -24,6 +24,7 @@ MOST_REMEMBERED = 2048
 MOST_WORST = 10
 MOST_ORIGINS = 5
 NS_PER_MS = 1e6
+MOST_MODELS = 1024
 NO_PROMPT = ""
 _LEFT_OUT = frozenset(("ask", "choice"))
 _NAMES = tuple(name for name in Finished.__struct_fields__ if name not in _LEFT_OUT)
@@ -151,11 +152,12 @@ class RecordingSink:
 
     What arrived before `begun_ns` was decided before this recording, maybe by another plan: it is left out."""
 
-    __slots__ = ("begun_ns", "recorder")
+    __slots__ = ("_models", "begun_ns", "recorder")
 
     def __init__(self, recorder: Recorder, begun_ns: int) -> None:
         self.recorder = recorder
         self.begun_ns = begun_ns
+        self._models: dict[str, str] = {}
 
     def record(self, request: Finished) -> None:
         """Keep one request."""
@@ -165,17 +167,22 @@ class RecordingSink:
         choice = cast("Choice | None", request.choice)
         recorder = self.recorder
         first_ns = ttft_ns(request)
+        model = self._models.get(request.model)
+        if model is None:
+            if len(self._models) >= MOST_MODELS:
+                self._models.clear()
+            model = self._models[request.model] = _model(request.model)
         # In the order of Recorded's fields: so many names would take longer to match than writing the row does.
         recorder.add(
             Recorded(
                 recorder.timestamp(request.arrival_unix_ns),
                 request.prompt_tokens,
                 request.output_tokens or ask.output_tokens,
-                ask.blocks.tolist(),
+                ask.blocks.tolist() if len(ask.blocks) else [],
                 request.origin,
                 request.workload,
                 request.tenant,
-                _model(request.model),
+                model,
                 ask.session if ask.session >= 0 else None,
                 NO_PROMPT,
                 request.request_id,

@@ -15,8 +15,8 @@ from gridctl.gateway.chunks import LAST_CHUNK, chunk
 if TYPE_CHECKING:
     from gridctl.broker.refusal import Refusal
     from gridctl.gateway.attempt import Attempt
-    from gridctl.gateway.client import ClientConnection
     from gridctl.gateway.exchange import Exchange
+    from gridctl.gateway.recipient import Recipient
 
 NOTHING, PROMISED, BEGUN = range(3)
 COMMENT = b": keep-alive\n\n"
@@ -29,7 +29,7 @@ class Reply:
 
     __slots__ = ("_client", "_endpoint", "_is_chunked", "_is_stream", "state", "status")
 
-    def __init__(self, client: ClientConnection, endpoint: str) -> None:
+    def __init__(self, client: Recipient, endpoint: str) -> None:
         self._client = client
         self._endpoint = endpoint
         self._is_chunked = False
@@ -81,7 +81,7 @@ class Reply:
         head = answer_head.compose_own(exchange, framing, self._client.last_line())
         self._write(data, is_last=is_last, head=head)
 
-    def turn_to(self, client: ClientConnection) -> None:
+    def turn_to(self, client: Recipient) -> None:
         """Write to somebody else from now on."""
         self._client = client
 

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from gridctl.gateway.client import ClientConnection
 from gridctl.gateway.ending import set_wall_clock
@@ -79,6 +79,7 @@ class Server:
             listener.setblocking(False)
             if listener.family != socket.AF_UNIX:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        self.serving.outbox.open(loop)
         self._resume_accepting()
         self._ticked_at = loop.time()
         self._tick()
@@ -141,7 +142,7 @@ class Server:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             await loop.connect_accepted_socket(
-                lambda: ClientConnection(self, peer),
+                cast("Callable[[], asyncio.Protocol]", lambda: ClientConnection(self, peer)),
                 connection,
                 ssl=self._context,
                 ssl_handshake_timeout=TLS_HANDSHAKE_S if self._context is not None else None,

@@ -14,6 +14,7 @@ from gridctl.broker.refusal import UNAVAILABLE, Refusal
 from gridctl.errors import InputError
 from gridctl.gateway.limits import Limits
 from gridctl.gateway.origin import Address, parse_origin
+from gridctl.gateway.outbox import Outbox
 from gridctl.gateway.pool import Pool
 from gridctl.gateway.retries import HedgeBudget, RetryBudget, Suspects
 from gridctl.gateway.upstream import Upstream
@@ -54,6 +55,7 @@ class Serving:
         self.deadlines = deadlines
         self.sinks = tuple(sinks)
         self.suspects = Suspects()
+        self.outbox = Outbox()
         self.retries = RetryBudget()
         self.hedges = HedgeBudget()
         self.limits = Limits(plan.settings.max_connections, plan.settings.max_connections_per_address)

@@ -20,6 +20,9 @@ from gridctl.gateway.usage import Usage, merged, usage_of
 MAX_EVENT_BYTES = 1 << 20
 _BOUNDARY = re.compile(rb"\n\r?\n|\r\n?\r\n|\r\r|\n\r(?=[^\n])")
 _LINES = re.compile(rb"\r\n|\n|\r")
+_OPENAI = ("chat", "completions")
+_TOLD = re.compile(rb'"finish_reason"(?!: ?null)|"usage"(?!: ?null)|\[DONE\]|"error"|\r|\n\n(?!data:)')
+"""What there is in or after an event of the OpenAI dialects where more is told than one delta after the other."""
 _TOKEN_FIELDS = ("content", "tool_calls", "reasoning_content", "reasoning", "refusal", "function_call", "audio")
 
 
@@ -71,7 +74,7 @@ class EventScanner:
             data = self._whole_events(data)
             if not data:
                 return b""
-        if self._dialect in ("chat", "completions"):
+        if self._dialect in _OPENAI:
             if self.has_token and _is_plain_openai(data):
                 self.deltas += data.count(b"\n\n")
                 return data
@@ -112,7 +115,17 @@ class EventScanner:
             self.has_token = True
             return block
         position, kept, dropped = 0, [], False
-        for boundary in _BOUNDARY.finditer(block):
+        while position < len(block):
+            if self.has_token and self._dialect in _OPENAI:
+                plain = _end_of_plain(block, position)
+                if plain > position:
+                    kept.append(block[position:plain])
+                    self.deltas += block.count(b"\n\n", position, plain)
+                    position = plain
+                    continue
+            boundary = _BOUNDARY.search(block, position)
+            if boundary is None:
+                break
             event = block[position : boundary.end()]
             position = boundary.end()
             name, payload = _event_of(event)
@@ -157,6 +170,15 @@ def _is_plain_openai(block: bytes) -> bool:
     if usage and usage != block.count(b'"usage":null') + block.count(b'"usage": null'):
         return False
     return b"[DONE]" not in block and b'"error"' not in block and block.count(b"data:") == block.count(b"\n\n")
+
+
+def _end_of_plain(block: bytes, start: int) -> int:
+    """Where the deltas that begin at `start` end and something begins that has to be read; `start` for nowhere."""
+    told = _TOLD.search(block, start) if block.startswith(b"data:", start) else None
+    if told is None:
+        return start
+    last = block.rfind(b"\n\n", start, told.start() + 2)
+    return last + 2 if last >= 0 else start
 
 
 def _read_openai(scanner: EventScanner, _name: bytes, payload: bytes) -> bool:

@@ -1,12 +1,13 @@
 """Trace context: the W3C `traceparent` that a request came with, or a new one, and the child that goes to the engine.
 
-An identifier that is malformed, of all zeros or of the forbidden version is replaced, never passed on. Identifiers only
-have to be unlikely to meet again, so they come from a generator that each worker seeds once. Source: W3C Trace Context.
+An identifier that is malformed, of all zeros or of the forbidden version is replaced, never passed on. Random digits
+are drawn from the system for some hundred requests at a time: cutting them off costs a tenth of writing out a number.
+Source: W3C Trace Context.
 """
 
 from __future__ import annotations
 
-import random
+import os
 import re
 
 _PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?")
@@ -15,19 +16,43 @@ _STATE = re.compile(rb"[ -~]{1,512}")
 _NO_TRACE = b"0" * 32
 _NO_SPAN = b"0" * 16
 
-_draw = random.SystemRandom().getrandbits
-_generator = random.Random(_draw(128))
+TRACE_DIGITS, SPAN_DIGITS = 32, 16
+DIGITS_AT_ONCE = 80 * 256
+
+
+class _Digits:
+    """Random hexadecimal digits, each given out once."""
+
+    __slots__ = ("_at", "_drawn")
+
+    def __init__(self) -> None:
+        self._drawn = b""
+        self._at = 0
+
+    def take(self, count: int) -> bytes:
+        """The next `count` digits, at most DIGITS_AT_ONCE and never all zeros."""
+        at = self._at
+        end = at + count
+        if end > len(self._drawn):
+            self._drawn = os.urandom(DIGITS_AT_ONCE // 2).hex().encode("ascii")
+            at, end = 0, count
+        self._at = end
+        digits = self._drawn[at:end]
+        return digits if digits != b"0" * count else b"1" * count
+
+
+_digits = _Digits()
 
 
 def child_of(received: bytes | None) -> bytes:
     """The `traceparent` of our own span: in the trace that was received, if it is a valid one, else in a new one."""
-    span = _generator.getrandbits(64) or 1
+    span = _digits.take(SPAN_DIGITS)
     matched = _PARENT.fullmatch(received) if received is not None else None
     if matched is not None:
         version, trace, parent, flags, more = matched.groups()
         if version != b"ff" and trace != _NO_TRACE and parent != _NO_SPAN and not (version == b"00" and more):
-            return b"00-%b-%016x-%02x" % (trace, span, int(flags, 16) & 1)
-    return b"00-%032x-%016x-01" % (_generator.getrandbits(128) or 1, span)
+            return b"00-%b-%b-%02x" % (trace, span, int(flags, 16) & 1)
+    return b"00-" + _digits.take(TRACE_DIGITS) + b"-" + span + b"-01"
 
 
 def is_child_of(child: bytes, received: bytes | None) -> bool:
@@ -44,4 +69,4 @@ def request_id_of(received: bytes | None) -> bytes:
     """The client's own request id when it is 1 to 128 printable characters without spaces, else a new one."""
     if received is not None and _REQUEST_ID.fullmatch(received):
         return received
-    return b"req-%032x" % _generator.getrandbits(128)
+    return b"req-" + _digits.take(TRACE_DIGITS)

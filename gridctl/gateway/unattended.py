@@ -10,28 +10,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gridctl.gateway.answer_head import LAST_LINE
-from gridctl.gateway.deadlines import NEVER_NS
+from gridctl.gateway.recipient import Recipient
 
 if TYPE_CHECKING:
     from gridctl.gateway.deadlines import Deadlines
     from gridctl.gateway.exchange import Exchange
 
 
-class Nobody:
+class Nobody(Recipient):
     """What an exchange needs of a client, where there is none."""
 
-    __slots__ = ("_deadlines", "_exchange", "breaks_off", "deadline_ns", "is_paused", "keep_alive", "minor_version",
-                 "wheel_slot")  # fmt: skip
+    __slots__ = ("_deadlines", "_exchange")
 
     def __init__(self, deadlines: Deadlines) -> None:
+        super().__init__()
         self._deadlines = deadlines
         self._exchange: Exchange | None = None
-        self.is_paused = False
-        self.keep_alive = True
-        self.breaks_off = False
-        self.minor_version = 1
-        self.deadline_ns = NEVER_NS
-        self.wheel_slot = 0
 
     def attend(self, exchange: Exchange) -> None:
         """Be the client of this exchange."""

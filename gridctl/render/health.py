@@ -123,6 +123,8 @@ PLACE_TOP = (
     Column("state", "state"),
     Column("requests_per_s", "req/s", align="right", text=count_text),
     Column("in_flight", "in flight", align="right"),
+    Column("ttft_p50_ms", "TTFT ms", align="right", text=ms_text),
+    Column("ttft_p99_ms", "p99", align="right", text=ms_text),
     Column("good_share", "good", align="right", text=_share),
     Column("failed_per_s", "failed/s", align="right", text=count_text),
     Column("gpu_usd_per_hour", "GPU $/h", align="right", text=usd_text),

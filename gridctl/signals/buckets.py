@@ -27,6 +27,10 @@ EDGES = tuple(
 OVER = len(EDGES)
 """The cell of what is over every bound."""
 CELLS = OVER + 1
+STEP = 5
+"""Cells that make a coarse one, where a histogram is kept for each of many things: its quantiles are known to 5 %."""
+COARSE_OVER = -(-(OVER - 1) // STEP) + 1
+COARSE_CELLS = COARSE_OVER + 1
 
 
 def cell_of(ns: int) -> int:
@@ -47,6 +51,19 @@ def quantile_ns(counts: NDArray[np.int64], share: float) -> float | None:
     if cell == OVER:
         return math.inf
     return float(LOW_NS) if cell == 0 else 2 * LOW_NS * GROWTH**cell / (GROWTH + 1)
+
+
+def coarse_quantile_ns(counts: NDArray[np.int64], share: float) -> float | None:
+    """As `quantile_ns`, of `counts` of shape (COARSE_CELLS,), to 5 %: coarse cell i holds what is over the bound of
+    cell STEP·(i − 1) and not over that of cell STEP·i."""
+    cumulative = np.cumsum(counts)
+    total = int(cumulative[-1])
+    if total == 0:
+        return None
+    coarse = int(np.searchsorted(cumulative, max(1, math.ceil(share * total))))
+    if coarse == COARSE_OVER:
+        return math.inf
+    return float(LOW_NS) if coarse == 0 else 2 * LOW_NS * GROWTH ** (STEP * coarse) / (GROWTH**STEP + 1)
 
 
 def at_most(counts: NDArray[np.int64], ns: int) -> int:

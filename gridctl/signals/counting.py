@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.kernels import compiled, fused
-from gridctl.signals.buckets import CELLS, EDGES
+from gridctl.signals.buckets import CELLS, COARSE_OVER, EDGES, OVER, STEP
 from gridctl.signals.finished import CANCELLED, COMPLETED, METRICS
 from gridctl.signals.layout import (
     BAD_AT,
@@ -28,6 +28,8 @@ from gridctl.signals.layout import (
     HISTOGRAM_WORDS,
     MODEL_WORDS,
     MOST_OBJECTIVES,
+    PLACE_SUM_AT,
+    PLACE_WORDS,
     REASON_WORDS,
     SUM_AT,
     TOTAL_AT,
@@ -70,6 +72,7 @@ REQUEST = (
     "phases_at",
     "endpoints_at",
     "models_at",
+    "places_at",
 )
 """Words of the request, then where the layout begins its parts."""
 (
@@ -103,6 +106,7 @@ REQUEST = (
     PHASES_AT,
     ENDPOINTS_AT,
     MODELS_AT,
+    PLACES_AT,
 ) = range(len(REQUEST))
 GOOD, BAD = 1, 2
 
@@ -182,6 +186,17 @@ def _count_time(words: Words, known: Words, row: int, kind: int, ns: int) -> Non
 
 
 @fused
+def _count_place(words: Words, known: Words, ns: int) -> None:
+    """A TTFT into the coarse histogram of the engine that it came from."""
+    if known[BACKEND] >= known[BACKENDS]:
+        return
+    at = known[PLACES_AT] + known[BACKEND] * PLACE_WORDS
+    cell = _above(known, EDGES_AT, CELLS - 1, ns)
+    words[at + (COARSE_OVER if cell >= OVER else (cell + STEP - 1) // STEP)] += 1
+    words[at + PLACE_SUM_AT] += (ns + NS_PER_US // 2) // NS_PER_US
+
+
+@fused
 def _count_edges(words: Words, known: Words, model: int, kind: int, value: int) -> None:
     """A number into one of GENAI's histograms of a model and operation."""
     at = model + kind * GENAI_HISTOGRAM_WORDS
@@ -253,6 +268,7 @@ def _count_tokens_times(words: Words, known: Words, model: int, unseen_ns: int) 
     at = row * WORKLOAD_WORDS
     first = _between(known[ARRIVAL], known[FIRST_TOKEN])
     _count_time(words, known, row, TTFT, first + unseen_ns)
+    _count_place(words, known, first + unseen_ns)
     _count_edges(words, known, model, TTFTS, _up_to_us(first))
     _count_error(words, at + _TTFT_PREDICTIONS, known[PREDICTED_TTFT], first + unseen_ns)
     if known[OUTPUT] >= 2 and known[LAST_TOKEN] >= known[FIRST_TOKEN]:

@@ -23,11 +23,11 @@ from gridctl.signals.layout import GENAI, OPERATIONS
 from gridctl.signals.metrics import Metric
 from gridctl.signals.rows import ALL_TRAFFIC_PPM, HEALTH_STATES, NOT_REPORTED, TELEMETRY_STATES
 from gridctl.signals.textformat import Format, Labels, Page
-from gridctl.signals.totals import GenaiHistogram, Histogram, Totals, read_totals
+from gridctl.signals.totals import GenaiHistogram, Histogram, PlaceHistogram, Totals, read_totals
 from gridctl.units import NS_PER_S
 
 MOST_SITES = 50
-SHOWN_CELLS = tuple(range(0, buckets.OVER, 35))
+SHOWN_CELLS = tuple(range(0, buckets.OVER, 7 * buckets.STEP))
 US_PER_S = 1_000_000
 PPM = 1_000_000
 UNSTATED = "unstated"
@@ -60,6 +60,7 @@ def exposition(
     _requests(page, totals, shown)
     _promises(page, totals)
     _durations(page, totals)
+    _place_durations(page, totals, shown)
     _amounts(page, totals)
     _words(page, totals)
     engines = _engines(board, totals, shown)
@@ -153,6 +154,26 @@ def _durations(page: Page, totals: Totals) -> None:
             page.histogram(
                 shown_buckets(histogram), histogram.requests, histogram.sum_us / US_PER_S, (("workload", workload),)
             )
+
+
+def _place_durations(page: Page, totals: Totals, shown: frozenset[str]) -> None:
+    """TTFT by site, cluster and model, of the sites that are shown and where there was any."""
+    engines: dict[tuple[str, str, str], list[int]] = {}
+    for row, backend in enumerate(totals.directory.backends):
+        if backend.site in shown:
+            engines.setdefault((backend.site, backend.cluster, backend.model), []).append(row)
+    page.family(metrics.SITE_TTFT)
+    for place, rows in sorted(engines.items()):
+        histogram = totals.place_ttft(rows)
+        if histogram.requests:
+            labels = tuple(zip(("site", "cluster", "model"), place, strict=True))
+            page.histogram(_coarse_buckets(histogram), histogram.requests, histogram.sum_us / US_PER_S, labels)
+
+
+def _coarse_buckets(histogram: PlaceHistogram) -> list[tuple[float, int]]:
+    """Cumulative counts at the bounds that every histogram shows, which are bounds of the coarse cells, too."""
+    cumulative = np.cumsum(histogram.counts)
+    return [(buckets.EDGES[cell] / NS_PER_S, int(cumulative[cell // buckets.STEP])) for cell in SHOWN_CELLS]
 
 
 def shown_buckets(histogram: Histogram) -> list[tuple[float, int]]:

@@ -3,6 +3,7 @@
     by workload   a histogram per KIND, then TOTALS
     by engine     for each workload and engine (the last stands for none): the OUTCOMES, good, bad
     by word       for each outcome the REASONS; the phases of cancellations; the endpoints
+    by place      for each engine a coarse histogram of TTFT and the sum
     by model      for each model and operation the histograms of OpenTelemetry's GenAI conventions
     cache         for each workload CACHE, then the CACHE_REASONS (`cache_counts`)
 
@@ -47,6 +48,8 @@ WORKLOAD_WORDS = -(-(len(KINDS) * HISTOGRAM_WORDS + len(TOTALS)) // 8) * 8
 
 ENGINE_WORDS = 8
 GOOD_AT, BAD_AT = len(OUTCOMES), len(OUTCOMES) + 1
+PLACE_SUM_AT = buckets.COARSE_CELLS
+PLACE_WORDS = -(-(PLACE_SUM_AT + 1) // 8) * 8
 REASON_WORDS = 64
 """Reasons there is room for, of each outcome."""
 PHASE_WORDS = 8
@@ -131,8 +134,12 @@ class Layout:
         return self.endpoints_at + ENDPOINT_WORDS
 
     @property
-    def cache_at(self) -> int:
+    def places_at(self) -> int:
         return self.models_at + MOST_MODELS * MODEL_WORDS
+
+    @property
+    def cache_at(self) -> int:
+        return self.places_at + self.backends * PLACE_WORDS
 
     @property
     def cache_reasons_at(self) -> int:

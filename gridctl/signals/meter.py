@@ -69,6 +69,7 @@ class Meter:
             layout.phases_at,
             layout.endpoints_at,
             layout.models_at,
+            layout.places_at,
         )
         self._request = self._known.data.cast("B")
         self._workloads: dict[str, int] = {}

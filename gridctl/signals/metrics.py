@@ -39,6 +39,7 @@ VERDICTS = _counter("slo_events", "Requests that were good, bad or excluded by t
 MISSES = _counter("slo_miss", "Requests that missed an objective.")
 DURATION = _histogram("request_duration", "From arrival to the end of a completed answer, as its client sees it.")
 TTFT = _histogram("ttft", "From arrival to the first token, as its client sees it.")
+SITE_TTFT = _histogram("site_ttft", "From arrival to the first token of answers from the busiest sites.")
 TPOT = _histogram("tpot", "Mean time per output token after the first.")
 DECISION = _histogram("decision", "From arrival to the choice of an engine, reading the body included.")
 TOKENS = _counter("tokens", "Tokens of prompts, of prompts found in a cache, and of answers.")

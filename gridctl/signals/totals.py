@@ -6,6 +6,7 @@ objectives has several rows under one name; they are put together here, so reade
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,6 +29,8 @@ from gridctl.signals.layout import (
     KINDS,
     MODEL_WORDS,
     OPERATIONS,
+    PLACE_SUM_AT,
+    PLACE_WORDS,
     REASON_WORDS,
     SUM_AT,
     TOTAL_AT,
@@ -59,6 +62,22 @@ class Histogram(NamedTuple):
     def mean_ms(self) -> float | None:
         requests = self.requests
         return self.sum_us / requests / 1e3 if requests else None
+
+
+class PlaceHistogram(NamedTuple):
+    """TTFTs of some engines. `counts` has shape (buckets.COARSE_CELLS,)."""
+
+    counts: NDArray[np.int64]
+    sum_us: int
+
+    @property
+    def requests(self) -> int:
+        return int(self.counts.sum())
+
+    def quantile_ms(self, share: float) -> float | None:
+        """The TTFT of nearest rank, to 5 %; None of nothing, infinite over 600 s."""
+        found = buckets.coarse_quantile_ns(self.counts, share)
+        return None if found is None else found / 1e6
 
 
 class Counted(NamedTuple):
@@ -148,6 +167,13 @@ class Totals:
         """Shape (workload rows, engines + 1, words): the OUTCOMES, good, bad; the last engine stands for none."""
         part = self.words[self.layout.engines_at : self.layout.reasons_at]
         return part.reshape(self.layout.workloads, self.layout.backends + 1, ENGINE_WORDS)
+
+    def place_ttft(self, engines: Iterable[int]) -> PlaceHistogram:
+        """TTFTs of the answers that came from these rows of the board, of all workloads together."""
+        at, backends = self.layout.places_at, self.layout.backends
+        parts = self.words[at : at + backends * PLACE_WORDS].reshape(backends, PLACE_WORDS)
+        summed = parts[[row for row in engines if 0 <= row < backends]].sum(axis=0)
+        return PlaceHistogram(summed[: buckets.COARSE_CELLS], int(summed[PLACE_SUM_AT]))
 
     def counted(self, workload: str | None = None, site: str | None = None) -> Counted:
         """Requests of a workload or of all, that went to a site or anywhere and nowhere."""

@@ -29,6 +29,8 @@ ENGINES = "engines-{}.json"
 LENGTH = struct.Struct("<I")
 
 BUFFER_BYTES = 64 << 10
+BUFFER_ROWS = 64
+"""Rows are written out together: one call of the encoder for all of them."""
 SEGMENT_BYTES = 256 << 20
 _LARGEST_ID = (1 << 63) - 1
 _MULTIPLIER = 6364136223846793005  # Knuth's for 64 bits: a long period, so made-up ids do not meet
@@ -129,8 +131,10 @@ class Recorder:
         self._segment = 0
         self._size = 0
         self._encoder = msgspec.json.Encoder()
-        self._lines = bytearray()
-        self._seen = bytearray()
+        self._kept: list[Recorded] = []
+        self._seen: list[bytes] = []
+        self._kept_bytes = 0
+        """Of what the router saw and of prompts: the rest of a row is small."""
         self._files: tuple[int, int] | None = None
 
     def timestamp(self, unix_ns: int) -> float:
@@ -152,33 +156,33 @@ class Recorder:
             row.prompt = ""
         if row.hash_ids:
             row.hash_ids = fitting_blocks(row.hash_ids, row.input_length, self.header.block_tokens)
-        self._encoder.encode_into(row, self._lines, -1)
-        self._lines += b"\n"
-        self._seen += LENGTH.pack(len(seen))
-        self._seen += seen
+        self._kept.append(row)
+        self._seen.append(LENGTH.pack(len(seen)))
+        self._seen.append(seen)
+        self._kept_bytes += len(seen) + len(row.prompt)
         self.rows += 1
-        if len(self._lines) + len(self._seen) >= BUFFER_BYTES:
+        if len(self._kept) >= BUFFER_ROWS or self._kept_bytes >= BUFFER_BYTES:
             self.flush()
 
     def flush(self) -> None:
         """Hand what is kept to the system: it then survives the end of this process."""
-        if self.stopped or not self._lines:
+        if self.stopped or not self._kept:
             return
-        size = len(self._lines) + len(self._seen)
+        rows, decisions = self._encoder.encode_lines(self._kept), b"".join(self._seen)
+        self._forget()
+        size = len(rows) + len(decisions)
         if size > self._left:
             self._stop("the recording has reached its largest size")
             return
         try:
             lines, seen = self._open()
-            _append(seen, self._seen)
-            _append(lines, self._lines)
+            _append(seen, decisions)
+            _append(lines, rows)
         except OSError as error:
             self._stop(f"the recording cannot be written: {error.strerror}")
             return
         self._left -= size
         self._size += size
-        self._lines.clear()
-        self._seen.clear()
         if self._size >= SEGMENT_BYTES:
             self._close()
 
@@ -209,9 +213,13 @@ class Recorder:
 
     def _stop(self, why: str) -> None:
         self.stopped = why
-        self._lines.clear()
-        self._seen.clear()
+        self._forget()
         self._close()
+
+    def _forget(self) -> None:
+        self._kept.clear()
+        self._seen.clear()
+        self._kept_bytes = 0
 
 
 def write_engines(folder: Path, generation: int, engines: Sequence[RecordedEngine]) -> None:
@@ -239,11 +247,11 @@ def fitting_blocks(ids: list[int], tokens: int, block_tokens: int) -> list[int]:
     return fitted
 
 
-def _append(file: int, data: bytearray) -> None:
+def _append(file: int, data: bytes) -> None:
     """All of it or nothing: what a full disk took of it is cut off again."""
     before = os.fstat(file).st_size
     try:
-        left = bytes(data)  # a view would keep the buffer from being emptied
+        left = data
         while left:
             left = left[os.write(file, left) :]
     except OSError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from livegrids import Request, broker_of, chat, grid, model, workload
 
@@ -155,3 +157,20 @@ def test_a_caller_is_offered_what_it_may_have_and_what_runs() -> None:
     assert broker.models(Principal("a", "client", "nobody")) == []
     bound = [entry["id"] for entry in broker.models(Principal("a", "client", "acme", "batch"))]
     assert bound == ["llama", "llama/bf16", "workload:batch"]
+
+
+def test_heads_that_share_their_headers_are_still_of_different_callers() -> None:
+    headers = {b"x-gridctl-workload": b"chat"}
+    broker, _ = broker_of(grid(), address_map=(("10.0.0.0/8", "paris"), ("11.0.0.0/8", "zurich")))
+    for peer, origin in (("10.1.1.1", "paris"), ("11.1.1.1", "zurich"), ("10.1.1.1", "paris")):
+        assert broker.ask(Request(headers, peer=peer), chat(), 0).origin == origin
+
+
+def test_a_key_that_expires_is_asked_for_again_whatever_is_remembered_of_its_head() -> None:
+    headers = {b"authorization": b"Bearer " + TOKEN.encode()}
+    ends = int(time.time()) + 3600
+    broker, _ = broker_of(grid(), keys=(_key(expires_unix_s=ends),))
+    assert broker.ask(Request(headers), chat(), 0).principal.name == "ci"
+    broker._reception._keyring._unix_s = lambda: float(ends)
+    with pytest.raises(Refusal, match="expired"):
+        broker.ask(Request(headers), chat(), 0)

@@ -194,3 +194,27 @@ def test_any_stream_is_forwarded_in_order_and_unchanged(events: list[bytes], ste
 @given(st.binary(max_size=300), st.integers(1, 50), st.sampled_from(["chat", "messages", "responses", "rerank"]))
 def test_no_bytes_break_the_scanner(stream: bytes, step: int, dialect: str) -> None:
     assert stream.startswith(feed(EventScanner(dialect), stream, step))
+
+
+EVENTS = [
+    ROLE,
+    delta("a"),
+    delta('"usage": 7 and "error" and [DONE]'),
+    delta("b", usage=None),
+    delta(None, "stop"),
+    USAGE,
+    b": a comment\n\n",
+    b"event: named\n" + delta("c"),
+    delta("d").replace(b"\n\n", b"\r\n\r\n"),
+    b'data: {"error":{"message":"x"}}\n\n',
+    DONE,
+]
+
+
+@given(st.lists(st.sampled_from(EVENTS), max_size=24), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_a_block_of_many_events_tells_what_its_events_tell_one_by_one(events: list[bytes], drops_usage: bool) -> None:
+    whole, single = (EventScanner("chat", drops_usage=drops_usage) for _ in range(2))
+    assert whole.feed(b"".join(events)) == b"".join(map(single.feed, events))
+    for name in ("has_token", "deltas", "usage", "is_finished", "is_done", "is_error", "is_whole"):
+        assert getattr(whole, name) == getattr(single, name), name

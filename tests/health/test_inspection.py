@@ -164,9 +164,11 @@ def test_by_site_it_tells_load_promises_state_and_what_the_gpus_cost(grid: Any, 
     frame = top_frame(facts, "site", (NOW_NS - 10 * S, before), read_totals(grid.board))
     paris, oslo = frame.rows
     assert (paris.name, paris.requests_per_s, paris.failed_per_s, paris.state) == ("paris", 4.0, 1.0, "degraded")
-    assert (paris.good_share, paris.ttft_p50_ms, paris.usd_per_hour) == (0.75, None, None)
+    assert (paris.good_share, paris.usd_per_hour) == (0.75, None)
+    assert paris.ttft_p50_ms == pytest.approx(100, rel=0.05)
     assert (paris.gpu_usd_per_hour, oslo.gpu_usd_per_hour) == (1.6, 1.5)  # the cluster's own price, the book's
     clusters = top_frame(facts, "cluster", (NOW_NS - 10 * S, before), read_totals(grid.board))
+    assert [row.ttft_p99_ms for row in clusters.rows] == [pytest.approx(100, rel=0.05)] * 2
     assert [(row.name, row.state) for row in clusters.rows] == [("paris-gpu", "ejected"), ("oslo-gpu", "healthy")]
     assert (frame.engines, frame.engines_available) == (3, 2)
 

@@ -97,6 +97,8 @@ def test_the_reference_parser_reads_back_what_was_counted(busy: Board, style: st
     samples = read(exposition(busy, NOW_NS, style), style)  # type: ignore[arg-type]
     place = {"site": "paris", "cluster": "paris-l4", "model": "llama"}
     assert one(samples, "gridctl_site_requests_total", workload="voice", outcome="completed", **place) == 2
+    assert one(samples, "gridctl_site_ttft_seconds_count", **place) == 2
+    assert one(samples, "gridctl_site_ttft_seconds_sum", **place) == pytest.approx(0.7, abs=1e-5)
     assert one(samples, "gridctl_requests_total", workload="voice", outcome="completed", model="llama") == 3
     assert one(samples, "gridctl_requests_total", workload="voice", outcome="rejected", model="") == 1
     assert one(samples, "gridctl_slo_events_total", workload="voice", verdict="good") == 2

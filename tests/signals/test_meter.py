@@ -38,6 +38,7 @@ from gridctl.signals.layout import (
     WORKLOAD_WORDS,
 )
 from gridctl.signals.meter import Meter
+from gridctl.signals.totals import read_totals
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -131,6 +132,33 @@ def test_how_many_met_an_objective_is_exact_to_the_nanosecond(board: Board, dire
         assert threshold not in buckets.EDGES
         below = int(counts[: buckets.cell_of(threshold)].sum())
         assert below + int(counts[WITHIN_AT + index]) == {500_000_000: 5, 200_000_000: 2}[threshold]
+
+
+def test_coarse_quantiles_of_a_lognormal_are_within_five_percent_of_nearest_rank() -> None:
+    draw = random.Random(4)
+    values = sorted(int(draw.lognormvariate(18.0, 1.5)) for _ in range(20_000))
+    counts = np.zeros(buckets.COARSE_CELLS, np.int64)
+    for value in values:  # the coarse cell whose bounds enclose it, found by looking at every one
+        bounds = (buckets.EDGES[cell] for cell in range(0, buckets.OVER, buckets.STEP))
+        counts[sum(bound < value for bound in bounds)] += 1
+    for share in (0.01, 0.5, 0.9, 0.99, 1.0):
+        exact = values[max(1, math.ceil(share * len(values))) - 1]
+        assert buckets.coarse_quantile_ns(counts, share) == pytest.approx(exact, rel=0.05)
+
+
+def test_ttfts_are_counted_by_engine_to_the_coarse_cell(board: Board, directory: Directory) -> None:
+    meter = Meter(board, 0)
+    known = [0, *buckets.EDGES[:12], buckets.EDGES[700], buckets.EDGES[-1], buckets.EDGES[-1] + 1]
+    for ttft in known:
+        meter.finished(answered(ttft, backend=1, workload="nobody"))
+        meter.finished(answered(ttft, backend=-1, workload="nobody"))
+    shown = [buckets.EDGES[cell] for cell in range(0, buckets.OVER, buckets.STEP)]
+    found = read_totals(board).place_ttft([1])
+    for place, bound in enumerate(shown):
+        assert int(found.counts[: place + 1].sum()) == sum(ttft <= bound for ttft in known)
+    assert found.requests == len(known)
+    assert found.sum_us == sum((ttft + 500) // 1000 for ttft in known)
+    assert read_totals(board).place_ttft([0, 2, -1, 10**6]).requests == 0
 
 
 def test_unseen_time_is_part_of_ttft_and_end_to_end_and_not_of_the_time_per_token(

@@ -1,0 +1,74 @@
+"""Fields: what is read of a request's JSON, and what is made of it. Data only; `body` decides.
+
+Apart from the code that reads them, because that is compiled where a build asks for it, and the decoder's classes are
+made by the decoder.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+Number = int | float | None
+ABSENT = msgspec.Raw()
+
+
+class StreamOptions(msgspec.Struct):
+    """Of a stream's options the one that concerns us."""
+
+    include_usage: bool | None = None
+
+
+class Fields(msgspec.Struct):
+    """What is read of a body, whatever the endpoint."""
+
+    model: str | msgspec.UnsetType = msgspec.UNSET
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: Number = None
+    max_completion_tokens: Number = None
+    max_output_tokens: Number = None
+    messages: msgspec.Raw = ABSENT
+    prompt: msgspec.Raw = ABSENT
+    input: msgspec.Raw = ABSENT
+    system: msgspec.Raw = ABSENT
+    instructions: msgspec.Raw = ABSENT
+    tools: msgspec.Raw = ABSENT
+    query: msgspec.Raw = ABSENT
+    documents: msgspec.Raw = ABSENT
+    prompt_embeds: msgspec.Raw = ABSENT
+    prompt_cache_key: msgspec.Raw = ABSENT
+    previous_response_id: msgspec.Raw = ABSENT
+
+
+class Part(msgspec.Struct):
+    """A part of a message's content; one without text is a picture or the like."""
+
+    type: str = ""
+    text: str | None = None
+
+
+class Message(msgspec.Struct):
+    """A message, as far as its length goes."""
+
+    content: str | list[Part] | None = None
+
+
+class Prompt(msgspec.Struct, gc=False):
+    """A prompt's length: bytes of text, an allowance of tokens for what is not text, and its tokens if it is given as
+    token numbers; `text` is its JSON, for hashing."""
+
+    text: bytes
+    text_bytes: int
+    media_tokens: int
+    exact_tokens: int | None
+
+
+class Body(msgspec.Struct, gc=False):
+    """What a request asks for, as far as the broker cares. `affinity` names a conversation, if the client did."""
+
+    model: str
+    stream: bool
+    wants_usage: bool
+    max_tokens: int | None
+    prompt: Prompt
+    affinity: bytes
