@@ -11,8 +11,10 @@ of the class that it says. Decides only what is compiled: what a request passes 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,11 @@ def compile_in_place(root: Path) -> list[Path]:
     return sorted([*root.glob(f"{GROUP}__mypyc*.so"), *(root / "gridctl").glob("*/*.so")])
 
 
+def is_wanted() -> bool:
+    """Whether the builder asked for compiled modules."""
+    return os.environ.get(SWITCH, "") not in ("", "0")
+
+
 try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 except ImportError:  # compiled by hand, without the build's own tools
@@ -54,19 +61,39 @@ except ImportError:  # compiled by hand, without the build's own tools
 else:
 
     class CompiledHook(BuildHookInterface[Any]):
-        """Puts the compiled modules into a wheel, which then is for one kind of machine and one Python."""
+        """Puts the compiled modules into a wheel, which then is for one kind of machine and one Python.
+
+        They are built in a copy: a source tree with compiled modules in it would go on running them when their
+        sources change."""
 
         PLUGIN_NAME = "custom"
+        _copy: tempfile.TemporaryDirectory[str] | None = None
+
+        def dependencies(self) -> list[str]:
+            """What a build needs beside hatchling: the compiler, and the libraries whose types it has to see."""
+            return ["mypy>=1.13", "setuptools>=75", "msgspec>=0.19", "numpy>=2.0"] if self._is_asked else []
+
+        @property
+        def _is_asked(self) -> bool:
+            return self.target_name == "wheel" and is_wanted()
 
         def initialize(self, version: str, build_data: dict[str, Any]) -> None:
             """Called by hatchling before a wheel is built; does nothing unless it was asked to."""
-            if self.target_name != "wheel" or os.environ.get(SWITCH, "") in ("", "0"):
+            if not self._is_asked or version == "editable":
                 return
-            root = Path(self.root)
+            self._copy = tempfile.TemporaryDirectory(prefix="gridctl-build-")
+            root = Path(self._copy.name)
+            shutil.copytree(Path(self.root) / "gridctl", root / "gridctl", ignore=shutil.ignore_patterns("*.so"))
+            shutil.copy(Path(self.root) / "pyproject.toml", root)
             built = compile_in_place(root)
             build_data["pure_python"] = False
             build_data["infer_tag"] = True
             build_data["force_include"].update({str(path): str(path.relative_to(root)) for path in built})
+
+        def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+            """Called once the wheel is written."""
+            if self._copy is not None:
+                self._copy.cleanup()
 
 
 if __name__ == "__main__":

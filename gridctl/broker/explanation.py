@@ -17,8 +17,8 @@ class LiveStep(msgspec.Struct, frozen=True, kw_only=True):
 
 class LiveExplanation(msgspec.Struct, frozen=True, kw_only=True):
     """A live request: what was decided, if it came to a decision, and what came of it. `attempts` counts engines that
-    were tried; the decision is the last one. Spans are of the gateway's clock; None is not known. `cache` is hit, miss, bypass
-    or "" where none was asked; `cache_reason` is the hit's level, or why there was none."""
+    were tried; the decision is the last one. Spans are of the gateway's clock; None is not known. `cache` is hit, miss,
+    bypass or "" where none was asked; `cache_reason` is the hit's level, or why there was none."""
 
     request_id: str
     outcome: str

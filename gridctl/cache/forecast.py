@@ -114,15 +114,20 @@ def exact_of_texts(texts: Sequence[str]) -> list[Hashable]:
 def exact_of_lengths(
     groups: Sequence[Hashable], keys: NDArray[np.int64], lengths: NDArray[np.int64], seed: int
 ) -> list[Hashable]:
-    """Which requests are taken to repeat one another word for word, from keys and lengths; `groups` are the partitions,
-    whose repeats are estimated each by itself. A request without a key repeats nothing."""
+    """Which requests are taken to repeat one another word for word, from keys and lengths; `groups` are the partitions.
+    Repeats are estimated for each of them by itself, and for keys that many or few ask for: pairs of popular keys would
+    drown the others. A request without a key repeats nothing."""
     found: list[Hashable] = list(range(len(keys)))
     coin = random.Random(seed)
-    for group in sorted(set(groups), key=str):
-        rows = np.array([row for row, one in enumerate(groups) if one == group and keys[row] >= 0], np.int64)
+    wanted = Counter(keys.tolist())
+    classes: dict[tuple[Hashable, Kind], list[int]] = {}
+    for row, (group, key) in enumerate(zip(groups, keys.tolist(), strict=True)):
+        if key >= 0:
+            classes.setdefault((group, like(wanted[key])), []).append(row)
+    for rows in classes.values():
         repeats = Repeats(keys[rows], lengths[rows])
         seen: dict[tuple[int, int], list[Hashable]] = {}
-        for row in rows.tolist():
+        for row in rows:
             like_it = seen.setdefault((int(keys[row]), int(lengths[row])), [])
             if coin.random() < repeats.chance(len(like_it)):
                 found[row] = like_it[coin.randrange(len(like_it))]

@@ -5,7 +5,8 @@
 Three grids before the same mock engines: no workload caches; exact, and every prompt is new (each answer is kept: what
 a miss costs in full); exact, and 64 prompts come again and again (hits). Requests a second come from a closed loop on
 another core, which on two cores it shares with the engines and the keeper; CPU is of the worker's process, in
-microseconds a request, and of all processes. Printed are medians over rounds that take turns, and ratios to the grid without a cache.
+microseconds a request, and of all processes. Printed are medians over rounds that take turns, and
+ratios to the grid without a cache.
 """
 
 from __future__ import annotations
