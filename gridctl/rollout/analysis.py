@@ -10,7 +10,8 @@ with l and u the ends of Wilson's score intervals. Source: Newcombe 1998, "Inter
 between independent proportions", method 10; z = 1.645, one-sided 95 %.
 
 Fail: the bound is above what is tolerated. Pass: d itself is not, of at least `min_samples` requests. Between the two,
-or with fewer requests, nothing is known. Invariant: no samples never pass.
+or with fewer requests, nothing is known. TTFTs are judged in the same way, by the ratio of their quantiles (`latency`).
+Invariant: no samples never pass.
 """
 
 from __future__ import annotations
@@ -22,28 +23,34 @@ from typing import Literal
 
 import msgspec
 
+from gridctl.rollout.latency import ratio_of
+
 Word = Literal["pass", "fail", "inconclusive"]
 Z = 1.645
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """Requests of some sites over one time: `valid` that count, of which `bad` broke a promise or failed, and `failed`
-    got no answer; and what the sites' own probes measured, by site."""
+    got no answer; how long they took to the first token, in the cells of `buckets`, empty where that is not to be
+    compared; and what the sites' own probes measured, by site."""
 
     valid: int = 0
     bad: int = 0
     failed: int = 0
     sites: int = 0
+    ttft: tuple[int, ...] = ()
     probes: Mapping[str, Mapping[str, float]] = {}
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What is tolerated: points of failed and of bad requests more than at control sites; the probes' latencies as a
-    multiple of the control sites'; the share of probe answers that must agree with the version before."""
+    """What is tolerated: points of failed and of bad requests more than at control sites; the requests' TTFT, and the
+    probes' latencies, as a multiple of the control sites'; the share of probe answers that must agree with the version
+    before."""
 
     min_samples: int = 100
     max_failed_points: float = 0.01
     max_bad_points: float = 0.02
+    max_ttft_ratio: float = 1.5
     max_latency_ratio: float = 1.3
     min_match_share: float = 0.9
 
@@ -58,6 +65,15 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """Something to know beside a verdict, which it has no part in."""
+
+    what: str
+    canary: float | None
+    control: float | None
+    text: str
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The result: `because` names what decided it. `samples` are the canary's requests."""
 
@@ -65,6 +81,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     because: str
     samples: int
     checks: tuple[Check, ...] = ()
+    figures: tuple[Figure, ...] = ()
 
 
 def judge(canary: Sample, control: Sample, limits: Limits) -> Verdict:
@@ -74,6 +91,7 @@ def judge(canary: Sample, control: Sample, limits: Limits) -> Verdict:
             "failed requests", canary.failed, canary.valid, control.failed, control.valid, limits.max_failed_points
         ),
         _shares("broken promises", canary.bad, canary.valid, control.bad, control.valid, limits.max_bad_points),
+        *(_ttft(what, share, canary, control, limits) for what, share in TTFTS),
         *(_latency(name, canary.probes, control.probes, limits.max_latency_ratio) for name in LATENCIES),
         _match(canary.probes, limits.min_match_share),
     ]
@@ -94,7 +112,10 @@ def judge(canary: Sample, control: Sample, limits: Limits) -> Verdict:
 
 
 LATENCIES = ("ttft_ms_p95", "tpot_ms_p50")
-COUNTED = ("failed requests", "broken promises")
+TTFTS = (("TTFT p50", 0.5), ("TTFT p95", 0.95))
+LEAST_TTFT_RATIO = 1.2
+"""Of what is known to 5 % either way, less is no difference."""
+COUNTED = ("failed requests", "broken promises", *(what for what, _ in TTFTS))
 
 
 def lower_bound(bad: int, valid: int, control_bad: int, control_valid: int, z: float = Z) -> float:
@@ -135,6 +156,24 @@ def _shares(what: str, bad: int, valid: int, control_bad: int, control_valid: in
     word = "fail" if least > most else "pass" if share - control <= most else "inconclusive"
     text = f"{what} {share:.1%} ({bad} of {valid}) against {control:.1%} ({control_bad} of {control_valid}) elsewhere"
     return Check(what=what, word=word, canary=share, control=control, text=text)
+
+
+def _ttft(what: str, share: float, canary: Sample, control: Sample, limits: Limits) -> Check | None:
+    """How long requests took to their first token, beside those of like sites; of none at either nothing is said."""
+    found, least = ratio_of(canary.ttft, control.ttft, share), max(1, limits.min_samples)
+    if found is None:
+        return None
+    here, there = sum(canary.ttft), sum(control.ttft)
+    text = f"{what} {found.canary_ms:.0f} ms against {found.control_ms:.0f} ms elsewhere ({found.times:.2f} times"
+    word: Word = "fail" if found.at_least > limits.max_ttft_ratio else "pass"
+    if min(here, there) < least:
+        word, text = "inconclusive", f"{text}; of {here} and {there} requests, {least} are needed)"
+    elif found.times > limits.max_ttft_ratio:
+        word = "fail" if word == "fail" else "inconclusive"
+        text += f", at least {found.at_least:.2f} with 95 % confidence; {limits.max_ttft_ratio:g} are tolerated)"
+    else:
+        text += ")"
+    return Check(what=what, word=word, canary=found.canary_ms, control=found.control_ms, text=text)
 
 
 def _latency(name: str, canary: _Probes, control: _Probes, most: float) -> Check | None:

@@ -1,12 +1,17 @@
 """How gridctl's gateway compares with SGLang's router and LiteLLM's proxy, in one run on one machine.
 
     python tests/bench/gateway_vs_peers.py --peers ~/peers/bin/python [--quick] [--sides gridctl,sglang,litellm]
+                                           [--compiled ~/compiled/bin/python]
     python tests/bench/gateway_vs_peers.py --idle 10000
     python tests/bench/gateway_vs_peers.py --slow-reader
 
 Installs nothing. The peers run where `--peers` (else PEERS_PYTHON) can import them:
 
     python -m venv ~/peers && ~/peers/bin/pip install sglang-router 'litellm[proxy]'
+
+and gridctl with its data path compiled (`--compiled`) where it was installed so:
+
+    python -m venv ~/compiled && GRIDCTL_COMPILED=1 ~/compiled/bin/pip install .
 
 Each gateway is pinned to one core, mock engines and load to another, both ours, in C (`loopback/`), compiled here. All
 gateways stand in front of the same eight mock engines; gridctl's are eight clusters at eight sites, with routing,
@@ -85,6 +90,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="gridctl's gateway beside SGLang's router and LiteLLM's proxy.")
     parser.add_argument("--peers", default=os.environ.get("PEERS_PYTHON"), help="a Python with the peers installed")
+    parser.add_argument("--compiled", help="a Python that has gridctl installed with GRIDCTL_COMPILED=1: one more side")
     parser.add_argument("--sides", help="which gateways, with commas: gridctl,sglang,litellm")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one round, shorter steps")
@@ -109,6 +115,8 @@ def _start(stack: contextlib.ExitStack, folder: Path, engines: Engines, argument
     starts: list[Callable[[], Side]] = []
     if "gridctl" in arguments.sides:
         starts.append(partial(start_gridctl, folder, engines, GATEWAY_CORE))
+    if arguments.compiled:
+        starts.append(partial(start_gridctl, folder, engines, GATEWAY_CORE, arguments.compiled))
     if "sglang" in arguments.sides:
         starts += [partial(start_sglang, folder, engines, GATEWAY_CORE, arguments.peers, policy) for policy in POLICIES]
     if "litellm" in arguments.sides:
@@ -370,22 +378,21 @@ def _report_once(names: list[str], once: dict[str, Figures]) -> None:
 
 def _report_ratios(names: list[str], rounds: list[dict[str, Figures]]) -> None:
     """gridctl against each peer: above 1, gridctl is better. The median over rounds, with the least and the most."""
-    if "gridctl" not in names:
-        return
-    for peer in (name for name in names if name not in ("gridctl", BARE)):
-        print(f"\ngridctl against {peer} (times better; median of rounds, least to most)")
+    ours = [name for name in names if name.startswith("gridctl")]
+    for own, peer in ((own, peer) for own in ours for peer in names if peer not in (*ours, BARE)):
+        print(f"\n{own} against {peer} (times better; median of rounds, least to most)")
         for label, key, shape, scale, is_more_better in ROWS:
             if key in ("errors", "spread_chunks_per_s"):
                 continue
-            pairs = [(turn["gridctl"][key], turn[peer][key]) for turn in rounds]
+            pairs = [(turn[own][key], turn[peer][key]) for turn in rounds]
             pairs = [pair for pair in pairs if all(value > 0 for value in pair)]  # not of what was not measured, either
             if not pairs:
                 print(f"  {label.strip():<36} no ratio: a side finished nothing, or added nothing to the bare load")
                 continue
-            ratios = [ours / theirs if is_more_better else theirs / ours for ours, theirs in pairs]
-            ours, theirs = (shape.format(scale * _median(side)) for side in zip(*pairs, strict=True))
+            ratios = [mine / theirs if is_more_better else theirs / mine for mine, theirs in pairs]
+            mine, theirs = (shape.format(scale * _median(side)) for side in zip(*pairs, strict=True))
             spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-            print(f"  {label.strip():<36} {statistics.median(ratios):>8.2f}  ({spread})  {ours} and {theirs}")
+            print(f"  {label.strip():<36} {statistics.median(ratios):>8.2f}  ({spread})  {mine} and {theirs}")
 
 
 def _median(values: Iterable[float]) -> float:

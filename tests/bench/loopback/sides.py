@@ -68,13 +68,16 @@ class Side:
         raise BenchError(f"{self.name} does not answer: {said[:500]}\n{log}")
 
 
-def start_gridctl(folder: Path, engines: Engines, core: int) -> Side:
-    """`gridctl up`, one worker: eight clusters at eight sites, metrics, SLA accounting and recording on."""
+def start_gridctl(folder: Path, engines: Engines, core: int, compiled: str | None = None) -> Side:
+    """`gridctl up`, one worker: eight clusters at eight sites, metrics, SLA accounting and recording on.
+
+    This tree's, or the one with a compiled data path that is installed for the Python `compiled`."""
+    folder = folder / ("compiled" if compiled else "plain")
     grid = folder / "grid"
-    grid.mkdir()
+    grid.mkdir(parents=True)
     write_grid(grid / "grid.yaml", engines.urls())
-    python, store = [sys.executable, "-m", "gridctl"], str(folder / "store")
-    environment = {"XDG_CONFIG_HOME": str(folder / "config"), "PYTHONPATH": str(REPOSITORY)}
+    python, store = [compiled or sys.executable, "-P", "-m", "gridctl"], str(folder / "store")
+    environment = {"XDG_CONFIG_HOME": str(folder / "config"), "PYTHONPATH": "" if compiled else str(REPOSITORY)}
     for words in (["init", store], ["--store", store, "apply", "-f", str(grid)]):
         done = Process.start([*python, *words], core, folder / "apply.log", environment)
         if done.popen.wait(60):
@@ -83,7 +86,7 @@ def start_gridctl(folder: Path, engines: Engines, core: int) -> Side:
     words = ["--store", store, "up", "--listen", f"127.0.0.1:{port}", "--workers", "1"]
     words += ["--record", str(folder / "recording")]
     process = Process.start([*python, *words], core, folder / "gridctl.log", environment)
-    return _answering(Side("gridctl", port, process), 90)
+    return _answering(Side("gridctl compiled" if compiled else "gridctl", port, process), 90)
 
 
 def start_sglang(folder: Path, engines: Engines, core: int, python: str, policy: str) -> Side:
