@@ -89,9 +89,9 @@ class Deciders:
         if workload in self.rules:
             self.counts.setdefault(workload, Counter())[word] += 1
 
-    def decide(self, workload: str, evidence: Evidence | None, now_ns: int) -> Verdict:
+    def decide(self, workload: str, evidence: Evidence | None, now_ns: int, withheld: str = "") -> Verdict:
         """The verdict, once it is in the ledger."""
-        verdict = self._of(workload).decide(evidence, now_ns)
+        verdict = self._of(workload).decide(evidence, now_ns, withheld)
         self._save(workload)
         return verdict
 

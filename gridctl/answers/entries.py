@@ -116,8 +116,10 @@ def entry_of(
     founder: int,
     embedder: str,
     vector: NDArray[np.float32] | None,
+    user: str | None = None,
 ) -> Entry:
-    """The entry of an answer that is born now. Its prompt is kept only where it is looked for by meaning."""
+    """The entry of an answer that is born now. Its prompt is kept only where it is looked for by meaning; `user` is the
+    question's unless it is said."""
     return Entry(
         number=number,
         exact=question.exact,
@@ -138,7 +140,7 @@ def entry_of(
         output_tokens=fresh.output_tokens,
         usd=fresh.usd,
         founder=founder,
-        user=question.user,
+        user=question.user if user is None else user,
         text=question.text if vector is not None else "",
         embedder=embedder if vector is not None else "",
         vector=None if vector is None else vector.astype(np.float16).tobytes(),

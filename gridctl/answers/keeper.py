@@ -22,6 +22,7 @@ from gridctl.answers.lifetimes import age_of
 from gridctl.answers.presence import Presence
 from gridctl.answers.question import Found, Fresh, Kept, Level, Note, Question
 from gridctl.answers.settings import KeeperSettings, Rules
+from gridctl.answers.sharing import asker_of, askers_of, is_open, with_asker, withheld
 from gridctl.answers.shelf import Section, Shelf
 from gridctl.answers.store import Store
 from gridctl.answers.vectors import Vectors
@@ -56,8 +57,12 @@ class Keeper:
 
     def follow(self, settings: KeeperSettings) -> None:
         """Take other settings of the same room."""
-        self.settings = settings
+        before, self.settings = self.settings.rules, settings
         self.deciders.follow(settings.rules)
+        if any(_is_shared_otherwise(before.get(name), rules) for name, rules in settings.rules.items()):
+            for number, held in self.shelf.held.items():
+                self.presence.remove(held.exact, number)
+                self._publish(number)
 
     def load(self, now_ns: int, most: int = 500) -> bool:
         """Take in the next entries of the file; True when all are in, and the workers may look."""
@@ -69,7 +74,7 @@ class Keeper:
                 self.store.remove(entry.number)
                 continue
             self._take_in(entry)
-            self.presence.put(entry.exact, entry.number)
+            self._publish(entry.number)
             for _ in range(min(3, self._hits.pop(entry.number, 0))):
                 self.shelf.room.hit(str(entry.number))
         if not entries and not self.is_loaded:
@@ -92,6 +97,11 @@ class Keeper:
         number = self.shelf.by_exact.get(question.exact)
         entry = self.usable(number, question, now_ns) if number is not None else None
         if entry is not None:
+            reason = withheld(self.shelf, entry.number, question, rules, is_repeat=True)
+            if reason:
+                self.deciders.bypassed(question.workload, now_ns)
+                self.deciders.count(question.workload, reason)
+                return Found("miss", reason)
             self.deciders.repeated(question.workload, now_ns)
             return Found("hit", "exact", self._kept(entry, question, now_ns, "exact", None))
         if rules.mode != "semantic":
@@ -105,7 +115,8 @@ class Keeper:
     def _by_meaning(self, question: Question, rules: Rules, vector: NDArray[np.float32], now_ns: int) -> Found:
         section = self._section(question, rules)
         evidence, entry = self._candidate(question, section, vector, now_ns)
-        verdict = self.deciders.decide(question.workload, evidence, now_ns)
+        reason = "" if entry is None else withheld(self.shelf, entry.number, question, rules, is_repeat=False)
+        verdict = self.deciders.decide(question.workload, evidence, now_ns, reason)
         self.deciders.count(question.workload, verdict.reason)
         if evidence is None or entry is None or section is None:
             return Found("miss", verdict.reason)
@@ -226,7 +237,10 @@ class Keeper:
         return None
 
     def _store(self, question: Question, fresh: Fresh, rules: Rules, now_ns: int) -> str:
-        older = self.shelf.by_exact.get(question.exact)
+        older, user = self.shelf.by_exact.get(question.exact), question.user
+        if rules.is_public:
+            before = self.shelf.held[older].askers if older is not None else ()
+            user = with_asker(before, asker_of(question), rules.public_after)
         if older is not None:
             self.drop(older)
         vector = self.vector(rules, question.text) if rules.mode == "semantic" else None
@@ -238,6 +252,7 @@ class Keeper:
             founder=0 if vector is None else self._founder(question, fresh, rules, vector),
             embedder=self.embedders.get(rules.embedder, ""),
             vector=vector,
+            user=user,
         )
         self.store.add(entry)
         self._take_in(entry)
@@ -278,7 +293,8 @@ class Keeper:
     def _take_in(self, entry: Entry) -> None:
         rules = self.settings.rules.get(entry.workload)
         embedder = self.embedders.get(rules.embedder, "") if rules is not None else ""
-        for number in self.shelf.put(entry, embedder):
+        askers = askers_of(entry.user) if rules is None or rules.is_public else ()
+        for number in self.shelf.put(entry, embedder, askers):
             self.drop(number)
         while len(self.presence) >= self.presence.most - 1:
             going = self.shelf.give_up_one()
@@ -286,6 +302,23 @@ class Keeper:
                 break
             for number in going:
                 self.drop(number)
+
+    def _publish(self, number: int) -> None:
+        """Let the workers find an entry by themselves if anybody who asks may have it, and with it those of its group
+        that this one opens."""
+        held = self.shelf.held.get(number)
+        if held is None or self.store.waits(number):
+            return
+        rules = self.settings.rules.get(held.section.workload)
+        if rules is None or not rules.is_public:
+            if not held.askers:
+                self.presence.put(held.exact, number)
+            return
+        if is_open(self.shelf, number, rules):
+            was_open = is_open(self.shelf, number, rules, without=True)
+            for one in [number] if was_open else self.shelf.group_of(number):
+                if not self.store.waits(one):
+                    self.presence.put(self.shelf.held[one].exact, one)
 
     # ── going ──
 
@@ -344,11 +377,17 @@ class Keeper:
             return
         if batch.entries and not self.is_storing:
             self.problem, self.is_storing = "", True
-        for number, entry in batch.entries.items():
-            if number in self.shelf.held:
-                self.presence.put(entry.exact, number)
+        for number in batch.entries:
+            self._publish(number)
         self.presence.set_purge(self.store.last_purge)
 
     def retry_storing(self) -> None:
         """Try the disk again with the next answer."""
         self._tries_storing = True
+
+
+def _is_shared_otherwise(before: Rules | None, rules: Rules) -> bool:
+    """Whether other answers may go to others than before."""
+    if before is None or not (before.is_public or rules.is_public):
+        return before is None and rules.is_public
+    return (before.is_public, before.public_after) != (rules.is_public, rules.public_after)

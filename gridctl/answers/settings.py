@@ -18,13 +18,17 @@ DEFAULT_BYTES = 1 << 30
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """One workload's. `error_rate` is wrong answers over requests; see `cache.decision` for `audit_budget`."""
+    """One workload's. `error_rate` is wrong answers over requests; see `cache.decision` for `audit_budget`, `sharing`
+    for `public_after` and `probation`, which count where `is_public`."""
 
     mode: Literal["exact", "semantic"] = "semantic"
     error_rate: float = 0.01
     judge: Literal["text", "meaning"] = "meaning"
     audit_budget: float = 0.1
     embedder: str = "hashed"
+    is_public: bool = False
+    public_after: int = 3
+    probation: int = 2
 
 
 class KeeperSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +53,9 @@ def settings_of_plan(path: Path) -> KeeperSettings:
                 judge=policy.judge,
                 audit_budget=policy.audit_budget,
                 embedder=policy.embedder,
+                is_public=policy.sharing == "public",
+                public_after=policy.public_after,
+                probation=policy.probation,
             )
     room = max((one.spec.cache_gib for one in resources if isinstance(one, Site)), default=0.0)
     return KeeperSettings(rules=rules, capacity_bytes=int(room * (1 << 30)) or DEFAULT_BYTES)

@@ -23,10 +23,12 @@ PARTITION_BYTES = 4_096
 
 @dataclass(slots=True)
 class Section:
-    """A partition: its groups (None until the first vector) under the embedder they were made by; `numbers` are the
-    entries' numbers by their place in the groups' index, `founders` the groups by their founder's number."""
+    """A partition of a workload: its groups (None until the first vector) under the embedder they were made by;
+    `numbers` are the entries' numbers by their place in the groups' index, `founders` the groups by their founder's
+    number."""
 
     key: bytes
+    workload: str = ""
     embedder: str = ""
     groups: AnswerGroups | None = None
     numbers: dict[int, int] = field(default_factory=dict)
@@ -37,7 +39,8 @@ class Section:
 
 @dataclass(slots=True)
 class Held:
-    """One entry. `place` is its number in the partition's index, -1 without a vector."""
+    """One entry. `place` is its number in the partition's index, -1 without a vector; `askers` who asked for it, where
+    it is public."""
 
     section: Section
     exact: bytes
@@ -48,6 +51,7 @@ class Held:
     gone_after_ns: int
     size_bytes: int = 0
     saving_usd: float = 0.0
+    askers: tuple[str, ...] = ()
 
 
 class Shelf:
@@ -82,20 +86,20 @@ class Shelf:
         """A partition, None when nothing is kept in it."""
         return self._sections.get(partition)
 
-    def put(self, entry: Entry, embedder: str) -> list[int]:
+    def put(self, entry: Entry, embedder: str, askers: tuple[str, ...] = ()) -> list[int]:
         """Take an entry in; `embedder` is the one in use. A vector of another embedder is left out of the index. The
         numbers of entries that must go to make room, the entry's own among them when it is too large: the caller
         removes them."""
         section = self._sections.get(entry.partition)
         if section is None:
-            section = self._sections[entry.partition] = Section(entry.partition)
+            section = self._sections[entry.partition] = Section(entry.partition, entry.workload)
         place = -1
         if entry.vector is not None and entry.embedder == embedder:
-            place = self._index(section, entry)
+            place = self._index(section, entry, askers[-1] if askers else entry.user)
         tags = self._tags.setdefault(entry.tags, entry.tags)
         lives_ns = int((entry.ttl_s + entry.stale_s) * 1e9)
         self.held[entry.number] = Held(
-            section, entry.exact, place, tags, entry.stamp, entry.born, entry.born + lives_ns
+            section, entry.exact, place, tags, entry.stamp, entry.born, entry.born + lives_ns, askers=askers
         )
         self.by_exact[entry.exact] = entry.number
         section.entries += 1
@@ -145,7 +149,24 @@ class Shelf:
             return [number]
         return [held.section.numbers[place] for place in groups.group(group).aliases]
 
-    def _index(self, section: Section, entry: Entry) -> int:
+    def is_asked_by(self, number: int, least: int, *, without: bool = False) -> bool:
+        """Whether so many different callers asked for the entries of this one's group, or for the others in it."""
+        held = self.held.get(number)
+        if held is None:
+            return False
+        found = set[str]() if without else set(held.askers)
+        if len(found) < least and held.place >= 0 and held.section.groups is not None:
+            groups, numbers = held.section.groups, held.section.numbers
+            group = groups.group_of(held.place)
+            for place in groups.group(group).aliases if group is not None else ():
+                other = self.held.get(numbers.get(place, -1))
+                if other is not None and other is not held:
+                    found.update(other.askers)
+                    if len(found) >= least:
+                        break
+        return len(found) >= least
+
+    def _index(self, section: Section, entry: Entry, user: str) -> int:
         vector: NDArray[np.float32] = np.frombuffer(entry.vector or b"", np.float16).astype(np.float32)
         if section.groups is None or section.embedder != entry.embedder:
             if section.numbers:  # another embedder's vectors: these never meet
@@ -155,9 +176,9 @@ class Shelf:
         groups = section.groups
         founder = entry.founder or entry.number
         group = section.founders.get(founder)
-        place = groups.alias(group, entry.text, vector, entry.user) if group is not None and group in groups else None
+        place = groups.alias(group, entry.text, vector, user) if group is not None and group in groups else None
         if place is None:
-            group, place = groups.found(entry.text, vector, entry.user)
+            group, place = groups.found(entry.text, vector, user)
             section.founders[founder], section.founder_of[group] = group, founder
         section.numbers[place] = entry.number
         return place

@@ -70,6 +70,11 @@ class Store:
         """Keep an entry; it can be read from now on and is durable after the next commit."""
         self._waiting.entries[entry.number] = entry
 
+    def waits(self, number: int) -> bool:
+        """Whether an entry is not durable yet."""
+        writing = self._writing
+        return number in self._waiting.entries or (writing is not None and number in writing.entries)
+
     def remove(self, number: int) -> None:
         """Forget an entry."""
         if self._waiting.entries.pop(number, None) is None:

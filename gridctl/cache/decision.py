@@ -186,8 +186,9 @@ class Decider:
         self._arrive(now_ns)
         self._pace.saw(1.0)
 
-    def decide(self, evidence: Evidence | None, now_ns: int) -> Verdict:
-        """The verdict on a prompt that no exact repeat answered."""
+    def decide(self, evidence: Evidence | None, now_ns: int, withheld: str = "") -> Verdict:
+        """The verdict on a prompt that no exact repeat answered. `withheld` says why the candidate may not be served
+        whatever its risk; it is judged all the same."""
         self._arrive(now_ns)
         predicted = None if evidence is None else self._model.chance(self._workload, evidence.features)
         self._pace.saw(1.0 if predicted is None else predicted)
@@ -195,6 +196,8 @@ class Decider:
             return Verdict("explore", "nothing-stored", None, 1.0, self.price, 0.0, None)
         if predicted is None:
             return self._explore("learning", evidence, None)
+        if withheld:
+            return self._explore(withheld, evidence, predicted)
         if self.is_stopped or predicted > self.price:
             return self._explore("stopped" if self.is_stopped else "above-price", evidence, predicted)
         if not self.account.affords(predicted):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from gridctl.cli.kind import kind_app
 from gridctl.cli.modelcheck import variant, verify
-from gridctl.cli.modeltransfer import package, pull, push
+from gridctl.cli.modelpackage import package
+from gridctl.cli.modeltransfer import pull, push
 from gridctl.cli.optimize import optimize
 from gridctl.resources import Model
 

@@ -42,6 +42,18 @@ UnavailableOption = Annotated[
 SamplesOption = Annotated[
     int, typer.Option("--min-samples", min=1, help="Requests a wave must have served to be judged; fewer pause.")
 ]
+TtftRatioOption = Annotated[
+    float,
+    typer.Option(
+        "--max-ttft-ratio",
+        metavar="TIMES",
+        help="A wave fails when its TTFT is surely longer than so many times control's.",
+    ),
+]
+SignatureOption = Annotated[
+    bool,
+    typer.Option("--require-signature", help="Sites take it only signed with the key that their agents trust."),
+]
 RollbackOption = Annotated[
     bool,
     typer.Option("--auto-rollback/--no-auto-rollback", help="Go back by itself when a wave fails; pause otherwise."),
@@ -64,6 +76,7 @@ class Flags:
     windows: list[str]
     max_unavailable: str
     min_samples: int
+    max_ttft_ratio: float
     auto_rollback: bool
     bandwidth: str | None
     model: str | None
@@ -75,10 +88,16 @@ class Flags:
 
 def settings_of(flags: Flags) -> "Settings":
     """The flags as a rollout's settings. Raises UsageError."""
-    from gridctl.rollout.analysis import Limits
+    from gridctl.rollout.analysis import LEAST_TTFT_RATIO, MOST_TTFT_RATIO, Limits
     from gridctl.rollout.state import Settings
     from gridctl.rollout.windows import parse_window
 
+    if not LEAST_TTFT_RATIO <= flags.max_ttft_ratio <= MOST_TTFT_RATIO:
+        raise UsageError(
+            f"TTFT {flags.max_ttft_ratio:g} times as long cannot be judged: it is known to 5 %",
+            where="--max-ttft-ratio",
+            fix=f"{LEAST_TTFT_RATIO:g} to {MOST_TTFT_RATIO:g}, as 1.5",
+        )
     bandwidth = None
     if flags.bandwidth is not None:
         bandwidth = bytes_of(flags.bandwidth.removesuffix("/s"), "--bandwidth")
@@ -88,7 +107,7 @@ def settings_of(flags: Flags) -> "Settings":
         auto_rollback=flags.auto_rollback,
         bandwidth_bytes_per_s=bandwidth,
         windows=tuple(parse_window(text) for text in flags.windows),
-        limits=Limits(min_samples=flags.min_samples),
+        limits=Limits(min_samples=flags.min_samples, max_ttft_ratio=flags.max_ttft_ratio),
     )
 
 
@@ -98,7 +117,8 @@ def check_flags(flags: Flags) -> None:
 
     if not flags.to:
         alone = [name for name, given in (("--waves", flags.waves), ("--window", flags.windows),
-                 ("--wait", flags.wait), ("--name", flags.name)) if given]  # fmt: skip
+                 ("--wait", flags.wait), ("--name", flags.name),
+                 ("--require-signature", flags.requires_signature)) if given]  # fmt: skip
         if alone:
             raise UsageError(f"{alone[0]} is of a rollout, and none is asked for", where=alone[0], fix="add --to SITES")
         return

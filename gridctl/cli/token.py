@@ -55,9 +55,7 @@ def create(
     tenant: Annotated[str, typer.Option(help="Whose requests they are.")] = DEFAULT_TENANT,
     site: Annotated[
         str | None,
-        typer.Option(
-            metavar="SITE", help="The site that an agent reports for.", autocompletion=complete_names("site")
-        ),
+        typer.Option(metavar="SITE", help="The site that an agent reports for.", autocompletion=complete_names("site")),
     ] = None,
     workload: Annotated[
         str | None,

@@ -1,7 +1,8 @@
 """Canary: what the workers counted, as samples of the sites that have a new version and of those that do not.
 
 Decides who is compared with whom: sites of the same tiers that serve the same model, at the same time, first; any that
-serve it, else; and where none is left, the same sites before the rollout began.
+serve it, else; and where none is left, the same sites before the rollout began. Times are compared with those of sites
+of the same tiers and GPUs only: of others a ratio says nothing of the version.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gridctl.broker.plan import Plan
-from gridctl.resources import Site
+from gridctl.resources import Cluster, Site
 from gridctl.rollout.analysis import Sample
 from gridctl.rollout.state import Rollout
 from gridctl.signals.finished import EXPIRED, FAILED
@@ -30,6 +34,22 @@ class Counts(NamedTuple):
     failed: int = 0
 
 
+class Reading(NamedTuple):
+    """What was counted for a model until now, by site: requests, and TTFTs in cells of `buckets`."""
+
+    counts: Mapping[str, Counts]
+    ttft: Mapping[str, NDArray[np.int64]]
+
+
+def reading_of(totals: Totals, model: str) -> Reading:
+    """One reading of the meters."""
+    rows: dict[str, list[int]] = {}
+    for row, backend in enumerate(totals.directory.backends):
+        if backend.model == model and backend.site:
+            rows.setdefault(backend.site, []).append(row)
+    return Reading(counts_of(totals, model), {site: totals.place_ttft(places).counts for site, places in rows.items()})
+
+
 def counts_of(totals: Totals, model: str) -> dict[str, Counts]:
     """Requests for a model by site, over all workloads and all of its variants."""
     counts = totals.engine_counts().sum(axis=0)
@@ -44,19 +64,30 @@ def counts_of(totals: Totals, model: str) -> dict[str, Counts]:
     return found
 
 
-def sample_of(sites: Collection[str], now: Mapping[str, Counts], then: Mapping[str, Counts], probes: Probes) -> Sample:
+def sample_of(sites: Collection[str], now: Reading, then: Reading, probes: Probes) -> Sample:
     """What was counted at these sites between two readings. A row that went to another engine meanwhile counts from
     nought."""
     good = bad = failed = 0
     for site in sites:
-        late, early = now.get(site, Counts()), then.get(site, Counts())
+        late, early = now.counts.get(site, Counts()), then.counts.get(site, Counts())
         if any(after < before for after, before in zip(late, early, strict=True)):
             early = Counts()
         good += late.good - early.good
         bad += late.bad - early.bad
         failed += late.failed - early.failed
     known = {site: probes[site] for site in sites if site in probes}
-    return Sample(valid=good + bad, bad=bad, failed=failed, sites=len(sites), probes=known)
+    ttft = _between(sites, now, then)
+    return Sample(valid=good + bad, bad=bad, failed=failed, sites=len(sites), ttft=ttft, probes=known)
+
+
+def _between(sites: Collection[str], now: Reading, then: Reading) -> tuple[int, ...]:
+    """TTFTs of these sites between two readings, in cells."""
+    parts = []
+    for site in sites:
+        late, early = now.ttft.get(site), then.ttft.get(site)
+        if late is not None:
+            parts.append(late if early is None or (late < early).any() else late - early)
+    return tuple(np.sum(parts, axis=0).tolist()) if parts else ()
 
 
 def canary_sites(rollout: Rollout) -> list[str]:
@@ -72,6 +103,21 @@ def control_sites(rollout: Rollout, plan: Plan) -> list[str]:
     wanted = {tiers.get(site) for site in canary_sites(rollout)}
     alike = [site for site in others if tiers.get(site) in wanted]
     return alike or others
+
+
+def like_sites(rollout: Rollout, plan: Plan) -> set[str]:
+    """Sites whose times may be compared with the canary's: of its tiers, with its GPUs."""
+    tiers = {one.name: one.spec.tier for one in plan.resources if isinstance(one, Site)}
+    gpus: dict[str, set[str]] = {}
+    for one in plan.resources:
+        if isinstance(one, Cluster) and any(
+            deployment.variant.partition("/")[0] == rollout.model for deployment in one.spec.deployments
+        ):
+            gpus.setdefault(one.spec.site, set()).add(one.spec.gpu)
+    canary = canary_sites(rollout)
+    wanted = {tiers.get(site) for site in canary}
+    known = set().union(*(gpus.get(site, set()) for site in canary))
+    return {site for site, tier in tiers.items() if tier in wanted and gpus.get(site, set()) == known}
 
 
 def sample_before(rollout: Rollout, series: Series) -> Sample:

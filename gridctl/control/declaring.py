@@ -12,7 +12,7 @@ import msgspec
 
 from gridctl.control.services import GridServices
 from gridctl.resources import Cluster, Model, Resource, Site
-from gridctl.rollout.store import Declaration
+from gridctl.rollout.outbox import Declaration
 
 
 def declare(services: GridServices, told: Declaration) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from gridctl.rollout.analysis import Check, Verdict
+from gridctl.rollout.analysis import Check, Limits, Verdict
 from gridctl.rollout.protocol import Digest, Named
 from gridctl.rollout.state import Phase, Rollout, Settings, SitePhase, SiteProgress
 from gridctl.rollout.store import HistoryEntry, KnownSite
@@ -84,6 +84,7 @@ class RolloutReport(RolloutSummary, frozen=True, kw_only=True):
     """A rollout whole: its sites, the last analysis of its wave, how long the wave soaks."""
 
     soak_s: float
+    max_ttft_ratio: float = Limits().max_ttft_ratio
     verdict: Verdict | None = None
     progress: tuple[RolloutSite, ...] = ()
 
@@ -116,6 +117,7 @@ def report_of(rollout: Rollout, known: dict[str, KnownSite], now_s: float) -> Ro
     return RolloutReport(
         **_summary(rollout),
         soak_s=rollout.settings.soak_s,
+        max_ttft_ratio=rollout.settings.limits.max_ttft_ratio,
         verdict=rollout.verdict,
         progress=tuple(_site(rollout, site, known.get(site.site), now_s) for site in rollout.sites.values()),
     )

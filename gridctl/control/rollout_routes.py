@@ -14,6 +14,7 @@ from gridctl.control.site_routes import rollouts_of
 from gridctl.errors import ConflictError, InputError, NotFoundError, UsageError, did_you_mean
 from gridctl.geography.regions import jurisdiction_of
 from gridctl.resources import Site
+from gridctl.rollout.analysis import LEAST_TTFT_RATIO, MOST_TTFT_RATIO
 from gridctl.rollout.draft import reference_of
 from gridctl.rollout.protocol import Version
 from gridctl.rollout.sites import check_variant, serving_sites
@@ -168,6 +169,12 @@ def _check_settings(body: messages.StartRollout) -> None:
     if settings.limits.min_samples < 1:
         raise InputError(
             "a wave that needs no requests would pass by being idle", where="--min-samples", fix="1 or more"
+        )
+    if not LEAST_TTFT_RATIO <= settings.limits.max_ttft_ratio <= MOST_TTFT_RATIO:
+        raise InputError(
+            f"TTFT {settings.limits.max_ttft_ratio:g} times as long cannot be told",
+            where="--max-ttft-ratio",
+            fix=f"{LEAST_TTFT_RATIO:g} to {MOST_TTFT_RATIO:g}",
         )
     if settings.bandwidth_bytes_per_s is not None and settings.bandwidth_bytes_per_s < 1:
         raise InputError("nothing moves at 0 bytes per second", where="--bandwidth", fix="write 10MB")

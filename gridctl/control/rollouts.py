@@ -16,10 +16,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from gridctl.control.canary import Counts, canary_sites, control_sites, counts_of, sample_before, sample_of
+from gridctl.control.canary import (
+    Reading,
+    canary_sites,
+    control_sites,
+    like_sites,
+    reading_of,
+    sample_before,
+    sample_of,
+)
 from gridctl.control.declaring import declare
+from gridctl.control.prices import price_figure, usd_per_mtok
 from gridctl.errors import GridctlError
-from gridctl.rollout.analysis import Verdict, judge
+from gridctl.rollout.analysis import Figure, Verdict, judge
 from gridctl.rollout.desired import Timing, desired_of, etag_of
 from gridctl.rollout.protocol import Report
 from gridctl.rollout.releasekey import ReleaseKey, open_release_key
@@ -55,8 +64,9 @@ class Rollouts:
         self._opened: RolloutStore | None = None
         self._key: ReleaseKey | None = None
         self._started_s = clock()
-        self._baselines: dict[tuple[str, float], dict[str, Counts]] = {}
+        self._baselines: dict[tuple[str, float], Reading] = {}
         self._analysed_s: dict[str, float] = {}
+        self._prices: dict[tuple[int, str], dict[str, float]] = {}
         self._refused: dict[int, float] = {}
         self._trouble = ""
         self._answers: dict[str, tuple[int, float, bytes, str]] = {}
@@ -169,17 +179,20 @@ class Rollouts:
         if rollout is None or "baking" not in (rollout.phase, rollout.resume):
             return
         now_s, mark = self._clock(), (name, rollout.since_s)
-        totals = counts_of(read_totals(live.board), rollout.model)
+        reading = reading_of(read_totals(live.board), rollout.model)
         if mark not in self._baselines:
-            self._baselines = {key: counts for key, counts in self._baselines.items() if key[0] != name}
-            self._baselines[mark] = totals
+            self._baselines = {key: before for key, before in self._baselines.items() if key[0] != name}
+            self._baselines[mark] = reading
             return
         is_over = rollout.phase == "baking" and now_s - rollout.since_s >= rollout.settings.soak_s
         if not is_over and now_s - self._analysed_s.get(name, 0.0) < ANALYSED_EVERY_S:
             return
         self._analysed_s[name] = now_s
         probes = await self.do(lambda store: _probes(store, rollout))
-        verdict = self._verdict(live, rollout, totals, self._baselines[mark], probes)
+        verdict = self._verdict(live, rollout, reading, self._baselines[mark], probes)
+        figure = await self._price_figure(live, rollout)
+        if figure is not None:
+            verdict = msgspec.structs.replace(verdict, figures=(figure,))
         before = rollout.verdict.word if rollout.verdict is not None else None
         if is_over or verdict.word != before:
             await self.happen(name, AnalysisResult(rollout.wave, rollout.since_s, verdict))
@@ -188,14 +201,23 @@ class Rollouts:
         self,
         live: Live,
         rollout: Rollout,
-        now: Mapping[str, Counts],
-        then: Mapping[str, Counts],
+        now: Reading,
+        then: Reading,
         probes: Mapping[str, Mapping[str, float]],
     ) -> Verdict:
         canary = sample_of(canary_sites(rollout), now, then, probes)
         others = control_sites(rollout, live.plan)
         control = sample_of(others, now, then, probes) if others else sample_before(rollout, live.history.series)
+        alike = sorted(like_sites(rollout, live.plan).intersection(others))
+        control = msgspec.structs.replace(control, ttft=sample_of(alike, now, then, {}).ttft)
         return judge(canary, control, rollout.settings.limits)
+
+    async def _price_figure(self, live: Live, rollout: Rollout) -> Figure | None:
+        """What tokens cost at the canary and elsewhere; worked out once for each state of the grid."""
+        plan, key = live.plan, (live.plan.generation, rollout.model)
+        if key not in self._prices:
+            self._prices = {key: await asyncio.to_thread(usd_per_mtok, plan, rollout.model)}
+        return price_figure(self._prices[key], canary_sites(rollout), control_sites(rollout, plan))
 
     async def _declare(self, live: Live) -> None:
         now_s = self._clock()

@@ -200,6 +200,8 @@ class Questions:
         if isinstance(read, str):
             return read
         (partition, text, exact, user, tags), most_tokens = read
+        if terms.sharing == "public":
+            user = ask.principal.name  # who asks, by what a request cannot choose; it keeps nobody out
         if tagged is not None:
             own = _tags_of(tagged)
             if own is None:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 MOST_BUFFERED = 8 << 20
 """Bytes of a stream that are held for followers; a longer one is given to those who keep up."""
-FlightKey = tuple[bytes, int | None]
+FlightKey = tuple[bytes, int | None, str, str]
 
 
 class Follower(Protocol):

@@ -163,7 +163,8 @@ class Visit:
         if kept is not None and self._fits(kept):
             self._serve(kept)
             return True
-        key = (question.exact, understood.most_tokens)
+        # Of a public answer others get nothing before enough callers asked for it, nor while it comes.
+        key = (question.exact, understood.most_tokens, question.tenant, question.user)
         flight = caching.flights.find(key)
         if flight is not None:
             self._flight = flight

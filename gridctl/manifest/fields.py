@@ -188,6 +188,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "live_ttl_s": "Seconds that answers to questions of now and here are kept; 0 keeps none of them.",
         "judge": "How two answers are compared when a hit is checked: letter by letter, or by meaning.",
         "audit_budget": "Most requests that are asked again only to check hits, as a share of all.",
+        "public_after": "Callers who must have asked before a public answer goes to anybody else.",
+        "probation": "Checks a public answer must pass before it goes to others who word it differently.",
         "embedder": "What turns prompts into vectors: hashed, a folder, a package, or a /v1/embeddings URL.",
         "hit_pace": "A streamed hit comes whole at once, or token by token at the pace an engine would have.",
     },

@@ -117,6 +117,7 @@ def report_item(report: RolloutReport) -> Item:
     return {
         **rollout_item(report),
         "soak_s": report.soak_s,
+        "max_ttft_ratio": report.max_ttft_ratio,
         "verdict": verdict,
         "progress": [msgspec.to_builtins(site) for site in report.progress],
     }
@@ -155,6 +156,7 @@ def status_text(report: RolloutReport, output: str, paint: Paint, width: int | N
     ]
     if report.verdict is not None:
         head.append(f"analysis: {report.verdict.word}, {report.verdict.because}")
+        head.extend(f"beside: {figure.text}" for figure in report.verdict.figures)
     items = [msgspec.to_builtins(site) for site in report.progress]
     rows = render_rows(items, SITE_COLUMNS, output, kind="RolloutSiteList", name_key="site", width=width)
     text = "\n".join(line for line in head if line) + f"\n\n{rows}"

@@ -48,7 +48,9 @@ class CachePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     `stale_s` follows `ttl_s`: an answer is served once more while it is asked for again. `sharing` says who may get
     whose answers: the tenant's own, the user's own, or everybody's. Above `max_temperature` nothing is cached;
     `live_ttl_s` keeps answers that change by themselves, 0 none. `audit_budget` is the most requests, over all, asked
-    again in order to check. `embedder` is `hashed`, a folder, a package or the URL of a /v1/embeddings endpoint."""
+    again in order to check. Where sharing is public, an answer goes to others once `public_after` callers asked for it,
+    and to others who word it differently once its group passed `probation` checks. `embedder` is `hashed`, a folder, a
+    package or the URL of a /v1/embeddings endpoint."""
 
     mode: Literal["off", "exact", "semantic"] = "off"
     error_rate: Fraction = 0.01
@@ -60,6 +62,8 @@ class CachePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     live_ttl_s: Annotated[float, Meta(ge=0, le=31_536_000)] = 0.0
     judge: Literal["text", "meaning"] = "meaning"
     audit_budget: Fraction = 0.1
+    public_after: Annotated[int, Meta(ge=1, le=100)] = 3
+    probation: Annotated[int, Meta(ge=0, le=100)] = 2
     embedder: Annotated[str, Meta(pattern=r"^[!-~]{1,255}$(?!\n)")] = "hashed"
     hit_pace: Literal["at-once", "natural"] = "at-once"
 

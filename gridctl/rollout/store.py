@@ -10,35 +10,24 @@ than the last of its site changes nothing; one active rollout at most for a site
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import msgspec
 
 from gridctl.errors import ConflictError, InputError
 from gridctl.registry.database import Database
-from gridctl.rollout import records
+from gridctl.rollout import news, outbox, records
 from gridctl.rollout.machine import refusal, step
+from gridctl.rollout.outbox import Declaration
 from gridctl.rollout.protocol import Report, Wanted
 from gridctl.rollout.records import Heard
 from gridctl.rollout.schema import MIGRATIONS
-from gridctl.rollout.state import Event, Instruct, Instruction, Operated, Rollout, SiteReported, Step
+from gridctl.rollout.state import Event, Operated, Rollout, Step
 
 FILE = "rollouts.db"
 TIMEOUT_S = 10.0
-KEPT_BOOTS = 16
 SETTLED = ("committed", "reverted")
-
-
-class Declaration(NamedTuple):
-    """The registry should say that engines of a site serve this variant of a model, because the site says they do."""
-
-    number: int
-    site: str
-    model: str
-    variant: str
-    rollout: str
 
 
 class HistoryEntry(msgspec.Struct, frozen=True):
@@ -153,10 +142,7 @@ class RolloutStore:
     def declarations(self) -> list[Declaration]:
         """What the registry has not been told yet, in order."""
         with self._database.reading() as connection:
-            rows = connection.execute(
-                "SELECT number, site, model, variant, rollout FROM outbox ORDER BY number"
-            ).fetchall()
-        return [Declaration(*row) for row in rows]
+            return outbox.declarations(connection)
 
     # ── what happens ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -180,7 +166,7 @@ class RolloutStore:
             )
             records.note(connection, now_s, made, f"created by {made.created_by}", "", f"{len(made.sites)} sites")
             if first is not None:
-                made = self._keep(connection, made, step(made, first, now_s, generation), now_s, _cause_of(first))
+                made = self._keep(connection, made, step(made, first, now_s, generation), now_s, news.cause_of(first))
         self._remember(made)
         return made
 
@@ -197,32 +183,28 @@ class RolloutStore:
             return rollout
         with self._database.writing() as connection:
             generation = records.tick(connection, now_s)
-            after = self._keep(connection, rollout, step(rollout, event, now_s, generation), now_s, _cause_of(event))
+            after = self._keep(
+                connection, rollout, step(rollout, event, now_s, generation), now_s, news.cause_of(event)
+            )
         self._remember(after)
         return after
 
     def report(self, site: str, report: Report, now_s: float) -> bool:
         """Take a site's report; whether it was listened to, being the newest."""
         heard = self._heard.get(site)
-        retired: tuple[str, ...] = ()
-        if heard is not None:
-            is_old = report.boot_id == heard.boot_id and report.seq <= heard.seq
-            if is_old or report.boot_id in heard.retired:
-                return False
-            retired = heard.retired
-            if report.boot_id != heard.boot_id:
-                retired = (*retired, heard.boot_id)[-KEPT_BOOTS:]
-        taken = Heard(report.boot_id, report.seq, retired, now_s, report)
-        followed = [rollout for rollout in self._concerned(site) if _changes(rollout, site, report, now_s)]
-        if followed or heard is None or _is_news(heard, taken):
+        taken = news.heard_after(heard, report, now_s)
+        if taken is None:
+            return False
+        followed = [rollout for rollout in self._concerned(site) if news.changes(rollout, site, report, now_s)]
+        if followed or heard is None or news.is_news(heard, taken):
             with self._database.writing() as connection:
                 generation = records.tick(connection, now_s)
                 followed = [
                     self._keep(connection, rollout, step(rollout, event, now_s, generation), now_s, "report", site)
                     for rollout in followed
-                    for event in (_reported(rollout, site, report),)
+                    for event in (news.reported(rollout, site, report),)
                 ]
-                self._declare(connection, site, report, generation)
+                outbox.declare(connection, site, report, generation)
                 records.keep_site(connection, site, taken)
             for rollout in followed:
                 self._remember(rollout)
@@ -232,7 +214,7 @@ class RolloutStore:
     def declared(self, number: int) -> None:
         """The registry has been told."""
         with self._database.writing() as connection:
-            connection.execute("DELETE FROM outbox WHERE number = ?", (number,))
+            outbox.forget(connection, number)
 
     # ── inside ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -293,79 +275,7 @@ class RolloutStore:
                 if was is None or was.phase != progress.phase:
                     detail = records.failure_text(progress)
                     records.note(connection, now_s, rollout, cause, name, detail, phase=progress.phase)
-        self._instruct(connection, rollout, after.instructions)
+        outbox.instruct(connection, rollout, after.instructions)
         if rollout.phase != before.phase or rollout.wave != before.wave:
             records.note(connection, now_s, rollout, cause, site, rollout.because)
         return rollout
-
-    def _instruct(self, connection: sqlite3.Connection, rollout: Rollout, instructions: Iterable[Instruction]) -> None:
-        for one in instructions:
-            if isinstance(one, Instruct):
-                connection.execute(
-                    "INSERT INTO wanted VALUES (?, ?, ?, ?, ?) ON CONFLICT (site, model) DO UPDATE SET"
-                    " rollout = excluded.rollout, generation = excluded.generation, document = excluded.document",
-                    (one.site, one.wanted.model, rollout.name, rollout.generation, records.text_of(one.wanted)),
-                )
-            else:
-                connection.execute("DELETE FROM wanted WHERE site = ? AND model = ?", (one.site, one.model))
-            connection.execute(
-                "INSERT INTO site VALUES (?, ?, '', -1, '', 0, ?) ON CONFLICT (site) DO UPDATE SET"
-                " generation = excluded.generation",
-                (one.site, rollout.generation, records.text_of(_NOBODY)),
-            )
-
-    def _declare(self, connection: sqlite3.Connection, site: str, report: Report, generation: int) -> None:
-        """What the site's engines serve is to be said of it: by its digest's variant, else by the site's own word."""
-        if not report.engine_ok:
-            return
-        for actual in report.actual:
-            serving = actual.serving
-            if serving is None:
-                continue
-            known = records.variant_of(connection, actual.model, serving.digest) or serving.variant
-            row = connection.execute(
-                "SELECT variant FROM serving WHERE site = ? AND model = ?", (site, actual.model)
-            ).fetchone()
-            if row is not None and row[0] == known:
-                continue
-            connection.execute("INSERT OR REPLACE INTO serving VALUES (?, ?, ?)", (site, actual.model, known))
-            # What was true before must not be told after.
-            connection.execute("DELETE FROM outbox WHERE site = ? AND model = ?", (site, actual.model))
-            rollout = connection.execute(
-                "SELECT rollout FROM wanted WHERE site = ? AND model = ?", (site, actual.model)
-            ).fetchone()
-            connection.execute(
-                "INSERT INTO outbox (site, model, variant, rollout, generation) VALUES (?, ?, ?, ?, ?)",
-                (site, actual.model, known, rollout[0] if rollout else "", generation),
-            )
-
-
-_NOBODY = Report(boot_id="-", seq=0)
-
-
-def _reported(rollout: Rollout, site: str, report: Report) -> SiteReported:
-    return SiteReported(site, report.of(rollout.model), report.generation, report.engine_ok)
-
-
-def _changes(rollout: Rollout, site: str, report: Report, now_s: float) -> bool:
-    event = _reported(rollout, site, report)
-    return step(rollout, event, now_s, rollout.generation + 1).rollout is not rollout
-
-
-def _is_news(before: Heard, after: Heard) -> bool:
-    """Whether a report says more than that the site lives and how far a transfer is."""
-    if before.boot_id != after.boot_id or before.report.engine_ok != after.report.engine_ok:
-        return True
-    return _still(before.report) != _still(after.report)
-
-
-def _still(report: Report) -> Sequence[object]:
-    return [(one.model, one.committed, one.previous, one.trial, one.staged, one.failed) for one in report.actual]
-
-
-def _cause_of(event: Event) -> str:
-    if isinstance(event, Operated):
-        return f"{event.verb} by {event.who}"
-    return {"SiteReported": "report", "AnalysisResult": "analysis", "WindowChanged": "window"}.get(
-        type(event).__name__, type(event).__name__.lower()
-    )

@@ -41,7 +41,7 @@ def test_an_answer_is_served_only_where_everything_but_the_wording_is_equal(
     """Every place answers in its own words, so an answer says where it belongs. The decision is made as careless as
     can be: whatever is stored nearest is served, so that only the walls keep answers apart."""
 
-    def careless(self: Decider, evidence: Evidence | None, now_ns: int) -> Verdict:
+    def careless(self: Decider, evidence: Evidence | None, now_ns: int, withheld: str = "") -> Verdict:
         return Verdict("explore" if evidence is None else "serve", "careless", evidence, 0.0, 1.0, 0.0, None)
 
     monkeypatch.setattr(Decider, "decide", careless)

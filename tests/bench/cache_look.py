@@ -5,7 +5,8 @@
 Prompts are the real ones of the three intent sets in the data folder, and where more are wanted their variations (a
 word of another prompt put in), embedded by the built-in embedder. Printed: microseconds of an exact look that finds
 nothing and one that finds its answer; milliseconds of a look by meaning (nearest entries, evidence, verdict, ledger) at
-p50 and p99 in CPU time; the nearest entry found against comparing all; memory and disk for each entry.
+p50 and p99 in CPU time, of the first pass over all looks and of each look's least of three passes (other work on the
+machine shows in the first); the nearest entry found against comparing all; memory and disk for each entry.
 """
 
 from __future__ import annotations
@@ -138,27 +139,29 @@ def by_meaning(bench: Bench, texts: list[str]) -> None:
     section = next(iter(bench.keeper.shelf._sections.values()))
     assert section.groups is not None
     index = section.groups.index
-    spent, agreed = [], 0
+    passes, agreed = [], 0
     rows = np.stack([index.vector(entry) for entry in section.numbers])
-    for place, text in enumerate(texts):
-        question = question_of(text)
-        if place % 25 == 0 and (copies := bench.keeper.deciders.aside("chat")) is not None:
-            # As the service does, in another thread: no part of a look.
-            bench.keeper.deciders.adopt("chat", *copies, work_out(*copies))
-        began = time.process_time()
-        found = bench.keeper.look(question, NOW)
-        spent.append(time.process_time() - began)
-        if found.ticket is not None:  # labels come, so that the model and the account do their work too
-            bench.keeper.deciders.label("chat", found.ticket, len(text) % 3 == 0, NOW)
+    for turn in range(3):
+        spent = []
+        for place, text in enumerate(texts):
+            question = question_of(text)
+            if place % 25 == 0 and (copies := bench.keeper.deciders.aside("chat")) is not None:
+                # As the service does, in another thread: no part of a look.
+                bench.keeper.deciders.adopt("chat", *copies, work_out(*copies))
+            began = time.process_time()
+            found = bench.keeper.look(question, NOW)
+            spent.append(time.process_time() - began)
+            if found.ticket is not None and not turn:  # labels come, so that the model and the account work too
+                bench.keeper.deciders.label("chat", found.ticket, len(text) % 3 == 0, NOW)
+        passes.append(spent)
     for text in texts[:200]:
         vector = bench.keeper.vectors["hashed"].get(text)
         assert vector is not None
         agreed += float(index.nearest(vector, 20)[1][0]) >= float((rows @ vector).max()) - 1e-6
-    took = np.sort(np.array(spent)) * 1e3
-    print(
-        f"by meaning at {len(index):,} entries: p50 {took[len(took) // 2]:.2f} ms,"
-        f" p99 {took[int(len(took) * 0.99)]:.2f} ms, nearest found {agreed / 200:.1%}"
-    )
+    for name, took in (("first of three passes", np.array(passes[0])), ("least of three", np.array(passes).min(0))):
+        p50, p99 = np.percentile(took, [50, 99]) * 1e3
+        print(f"by meaning at {len(index):,} entries, {name}: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
+    print(f"nearest found {agreed / 200:.1%}")
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from gridctl.control.canary import Counts, control_sites, sample_of
+from gridctl.control.canary import Counts, Reading, control_sites, like_sites, sample_of
 from gridctl.control.declaring import redeclared
 from gridctl.resources import Cluster, Model, Site
+from gridctl.rollout.outbox import Declaration
 from gridctl.rollout.protocol import Version
 from gridctl.rollout.state import Rollout, SiteProgress
-from gridctl.rollout.store import Declaration
 
 SHAPE = {
     "layers": 2, "hidden_size": 64, "heads": 4, "kv_heads": 2, "head_dim": 16, "intermediate_size": 128,
@@ -66,7 +67,7 @@ def test_a_site_that_has_both_variants_declared_is_left_as_it_is() -> None:
 
 class _Plan:
     def __init__(self, *sites: Site) -> None:
-        self.resources = sites
+        self.resources: tuple[Any, ...] = sites
         backend = msgspec.defstruct("Backend", [("site", str), ("model", str)])
         self.backends = tuple(backend(one.name, "m") for one in sites)
 
@@ -86,12 +87,30 @@ def test_a_canary_is_compared_with_untouched_sites_of_its_tier_first() -> None:
 
 
 def test_a_sample_is_what_came_between_two_readings() -> None:
-    now, then = {"a": Counts(100, 20, 5), "b": Counts(7, 0, 0)}, {"a": Counts(90, 10, 5)}
+    now = Reading({"a": Counts(100, 20, 5), "b": Counts(7, 0, 0)}, {"a": np.array([3, 2]), "b": np.array([0, 4])})
+    then = Reading({"a": Counts(90, 10, 5)}, {"a": np.array([1, 2])})
     sample = sample_of(["a", "b", "c"], now, then, {"a": {"match_share": 1.0}, "z": {}})
     assert (sample.valid, sample.bad, sample.failed, sample.sites) == (27, 10, 0, 3)
+    assert sample.ttft == (2, 4)
     assert list(sample.probes) == ["a"]
 
 
 def test_a_row_that_went_to_another_engine_counts_from_nought() -> None:
-    sample = sample_of(["a"], {"a": Counts(3, 1, 0)}, {"a": Counts(90, 10, 5)}, {})
-    assert (sample.valid, sample.bad) == (4, 1)
+    now = Reading({"a": Counts(3, 1, 0)}, {"a": np.array([4, 0])})
+    then = Reading({"a": Counts(90, 10, 5)}, {"a": np.array([50, 50])})
+    sample = sample_of(["a"], now, then, {})
+    assert (sample.valid, sample.bad, sample.ttft) == (4, 1, (4, 0))
+
+
+def test_times_are_compared_with_sites_of_the_same_tier_and_gpus_only() -> None:
+    there = rollout(SiteProgress(site="a", wave=0, phase="committed", order="commit", was_tried=True))
+    other = msgspec.structs.replace(cluster("e", "e", "m/bf16").spec, gpu="h100-sxm")
+    plan: Any = _Plan(site("a"), site("b"), site("c", "core"), site("d"), site("e"))
+    plan.resources += (
+        cluster("a", "a", "m/fp8"),
+        cluster("b", "b", "m/bf16"),
+        cluster("c", "c", "m/bf16"),
+        cluster("d", "d", "n/bf16"),
+        msgspec.structs.replace(cluster("e", "e", "m/bf16"), spec=other),
+    )
+    assert like_sites(there, plan) == {"a", "b"}
