@@ -241,8 +241,6 @@ class Keeper:
         if rules.is_public:
             before = self.shelf.held[older].askers if older is not None else ()
             user = with_asker(before, asker_of(question), rules.public_after)
-        if older is not None:
-            self.drop(older)
         vector = self.vector(rules, question.text) if rules.mode == "semantic" else None
         entry = entry_of(
             question,
@@ -256,6 +254,8 @@ class Keeper:
         )
         self.store.add(entry)
         self._take_in(entry)
+        if older is not None:  # only now: where the new one is of its group, the group and its record stay
+            self.drop(older)
         return "kept" if entry.number in self.shelf.held else "too-large"
 
     def _founder(self, question: Question, fresh: Fresh, rules: Rules, vector: NDArray[np.float32]) -> int:

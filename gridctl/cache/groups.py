@@ -53,6 +53,7 @@ class AnswerGroups:
         self._groups: dict[int, Group] = {}
         self._group_of: dict[int, int] = {}
         self._readings: dict[int, Reading] = {}
+        self._user_of: dict[int, str] = {}
         self._next_entry = 0
         self._next_group = 0
 
@@ -122,6 +123,8 @@ class AnswerGroups:
             return False
         group = self._groups[number]
         group.aliases.remove(entry)
+        if group.by_user is not None and entry in self._user_of:
+            group.by_user[self._user_of[entry]] -= 1
         self._leave(entry)
         if not group.aliases:
             del self._groups[number]
@@ -142,6 +145,7 @@ class AnswerGroups:
         if user:
             group.by_user = Counter() if group.by_user is None else group.by_user
             group.by_user[user] += 1
+            self._user_of[entry] = user
         return entry
 
     def _pair(self, reading: Reading, near: list[Neighbour], number: int) -> None:
@@ -153,3 +157,4 @@ class AnswerGroups:
     def _leave(self, entry: int) -> None:
         self.index.remove(entry)
         del self._group_of[entry], self._readings[entry]
+        self._user_of.pop(entry, None)

@@ -39,6 +39,11 @@ FAST = ("--ttft-ms", "15", "--tpot-ms", "2", "--model-name", "tiny")
 SLOW = ("--ttft-ms", "400", "--tpot-ms", "2", "--model-name", "tiny")
 
 
+def taking(ttft_ms: float) -> tuple[str, ...]:
+    """Options of an engine that takes so long to the first token."""
+    return ("--ttft-ms", f"{ttft_ms:g}", "--tpot-ms", "2", "--model-name", "tiny")
+
+
 class PlayedAgent(threading.Thread):
     """An agent as the orchestrator sees it. `reload` is called with a variant when its engine is to load it."""
 
@@ -131,9 +136,20 @@ class Crowd(threading.Thread):
 class Grid:
     """Three sites, an orchestrator and agents; engines of a site are slow once they serve `slow_variant`."""
 
-    def __init__(self, folder: Path, programs: contextlib.ExitStack, orchestrate: Starter, slow_variant: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        programs: contextlib.ExitStack,
+        orchestrate: Starter,
+        slow_variant: str,
+        fast: tuple[str, ...] = FAST,
+        slow: tuple[str, ...] = SLOW,
+        promised_ms: float = 250.0,
+        crowds: int = 1,
+    ) -> None:
         self._folder = folder
         self._slow = slow_variant
+        self._options = fast, slow
         self.sites = ["paris", "lyon", "madrid"]
         self.engines = {site: self._engine(programs, site, "bf16", free_port()) for site in self.sites}
         self._programs = programs
@@ -143,13 +159,13 @@ class Grid:
             {site: [engine.url] for site, engine in self.engines.items()},
             *self.options,
             algorithm="nearest",
-            ttft_ms=250.0,
+            ttft_ms=promised_ms,
         )
         self.store = self.orchestrator.store
         self._declare_variant()
         self.home = home_of(self.store, "test")
         self.agents = {site: self._agent(site) for site in self.sites}
-        self.crowds = [Crowd(self.orchestrator.url, site) for site in self.sites]
+        self.crowds = [Crowd(self.orchestrator.url, site) for site in self.sites * crowds]
         for thread in (*self.agents.values(), *self.crowds):
             thread.start()
             programs.callback(thread.end)
@@ -163,7 +179,7 @@ class Grid:
             reference="registry.example.com/tiny:v2",
             digest=NEW,
             waves=(("paris",), ("lyon", "madrid")),
-            settings=Settings(soak_s=8.0, max_unavailable=0.5, limits=Limits(min_samples=15), **settings),
+            settings=Settings(**({"soak_s": 8.0, "max_unavailable": 0.5, "limits": Limits(min_samples=15)} | settings)),
         )
         with local_client(self.home) as client:
             return client.post("/v1/rollouts", wanted, RolloutReport)
@@ -175,7 +191,7 @@ class Grid:
         return {item["spec"]["site"]: item["spec"]["deployments"][0]["variant"] for item in items}
 
     def _engine(self, programs: contextlib.ExitStack, site: str, variant: str, port: int) -> MockEngine:
-        options = SLOW if variant == self._slow else FAST
+        options = self._options[variant == self._slow]
         engine = MockEngine.start_mock(self._folder / f"{site}-{variant}.log", *options, port=port)
         programs.callback(engine.end)
         return engine
@@ -227,6 +243,43 @@ def test_a_canary_that_breaks_its_promise_goes_back_by_itself_and_says_why(
     assert "broken promises" in shown.stdout
     events = gridctl("event", "list", "--for", "cluster/paris-gpus", "-o", "wide", store=grid.store)
     assert "site paris serves tiny/fp8, rollout fp8" in events.stdout
+
+
+def test_a_canary_twice_as_slow_goes_back_though_it_keeps_every_promise(
+    tmp_path: Path, programs: contextlib.ExitStack, orchestrate: Starter
+) -> None:
+    times: dict[str, Any] = {"fast": taking(300), "slow": taking(600), "promised_ms": 10_000.0, "crowds": 4}
+    grid = Grid(tmp_path, programs, orchestrate, "fp8", **times)
+    wait_for("traffic", lambda: all(len(crowd.answers) > 3 for crowd in grid.crowds), 60)
+    grid.start(limits=Limits(min_samples=30, max_ttft_ratio=1.5))
+    ended = gridctl("rollout", "status", "fp8", "--wait", "-o", "json", store=grid.store, seconds=120)
+    told = json.loads(ended.stdout)
+    assert (ended.returncode, told["phase"]) == (99, "rolled_back"), told["because"]
+    assert "wave 1 failed its analysis: TTFT p50" in told["because"]
+    assert "1.5 are tolerated" in told["because"]
+    assert told["max_ttft_ratio"] == 1.5
+    checks = {check["what"]: check for check in told["verdict"]["checks"]}
+    assert checks["broken promises"]["canary"] == 0.0
+    assert checks["TTFT p50"]["canary"] / checks["TTFT p50"]["control"] > 1.5
+    (price,) = told["verdict"]["figures"]
+    assert price["what"] == "usd_per_mtok"
+    assert 0 < price["canary"] < price["control"]  # fp8 reads half the bytes
+    schema = schema_of("Rollout")
+    assert _schemas().complaints(told, schema, schema) == []
+    assert grid.agents["paris"].committed["digest"] == OLD
+
+
+def test_a_canary_a_twentieth_slower_passes(
+    tmp_path: Path, programs: contextlib.ExitStack, orchestrate: Starter
+) -> None:
+    times: dict[str, Any] = {"fast": taking(300), "slow": taking(315), "promised_ms": 10_000.0, "crowds": 4}
+    grid = Grid(tmp_path, programs, orchestrate, "fp8", **times)
+    wait_for("traffic", lambda: all(len(crowd.answers) > 3 for crowd in grid.crowds), 60)
+    grid.start(limits=Limits(min_samples=30, max_ttft_ratio=1.5))
+    wait_for("the second wave", lambda: rollout(grid.home, "fp8").wave == 2 or _phase(grid) == "paused", 90)
+    told = gridctl("rollout", "history", "fp8", store=grid.store).stdout
+    assert "wave 1 passed" in told, told
+    assert "TTFT p95" in told
 
 
 def test_a_good_version_reaches_every_site_over_a_killed_orchestrator_and_can_be_undone(
