@@ -115,7 +115,8 @@ class Connection(asyncio.Protocol):
         elif isinstance(message, Look):
             service.look(self, message)
         elif isinstance(message, Keep):
-            self.tickets.pop((message.question.workload, message.fresh.ticket or -1), None)
+            if message.fresh.ticket is not None:
+                self.tickets.pop((message.question.workload, message.fresh.ticket), None)
             service.keep(message.question, message.fresh)
         elif isinstance(message, Notes):
             service.noted(message.notes)

@@ -22,10 +22,11 @@ from gridctl.answers.lifetimes import age_of
 from gridctl.answers.presence import Presence
 from gridctl.answers.question import Found, Fresh, Kept, Level, Note, Question
 from gridctl.answers.settings import KeeperSettings, Rules
-from gridctl.answers.sharing import asker_of, askers_of, is_open, with_asker, withheld
+from gridctl.answers.sharing import asker_of, askers_of, with_asker, withheld
 from gridctl.answers.shelf import Section, Shelf
 from gridctl.answers.store import Store
 from gridctl.answers.vectors import Vectors
+from gridctl.answers.window import Window
 from gridctl.cache.cacheable import LONGEST_PROMPT, refusal_of
 from gridctl.cache.evidence import JUDGED_GROUPS, Evidence, weigh
 
@@ -43,6 +44,7 @@ class Keeper:
         self.store, self.presence = store, presence
         self.settings = settings
         self.shelf = Shelf(settings.capacity_bytes)
+        self._window = Window(self.shelf, store, presence, settings.rules)
         self.deciders = Deciders(store, ledger, settings.rules, seed)
         self.embedders: dict[str, str] = {}
         self.vectors: dict[str, Vectors] = {}
@@ -57,12 +59,9 @@ class Keeper:
 
     def follow(self, settings: KeeperSettings) -> None:
         """Take other settings of the same room."""
-        before, self.settings = self.settings.rules, settings
+        self.settings = settings
         self.deciders.follow(settings.rules)
-        if any(_is_shared_otherwise(before.get(name), rules) for name, rules in settings.rules.items()):
-            for number, held in self.shelf.held.items():
-                self.presence.remove(held.exact, number)
-                self._publish(number)
+        self._window.follow(settings.rules)
 
     def load(self, now_ns: int, most: int = 500) -> bool:
         """Take in the next entries of the file; True when all are in, and the workers may look."""
@@ -74,7 +73,7 @@ class Keeper:
                 self.store.remove(entry.number)
                 continue
             self._take_in(entry)
-            self._publish(entry.number)
+            self._window.show(entry.number)
             for _ in range(min(3, self._hits.pop(entry.number, 0))):
                 self.shelf.room.hit(str(entry.number))
         if not entries and not self.is_loaded:
@@ -85,6 +84,7 @@ class Keeper:
     def load_again(self) -> None:
         """Begin to load anew, for entries that could not be indexed. Everything kept must be durable."""
         self.shelf = Shelf(self.settings.capacity_bytes)
+        self._window.shelf = self.shelf
         self.is_loaded, self._loaded_to, self._sweeping = False, 0, []
 
     # ── looking ──
@@ -303,23 +303,6 @@ class Keeper:
             for number in going:
                 self.drop(number)
 
-    def _publish(self, number: int) -> None:
-        """Let the workers find an entry by themselves if anybody who asks may have it, and with it those of its group
-        that this one opens."""
-        held = self.shelf.held.get(number)
-        if held is None or self.store.waits(number):
-            return
-        rules = self.settings.rules.get(held.section.workload)
-        if rules is None or not rules.is_public:
-            if not held.askers:
-                self.presence.put(held.exact, number)
-            return
-        if is_open(self.shelf, number, rules):
-            was_open = is_open(self.shelf, number, rules, without=True)
-            for one in [number] if was_open else self.shelf.group_of(number):
-                if not self.store.waits(one):
-                    self.presence.put(self.shelf.held[one].exact, one)
-
     # ── going ──
 
     def drop(self, number: int) -> bool:
@@ -378,16 +361,9 @@ class Keeper:
         if batch.entries and not self.is_storing:
             self.problem, self.is_storing = "", True
         for number in batch.entries:
-            self._publish(number)
+            self._window.show(number)
         self.presence.set_purge(self.store.last_purge)
 
     def retry_storing(self) -> None:
         """Try the disk again with the next answer."""
         self._tries_storing = True
-
-
-def _is_shared_otherwise(before: Rules | None, rules: Rules) -> bool:
-    """Whether other answers may go to others than before."""
-    if before is None or not (before.is_public or rules.is_public):
-        return before is None and rules.is_public
-    return (before.is_public, before.public_after) != (rules.is_public, rules.public_after)

@@ -1,7 +1,8 @@
 """What a worker asks of the kept answers, what it is told, and what it hands in: the words of this room.
 
 Decides nothing. A question has everything that must be equal already folded into `partition` and `exact`, both made
-under the cache's secret by the worker; its other fields are for the keeper's accounts, purges and traces.
+under the cache's secret by the worker; its other fields are for the keeper's accounts, purges and traces. None of these
+is part of a circle of references, so the garbage collector is spared them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ Level = Literal["exact", "semantic"]
 Age = Literal["fresh", "stale"]
 
 
-class Question(msgspec.Struct, array_like=True):
+class Question(msgspec.Struct, array_like=True, gc=False):
     """A request that may be answered from what is kept. `partition` is 64 hexadecimal digits, `exact` the first 16
     bytes of the exact key; `user` tells users of one tenant apart ("" when unknown); `tags` are what an operator may
     purge by; `usd` what an engine would charge; `may_serve` False keeps the answer but takes none."""
@@ -38,7 +39,7 @@ class Question(msgspec.Struct, array_like=True):
     usd: float | None = None
 
 
-class Kept(msgspec.Struct, array_like=True):
+class Kept(msgspec.Struct, array_like=True, gc=False):
     """An answer that may be served. `content` is JSON as it was stored; `bound` is the most wrong answers over requests
     of the workload that is credible now; `born_unix_ns` is when its engine gave it."""
 
@@ -57,7 +58,7 @@ class Kept(msgspec.Struct, array_like=True):
     born_unix_ns: int
 
 
-class Found(msgspec.Struct, array_like=True):
+class Found(msgspec.Struct, array_like=True, gc=False):
     """What became of a look. hit: serve `kept`. audit: serve `kept`, ask an engine in the background and hand its
     answer in with the ticket. explore: ask an engine and hand its answer in with the ticket. miss: ask an engine;
     there is no ticket."""
@@ -68,7 +69,7 @@ class Found(msgspec.Struct, array_like=True):
     ticket: int | None = None
 
 
-class Fresh(msgspec.Struct, array_like=True):
+class Fresh(msgspec.Struct, array_like=True, gc=False):
     """An engine's answer to keep. `stamp` is `Answers.stamp()` taken before the engine was asked, so that a purge in
     between counts. `digest` names the model's weights; `usd` is what the answer cost."""
 
@@ -90,7 +91,7 @@ class Fresh(msgspec.Struct, array_like=True):
     stamp: int = 0
 
 
-class Note(msgspec.Struct, array_like=True):
+class Note(msgspec.Struct, array_like=True, gc=False):
     """One serving: which entry went out under which request."""
 
     request_id: str

@@ -15,8 +15,8 @@ from gridctl.answers.entries import Entry
 from gridctl.cache.eviction import Store as Room
 from gridctl.cache.groups import AnswerGroups
 
-GRAPH_FROM = 8_000
-"""Entries of a partition from which a graph is searched: comparing all of them takes half a millisecond there."""
+GRAPH_FROM = 3_000
+"""Entries of a partition from which a graph is searched: comparing all of them takes longer."""
 PARTITION_BYTES = 4_096
 """What a partition costs beside its entries."""
 

@@ -13,7 +13,7 @@ import unicodedata
 
 from gridctl.cache.partition import Partition, digest
 
-_CODE_MARK = re.compile(r"```|[{\\]|};|#include|def |</|=>|->|::|\n  |\n\t")
+_CODE_MARK = re.compile(r"```|\{|\\|};|#include|def |</|=>|->|::|\n  |\n\t")
 
 
 def normalised(text: str) -> str:

@@ -88,7 +88,7 @@ class Rarity:
 
     def of(self, word: str) -> float:
         """Rarity in nats, at least 0.1; the same for every word as long as nothing was seen."""
-        return max(0.1, math.log((self._texts + 1.0) / (self._seen[word] + 0.5)))
+        return max(0.1, math.log((self._texts + 1.0) / (self._seen.get(word, 0) + 0.5)))
 
 
 def read(text: str) -> Reading:

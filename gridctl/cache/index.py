@@ -196,4 +196,4 @@ class Index:
             self._graph.add(ids[is_new], self._rows[first : self._unmoved][is_new], threads=1)
         self._unmoved = first
         if not first:
-            self._rows = self._rows.astype(np.float16)
+            self._rows = self._rows[: len(self._row_of)].astype(np.float16)

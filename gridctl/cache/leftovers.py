@@ -54,7 +54,7 @@ class LeftoverRecord:
         prior = math.log(share_different / share_same)
         total, heaviest, unseen = 0.0, 0.0, 0
         for word in sorted(a.stems ^ b.stems):
-            apart, together = self._different[word], self._same[word]
+            apart, together = self._different.get(word, 0), self._same.get(word, 0)
             unseen += not (apart or together)
             weight = math.log((apart + share_different) / (together + share_same)) - prior
             total += weight

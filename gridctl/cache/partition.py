@@ -8,7 +8,6 @@ different partitions have one encoding.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Iterable
 
@@ -52,12 +51,12 @@ def digest(secret: bytes, texts: Iterable[str]) -> str:
     """HMAC-SHA-256 of texts, each after its length in bytes."""
     if len(secret) < LEAST_SECRET_BYTES:
         raise InputError(f"a cache secret of {len(secret)} bytes protects nothing", fix="use 32 random bytes")
-    code = hmac.new(secret, digestmod=hashlib.sha256)
+    pieces = []
     for text in texts:
         data = text.encode("utf-8", "surrogatepass")
-        code.update(len(data).to_bytes(8, "big"))
-        code.update(data)
-    return code.hexdigest()
+        pieces.append(len(data).to_bytes(8, "big"))
+        pieces.append(data)
+    return hmac.digest(secret, b"".join(pieces), "sha256").hex()
 
 
 def canonical(value: object) -> str:

@@ -1,15 +1,19 @@
 """What evidence looks like where only answer keys are known: features of real prompts, measured once, drawn again.
 
-Decides which measured row stands for a request. A table holds, for the prompts of a real stream in the order they came,
+Decides which measured rows stand for a request. A table holds, for prompts of a real stream in the order they came,
 the evidence each had, whether the candidate was wrong, whether the right answer was among those judged, how many
-prompts of its key were stored and how many in all. A request is given a row of its own class: its key is stored or not,
-by about as many prompts, among about as many others. The tables were measured while the rule itself decided, at three
-error rates, because what is served is not stored, and so the stored prompts are the hard ones. So the joint
-distribution of all features given the class is the
-measured one, not a fitted one; beyond the largest store that was measured, its last rows stand for all larger ones.
+prompts of its key were stored and how many in all. A request is given evidence of its own class: its key is stored or
+not, by about as many prompts, among about as many others. The tables were measured while the rule itself decided, at
+three error rates, because what is served is not stored, and so the stored prompts are the hard ones.
+
+A row would be drawn many times, and a rule that learns would know it by heart. So two rows x and y of one class turn
+into m + cos t · (x − m) + sin t · (y − m), m being the class's mean and t even in [0, π/4]: with x and y independent
+that has the class's mean and covariance, whatever t is, and is never the same twice. Beyond the largest store that was
+measured its last rows stand for all larger ones.
 
 Two tables ship for each embedder, measured by `tests/bench/measure_population.py`: `questions`, where many prompts want
-one answer (banking77, CC BY 4.0), and `commands`, where slots make most answers rare (hwu64, CC BY 4.0).
+one answer (of banking77, PolyAI, CC BY 4.0: Casanueva et al. 2020), and `commands`, where slots make most answers rare
+(of NLU-Evaluation-Data, CC BY 4.0: Liu et al. 2019). They hold numbers alone, one byte a feature, and no text.
 """
 
 from __future__ import annotations
@@ -33,12 +37,14 @@ QUESTIONS_FROM = 12
 """Requests for one answer from which they are taken to be like questions to a help desk."""
 WINDOW = 40
 """Rows of like store size among which one is drawn."""
+MOST_TURN = math.pi / 4
+"""How far a drawn row is turned towards another of its class, at most."""
 _MOST_ALIAS_BIN = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A measured row: the features, and what was true of the candidate."""
+    """Evidence that stands for a request: the features, and what is true of the candidate."""
 
     features: NDArray[np.float64]
     is_wrong: bool
@@ -86,8 +92,14 @@ class Population:
         rows = parts[which]
         middle = int(np.searchsorted(self._stored[rows], stored))
         first = max(0, min(middle - WINDOW // 2, len(rows) - WINDOW))
-        row = int(rows[first + coin.randrange(min(WINDOW, len(rows)))])
-        return Drawn(self._features[row].astype(np.float64), bool(self._is_wrong[row]), bool(self._is_judged[row]))
+        near = rows[first : first + WINDOW]
+        row = int(near[coin.randrange(len(near))])
+        is_wrong, is_judged = self._is_wrong[row], self._is_judged[row]
+        alike = near[(self._is_wrong[near] == is_wrong) & (self._is_judged[near] == is_judged)]
+        other, turn = int(alike[coin.randrange(len(alike))]), MOST_TURN * coin.random()
+        mean = self._features[alike].mean(0, dtype=np.float64)
+        turned = math.cos(turn) * (self._features[row] - mean) + math.sin(turn) * (self._features[other] - mean)
+        return Drawn(mean + turned, bool(is_wrong), bool(is_judged))
 
 
 def alias_bin(aliases: int) -> int:
@@ -113,13 +125,25 @@ def load_population(kind: Kind, embedder: str) -> Population:
     with resources.files("gridctl.cache").joinpath("measured", name).open("rb") as file:
         columns = np.load(file, allow_pickle=False)
         return Population(
-            columns["features"].astype(np.float32),
+            columns["lowest"] + columns["features"].T * columns["step"],
             columns["is_wrong"],
             columns["is_judged"],
-            columns["aliases"],
-            columns["stored"],
+            columns["aliases"].astype(np.int32),
+            columns["stored"].astype(np.int32),
             columns["rate"],
         )
+
+
+def quantised(features: NDArray[np.floating]) -> dict[str, NDArray[np.uint8] | NDArray[np.float32]]:
+    """Features of shape (rows, features) as a table's file holds them, feature by feature: a byte each between the
+    lowest and the highest value, so that value = lowest + byte · step."""
+    lowest = features.min(0).astype(np.float32)
+    step = np.maximum((features.max(0) - lowest) / 255.0, 1e-9).astype(np.float32)
+    return {
+        "features": np.ascontiguousarray(np.rint((features - lowest) / step).clip(0, 255).astype(np.uint8).T),
+        "lowest": lowest,
+        "step": step,
+    }
 
 
 class Repeats:

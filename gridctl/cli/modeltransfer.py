@@ -13,8 +13,8 @@ import typer
 
 from gridctl.cli.options import DryRunOption
 from gridctl.cli.output import OutputOption, note, progress
-from gridctl.cli.rollingout import (
-    Flags,
+from gridctl.cli.rollingout import Flags, begin, check_before_push, check_flags, check_signed, target_of
+from gridctl.cli.rolloutoptions import (
     ModelOption,
     NameOption,
     RollbackOption,
@@ -28,10 +28,6 @@ from gridctl.cli.rollingout import (
     WaitOption,
     WavesOption,
     WindowOption,
-    begin,
-    check_before_push,
-    check_flags,
-    target_of,
 )
 from gridctl.cli.transferparts import (
     BandwidthOption,
@@ -189,20 +185,21 @@ def _push(transfer: Transfer, source: Path, flags: Flags) -> None:
     from gridctl.cli.transferways import print_push_plan
 
     made = load(source)
+    annotated = made.manifest.annotations.get(VARIANT)
     held = load(transfer.base) if transfer.base is not None else None
     if flags.to and not transfer.dry_run:
         repository = parse_reference(transfer.reference).repository
-        check_before_push(flags, repository, made.manifest.annotations.get(VARIANT))
+        check_before_push(flags, repository, annotated)
     with tempfile.TemporaryDirectory(prefix=".gridctl-", dir=made.folder) as scratch:
         delta = Path(scratch, "delta")
         with client_of(transfer.reference, transfer.parallel) as client:
             if transfer.dry_run:
                 methods = bytes_by_method(made, held, delta, DERIVATIONS)
-                print_push_plan(methods, made.manifest.total_bytes, client, flags, transfer)
+                print_push_plan(methods, made.manifest.total_bytes, client, annotated, flags, transfer)
                 return
             report = _send(transfer, made, held, delta, client, flags.bandwidth)
             if flags.to:
-                begin(target_of(client, flags), flags, transfer.output)
+                _begin(client, transfer, flags)
                 return
     row = {
         "reference": str(client.reference),
@@ -251,7 +248,15 @@ def _roll_out(transfer: Transfer, flags: Flags) -> None:
         raise UsageError("nothing to push", where="--from", fix="--from DIR; or --to SITES, to roll out what REF holds")
     with client_of(transfer.reference, transfer.parallel) as client:
         if not transfer.dry_run:
-            begin(target_of(client, flags), flags, transfer.output)
+            _begin(client, transfer, flags)
             return
         methods = published_methods(client, None, {})
-        print_push_plan(methods, target_of(client, flags).disk_bytes, client, flags, transfer)
+        target = target_of(client, flags)
+        print_push_plan(methods, target.disk_bytes, client, target.variant, flags, transfer)
+
+
+def _begin(client: "RegistryClient", transfer: Transfer, flags: Flags) -> None:
+    target = target_of(client, flags)
+    if flags.requires_signature:
+        check_signed(client, target.digest)
+    begin(target, flags, transfer.output)

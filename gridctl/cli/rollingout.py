@@ -7,9 +7,8 @@ Parses what the flags of a rollout mean; begins it through `orchestrator.rollout
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gridctl.cli.amounts import bytes_of, seconds_of
 from gridctl.cli.output import emit, note
@@ -22,48 +21,6 @@ if TYPE_CHECKING:
 
 BITS_PER_BYTE = 8
 BITS_PER_MBIT = 1_000_000
-
-ToOption = Annotated[
-    list[str] | None,
-    typer.Option(metavar="KEY=VALUE,…", help="Roll it out to these sites of the grid, as tier=edge,country=FR."),
-]
-WavesOption = Annotated[
-    str | None,
-    typer.Option(metavar="STEPS", help="Sites that have it after each wave: 1,5%,25%,100% unless given."),
-]
-SoakOption = Annotated[str, typer.Option(metavar="TIME", help="How long a wave serves it before the next begins.")]
-WindowOption = Annotated[
-    list[str] | None,
-    typer.Option("--window", metavar="HOURS", help="When to transfer and reload: 'Mon-Fri 22:00-06:00 Europe/Paris'."),
-]
-UnavailableOption = Annotated[
-    str, typer.Option(metavar="SHARE", help="Sites of a wave, and of a jurisdiction, that may reload at a time.")
-]
-SamplesOption = Annotated[
-    int, typer.Option("--min-samples", min=1, help="Requests a wave must have served to be judged; fewer pause.")
-]
-TtftRatioOption = Annotated[
-    float,
-    typer.Option(
-        "--max-ttft-ratio",
-        metavar="TIMES",
-        help="A wave fails when its TTFT is surely longer than so many times control's.",
-    ),
-]
-SignatureOption = Annotated[
-    bool,
-    typer.Option("--require-signature", help="Sites take it only signed with the key that their agents trust."),
-]
-RollbackOption = Annotated[
-    bool,
-    typer.Option("--auto-rollback/--no-auto-rollback", help="Go back by itself when a wave fails; pause otherwise."),
-]
-ModelOption = Annotated[str | None, typer.Option(help="The grid's model; as the repository is called otherwise.")]
-VariantOption = Annotated[str | None, typer.Option(help="The variant of it; as the package says otherwise.")]
-NameOption = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Name of the rollout.")]
-WaitOption = Annotated[
-    bool, typer.Option("--wait", help="Wait until the rollout is over or paused; 99 unless it completed.")
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +81,20 @@ def check_flags(flags: Flags) -> None:
         return
     settings_of(flags)
     parse_waves(flags.waves or DEFAULT)
+    if flags.name is not None:
+        check_name(flags.name, "--name")
+
+
+def check_name(name: str, flag: str) -> None:
+    """Refuse what cannot be the name of a rollout. Raises UsageError."""
+    import re
+
+    from gridctl.control.rollout_messages import NAME_PATTERN
+
+    if re.match(NAME_PATTERN, name) is None:
+        raise UsageError(
+            f"no rollout can be called {name[:40]!r}", where=flag, fix="small letters, digits, . _ and -, as llama-v2"
+        )
 
 
 def share_of(text: str, flag: str) -> float:
@@ -186,6 +157,38 @@ def check_before_push(flags: Flags, repository: str, annotated: str | None) -> N
         client.status()
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of something.
+
+    >>> counted(1, "site"), counted(4400, "site")
+    ('1 site', '4,400 sites')
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def check_signed(client: "RegistryClient", digest: str) -> None:
+    """Refuse to begin what every site would refuse: a version that the grid's release key, which agents pin, has not
+    signed. Raises UnsignedError, UnreachableError."""
+    import tempfile
+
+    from gridctl.artifacts.pull import UnsignedError, require_signature
+    from gridctl.orchestrator.context import current_grid
+    from gridctl.orchestrator.rollouts import release_key
+
+    home = current_grid()
+    with tempfile.NamedTemporaryFile("w", suffix=".pub") as key:
+        key.write(release_key(home))
+        key.flush()
+        try:
+            require_signature(client, digest, Path(key.name))
+        except UnsignedError as error:
+            raise UnsignedError(
+                f"sites would refuse it: {error.what.removesuffix(': refused')}",
+                where=str(client.reference),
+                fix=f"push it with the grid's release key: --sign-key {home.database.parent / 'live' / 'release.pem'}",
+            ) from None
+
+
 def begin(target: "Target", flags: Flags, output: str) -> None:
     """Begin the rollout; with --wait, see it to its end."""
     from gridctl.cli.rollout import leave_unless_completed, print_rollout, told
@@ -201,7 +204,13 @@ def begin(target: "Target", flags: Flags, output: str) -> None:
     check_variant(target.model, target.variant, resources)
     waves = waves_of(resources, target.model, flags.to, flags.waves or DEFAULT)
     found = start(home, flags.name, target, waves, settings, requires_signature=flags.requires_signature)
-    note(f"rollout {found.name}: {found.sites:,} sites in {found.waves} waves")
+    note(f"rollout {found.name}: {counted(found.sites, 'site')} in {counted(found.waves, 'wave')}")
+    unheard = [site.site for site in found.progress if site.heard_s_ago is None]
+    if unheard:
+        note(
+            f"nobody has reported for {counted(len(unheard), 'site')} yet, {unheard[0]} first: "
+            "an agent must run there, see gridctl agent run --help"
+        )
     if flags.wait:
         found = wait_for(home, found.name, told)
     print_rollout(found, output)
@@ -215,6 +224,7 @@ def print_site_plan(
     methods: Mapping[str, int],
     disk_bytes: int,
     repository: str,
+    annotated: str | None,
     flags: Flags,
     link_mbit: float,
     usd_per_gb: float,
@@ -222,21 +232,24 @@ def print_site_plan(
 ) -> None:
     """What each site of the rollout would fetch, with nothing begun."""
     from gridctl.orchestrator.context import current_grid
-    from gridctl.orchestrator.rollouts import model_of, planned_sites, waves_of
+    from gridctl.orchestrator.rollouts import model_of, planned_sites, variant_of, waves_of
     from gridctl.render.rollouts import PLAN_COLUMNS, plan_items
+    from gridctl.rollout.sites import check_variant
     from gridctl.rollout.waves import DEFAULT
 
     settings = settings_of(flags)
     with current_grid().open_registry() as registry:
         resources = [stored.resource for stored in registry.all()]
-    waves = waves_of(resources, model_of(resources, flags.model, repository), flags.to, flags.waves or DEFAULT)
+    model = model_of(resources, flags.model, repository)
+    check_variant(model, variant_of(flags.variant, annotated), resources)
+    waves = waves_of(resources, model, flags.to, flags.waves or DEFAULT)
     link = link_mbit * BITS_PER_MBIT / BITS_PER_BYTE
     speed = min(link, settings.bandwidth_bytes_per_s or link)
     sites = planned_sites(resources, waves, methods, disk_bytes, speed, usd_per_gb)
     emit(plan_items(sites), PLAN_COLUMNS, output, kind="RolloutPlanList", name_key="site")
     total, dollars = sum(site.bytes for site in sites), sum(site.usd for site in sites)
     naive = methods["whole"] * len(sites)
+    places = f"{counted(len(sites), 'site')} in {counted(len(waves), 'wave')}"
     note(
-        f"{len(sites):,} sites in {len(waves)} waves: {total:,} bytes ({total / naive:.2%} of whole copies), "
-        f"${dollars:,.2f} of egress; nothing was moved"
+        f"{places}: {total:,} bytes ({total / naive:.2%} of whole copies), ${dollars:,.2f} of egress; nothing was moved"
     )

@@ -8,7 +8,7 @@ import typer
 
 from gridctl.cli.options import DryRunOption, ReasonOption
 from gridctl.cli.output import OutputOption, emit, note, painted, width_of_terminal, write
-from gridctl.errors import UsageError
+from gridctl.errors import ConflictError, UsageError
 
 if TYPE_CHECKING:
     from gridctl.control.rollout_messages import RolloutReport
@@ -206,12 +206,24 @@ def leave_unless_completed(report: RolloutReport) -> None:
 
 
 def _operate(name: str, verb: Verb, reason: str | None, dry_run: bool, undo_name: str = "") -> None:
+    from gridctl.cli.rollingout import check_name
     from gridctl.orchestrator.context import current_grid
     from gridctl.orchestrator.rollouts import operate, rollout
+    from gridctl.rollout.machine import refusal_in
+    from gridctl.rollout.state import TERMINAL
 
+    if undo_name:
+        check_name(undo_name, "--as")
     home = current_grid()
     if dry_run:
         found = rollout(home, name)
+        is_undone = verb == "undo" and found.phase in TERMINAL
+        if not is_undone and (why := refusal_in(found.phase, verb)) is not None:
+            raise ConflictError(
+                f"rollout {name} cannot {verb}: {why}",
+                where=f"rollout {name}",
+                fix=f"see: gridctl rollout status {name}",
+            )
         note(f"would {verb} rollout {name}, which is {found.phase.replace('_', ' ')} (dry run: nothing was changed)")
         return
     found = operate(home, name, verb, reason or "", undo_name)

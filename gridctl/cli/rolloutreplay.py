@@ -47,5 +47,9 @@ def emit_phases(made: Prepared, run: Run, calm: Run, output: str) -> None:
 
     phases = phases_of(run, calm, made)
     emit([msgspec.to_builtins(one) for one in phases], PHASE_COLUMNS, output, kind="RolloutPhaseList", name_key="phase")
+    for one in phases:
+        if one.ttft_word == "fail":
+            note(f"wave {one.wave} would go back: TTFT at its sites is {one.ttft_times:.2f} times what it was (p95)")
+            break
     lost, requests = sum(one.good_lost for one in phases), sum(one.requests for one in phases)
     note(f"the rollout cost {lost:,} of {requests:,} requests their promise; next: gridctl tokenomics {run.info.name}")

@@ -17,16 +17,23 @@ if TYPE_CHECKING:
 
 
 def print_push_plan(
-    methods: Mapping[Method, int], disk_bytes: int, client: RegistryClient, flags: Flags, transfer: Transfer
+    methods: Mapping[Method, int],
+    disk_bytes: int,
+    client: RegistryClient,
+    annotated: str | None,
+    flags: Flags,
+    transfer: Transfer,
 ) -> None:
-    """What a push would move: by method, or, where waves are given, by site."""
+    """What a push would move: by method, or, where waves are given, by site. `annotated` is the variant that the
+    package says it is."""
     given, output = transfer.egress_usd_per_gb, transfer.output
     if flags.waves is None or not flags.to:
         print_ways(methods, flags.to, transfer.link_mbit, given, output)
         return
     usd_per_gb = sites_and_price(flags.to)[1] if given is None else given
     by_way = {str(method): count for method, count in methods.items()}
-    print_site_plan(by_way, disk_bytes, client.reference.repository, flags, transfer.link_mbit, usd_per_gb, output)
+    repository = client.reference.repository
+    print_site_plan(by_way, disk_bytes, repository, annotated, flags, transfer.link_mbit, usd_per_gb, output)
 
 
 def print_ways(

@@ -105,8 +105,9 @@ def control_sites(rollout: Rollout, plan: Plan) -> list[str]:
     return alike or others
 
 
-def like_sites(rollout: Rollout, plan: Plan) -> set[str]:
-    """Sites whose times may be compared with the canary's: of its tiers, with its GPUs."""
+def like_sites(rollout: Rollout, plan: Plan, others: Collection[str]) -> tuple[list[str], list[str]]:
+    """Sites whose times may be compared: of the canary's sites, and of the others, those of one tier with the same
+    GPUs. Of several such kinds the one with the most sites of the canary; nobody where there is none."""
     tiers = {one.name: one.spec.tier for one in plan.resources if isinstance(one, Site)}
     gpus: dict[str, set[str]] = {}
     for one in plan.resources:
@@ -114,10 +115,13 @@ def like_sites(rollout: Rollout, plan: Plan) -> set[str]:
             deployment.variant.partition("/")[0] == rollout.model for deployment in one.spec.deployments
         ):
             gpus.setdefault(one.spec.site, set()).add(one.spec.gpu)
-    canary = canary_sites(rollout)
-    wanted = {tiers.get(site) for site in canary}
-    known = set().union(*(gpus.get(site, set()) for site in canary))
-    return {site for site, tier in tiers.items() if tier in wanted and gpus.get(site, set()) == known}
+    kinds: dict[tuple[str, tuple[str, ...]], tuple[list[str], list[str]]] = {}
+    for place, sites in enumerate((canary_sites(rollout), sorted(others))):
+        for site in sites:
+            kind = tiers.get(site, ""), tuple(sorted(gpus.get(site, ())))
+            kinds.setdefault(kind, ([], []))[place].append(site)
+    both = [(len(here), kind) for kind, (here, there) in kinds.items() if here and there]
+    return kinds[max(both)[1]] if both else ([], [])
 
 
 def sample_before(rollout: Rollout, series: Series) -> Sample:

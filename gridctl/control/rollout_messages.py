@@ -12,7 +12,8 @@ from gridctl.rollout.protocol import Digest, Named
 from gridctl.rollout.state import Phase, Rollout, Settings, SitePhase, SiteProgress
 from gridctl.rollout.store import HistoryEntry, KnownSite
 
-RolloutName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?$(?!\n)")]
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?$(?!\n)"
+RolloutName = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 Reference = Annotated[str, msgspec.Meta(min_length=3, max_length=512)]
 
 
@@ -171,6 +172,7 @@ def _site(rollout: Rollout, site: SiteProgress, known: KnownSite | None, now_s: 
 
 
 __all__ = [
+    "NAME_PATTERN",
     "Check",
     "HistoryEntry",
     "Operate",

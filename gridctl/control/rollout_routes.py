@@ -99,6 +99,12 @@ def _told(store: RolloutStore, rollout: Rollout) -> messages.RolloutReport:
 def _undone(store: RolloutStore, rollout: Rollout, event: Operated, name: str) -> Rollout:
     undo = undo_of(rollout, name, event.who)
     later = sorted({store.latest(site, rollout.model) or "" for site in undo.sites} - {rollout.name, ""})
+    if later and _took_back(store.get(later[0]), rollout):
+        raise ConflictError(
+            f"rollout {later[0]} came to these sites after {rollout.name}, and took it back: nothing is left to undo",
+            where=f"rollout {rollout.name}",
+            fix=f"see: gridctl rollout status {later[0]}",
+        )
     if later:
         raise ConflictError(
             f"rollout {later[0]} came to these sites after {rollout.name}",
@@ -106,6 +112,11 @@ def _undone(store: RolloutStore, rollout: Rollout, event: Operated, name: str) -
             fix=f"undo that one: gridctl rollout undo {later[0]}",
         )
     return store.create(undo, time.time(), first=event)
+
+
+def _took_back(later: Rollout, rollout: Rollout) -> bool:
+    is_back = later.phase in ("rolling_back", "rolled_back", "stuck")
+    return is_back and later.version.digest == rollout.version.digest
 
 
 def _free_name(store: RolloutStore, name: str) -> str:

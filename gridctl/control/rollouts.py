@@ -208,8 +208,9 @@ class Rollouts:
         canary = sample_of(canary_sites(rollout), now, then, probes)
         others = control_sites(rollout, live.plan)
         control = sample_of(others, now, then, probes) if others else sample_before(rollout, live.history.series)
-        alike = sorted(like_sites(rollout, live.plan).intersection(others))
-        control = msgspec.structs.replace(control, ttft=sample_of(alike, now, then, {}).ttft)
+        here, there = like_sites(rollout, live.plan, others)
+        canary = msgspec.structs.replace(canary, ttft=sample_of(here, now, then, {}).ttft)
+        control = msgspec.structs.replace(control, ttft=sample_of(there, now, then, {}).ttft)
         return judge(canary, control, rollout.settings.limits)
 
     async def _price_figure(self, live: Live, rollout: Rollout) -> Figure | None:

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from gridctl.gateway.questions import Questions, Terms, Understood, terms_of, versions_of
+from gridctl.gateway.questions import Questions
 from gridctl.gateway.reply import NOTHING
 from gridctl.gateway.single_flight import Flights
+from gridctl.gateway.terms import Terms, Understood, terms_of, versions_of
 from gridctl.gateway.unattended import Nobody
 from gridctl.gateway.visit import Visit
 from gridctl.resources import Workload
@@ -184,7 +185,12 @@ class Caching:
         except Exception as error:
             self.report(error)
 
-    # ── what a hit saves ──
+    # ── counting, and what a hit saves ──
+
+    def count(self, visit: Visit, name: str, amount: int = 1) -> None:
+        """Count something of a request's workload."""
+        assert visit.understood is not None
+        self.counts.add(visit.understood.terms.name, name, amount)
 
     def took(self, workload: str, is_stream: bool, took_us: float) -> None:
         """An engine took so long to the first token of a stream, or to the whole answer."""

@@ -8,7 +8,11 @@ alone, once, and one that has got a part is told that it broke. A leader whose c
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from gridctl.answers.question import Kept
+    from gridctl.gateway.hits import Whole
 
 MOST_BUFFERED = 8 << 20
 """Bytes of a stream that are held for followers; a longer one is given to those who keep up."""
@@ -31,13 +35,23 @@ class Follower(Protocol):
         """The answer broke off after its beginning."""
 
 
+class Leader(Protocol):
+    """Whose request it is; when the flight lands, what its engine said, or the kept answer that it found after all."""
+
+    whole: Whole | None
+    kept: Kept | None
+
+    def abandoned(self) -> None:
+        """Nobody follows any more."""
+
+
 class Flight:
     """One key's request under way. `parts` are the stream's bytes so far, for those who follow it as it comes:
     `is_stream` and `wants_usage` say of what kind it is."""
 
     __slots__ = ("followers", "is_stream", "key", "leader", "parts", "size", "wants_usage")
 
-    def __init__(self, key: FlightKey, leader: object, *, is_stream: bool, wants_usage: bool) -> None:
+    def __init__(self, key: FlightKey, leader: Leader, *, is_stream: bool, wants_usage: bool) -> None:
         self.key = key
         self.leader = leader
         self.is_stream = is_stream
@@ -74,7 +88,7 @@ class Flights:
         flight = self._flights.get(key)
         return None if flight is None or flight.is_overfull else flight
 
-    def begin(self, key: FlightKey, leader: object, *, is_stream: bool, wants_usage: bool) -> Flight | None:
+    def begin(self, key: FlightKey, leader: Leader, *, is_stream: bool, wants_usage: bool) -> Flight | None:
         """A new flight; None where one of that key is under way, which cannot be joined."""
         if key in self._flights:
             return None

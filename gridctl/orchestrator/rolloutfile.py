@@ -34,6 +34,7 @@ from gridctl.resources.gameday import (
 )
 from gridctl.resources.quantity import Name, VariantRef
 from gridctl.resources.resource import Metadata
+from gridctl.rollout.analysis import LEAST_TTFT_RATIO, MOST_TTFT_RATIO
 from gridctl.units import NS_PER_S
 
 KIND = "Rollout"
@@ -52,7 +53,7 @@ class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     transfer takes `link_share`; `fetch_gb` is what each site fetches, the variant's weights unless said. `reload` is
     how long an engine serves nobody while it loads, `noticed_after` how long the router goes on sending to it.
     `step_time` is how long a step of the new variant takes, as a multiple of the old one's; from the profiles unless
-    said."""
+    said. A wave whose TTFT is more than `max_ttft_ratio` times what it was would go back."""
 
     variant: VariantRef
     to: str
@@ -66,6 +67,7 @@ class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     link_share: Share = 0.8
     max_unavailable: Annotated[float, Meta(gt=0, le=1)] = 0.1
     step_time: Annotated[float, Meta(gt=0, le=1000)] | None = None
+    max_ttft_ratio: Annotated[float, Meta(ge=LEAST_TTFT_RATIO, le=MOST_TTFT_RATIO)] = 1.5
 
 
 class RolloutFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -24,7 +24,9 @@ from gridctl.orchestrator.rolloutfile import (
     game_day_of,
     itinerary_of,
 )
+from gridctl.orchestrator.rolloutspeed import speed_of
 from gridctl.resources import Cluster, Resource
+from gridctl.rollout.analysis import Word
 from gridctl.units import NS_PER_S, ms
 
 if TYPE_CHECKING:
@@ -35,11 +37,15 @@ if TYPE_CHECKING:
 
 TYPICAL_BATCH = 8
 """Tokens of a step at which variants are compared: a busy decode, bound by the weights that it reads."""
+SERVING = ("soak", "after")
+"""Phases in which all of a wave's sites serve the variant."""
 
 
 class RolloutPhase(msgspec.Struct, frozen=True, kw_only=True):
     """The requests that arrived in one phase. Shares are of good requests; `calm_attainment` of the very same requests
-    in the run without the rollout, and `good_lost` is what that makes in requests."""
+    in the run without the rollout, and `good_lost` is what that makes in requests. Once a wave serves the variant,
+    `ttft_times` is how many times the TTFT (p95) at its sites is what it was without, and `ttft_word` what a live wave
+    as slow would come to."""
 
     phase: str
     wave: int | None
@@ -56,6 +62,8 @@ class RolloutPhase(msgspec.Struct, frozen=True, kw_only=True):
     ttft_ms_p99: float | None
     calm_ttft_ms_p99: float | None
     link_mbit: float
+    ttft_times: float | None = None
+    ttft_word: Word | None = None
 
 
 class Prepared:
@@ -68,6 +76,7 @@ class Prepared:
         resources = resources_of(home)
         factors = step_times(resources, file.spec.variant, order.prices) if file.spec.step_time is None else {}
         self.itinerary: Itinerary = itinerary_of(file, resources, factors)
+        self.max_ttft_ratio = file.spec.max_ttft_ratio
         self.link_mbit = file.spec.link_mbit * file.spec.link_share
         regions = sorted({origin.region for origin in origins_in(home, trace, order)} - {""})
         self.day: GameDayFile = game_day_of(self.itinerary, regions, trace.duration_ns, file.spec.noticed_after)
@@ -105,7 +114,7 @@ def phases_of(run: Run, calm: Run, prepared: Prepared) -> list[RolloutPhase]:
         spans.append(("transfer", wave, len(own), fetch, load, prepared.link_mbit))
         spans.append(("reload", wave, len(own), load, serve, 0.0))
         spans.append(("soak" if following else "after", wave, len(own), serve, last, 0.0))
-    judged = _Judged(run, calm)
+    judged = _Judged(run, calm, prepared)
     return [
         judged.phase(name, wave, sites, max(begin, at), min(end, until), link)
         for name, wave, sites, at, until, link in spans
@@ -116,8 +125,9 @@ def phases_of(run: Run, calm: Run, prepared: Prepared) -> list[RolloutPhase]:
 class _Judged:
     """Both runs with what the phases are made from."""
 
-    def __init__(self, run: Run, calm: Run) -> None:
+    def __init__(self, run: Run, calm: Run, prepared: Prepared) -> None:
         self._run = run
+        self._moves, self._most = prepared.itinerary.moves, prepared.max_ttft_ratio
         self._good, self._calm_good = judge(run).good, judge(calm).good
         self._ttft, self._calm_ttft = client_clock(run).ttft_ns, client_clock(calm).ttft_ns
         self._calm = calm
@@ -130,6 +140,10 @@ class _Judged:
         served, calm_served = rows.outcome[part] == COMPLETED, self._calm.rows.outcome[part] == COMPLETED
         p50, p99 = percentiles(self._ttft[part][served], (50.0, 99.0))
         (calm_p99,) = percentiles(self._calm_ttft[part][calm_served], (99.0,))
+        speed = None
+        if name in SERVING:
+            there = {move.site for move in self._moves if move.wave == wave}
+            speed = speed_of(self._run, self._calm, there, part, self._most)
         return RolloutPhase(
             phase=name,
             wave=wave,
@@ -146,6 +160,8 @@ class _Judged:
             ttft_ms_p99=None if p99 is None else ms(p99),
             calm_ttft_ms_p99=None if calm_p99 is None else ms(calm_p99),
             link_mbit=link,
+            ttft_times=None if speed is None else speed.times,
+            ttft_word=None if speed is None else speed.word,
         )
 
 

@@ -23,6 +23,10 @@ def _unsaid_zero(value: Any) -> str:
     return f"{value:g}" if value else "-"
 
 
+def _times(value: Any) -> str:
+    return f"× {value:.2f}"
+
+
 PHASE_COLUMNS = (
     Column("phase", "phase"),
     Column("wave", "wave", align="right"),
@@ -39,4 +43,6 @@ PHASE_COLUMNS = (
     Column("ttft_ms_p50", "ttft p50", align="right", text=_number, wide=True),
     Column("ttft_ms_p99", "ttft p99", align="right", text=_number),
     Column("calm_ttft_ms_p99", "calm p99", align="right", text=_number),
+    Column("ttft_times", "wave's ttft", align="right", text=_times, wide=True),
+    Column("ttft_word", "as live", wide=True),
 )

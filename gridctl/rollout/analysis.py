@@ -101,7 +101,8 @@ def judge(canary: Sample, control: Sample, limits: Limits) -> Verdict:
     if bad and (canary.valid >= least or any(check.what not in COUNTED for check in bad)):
         return Verdict(word="fail", because="; ".join(check.text for check in bad), samples=canary.valid, checks=told)
     if canary.valid < least:
-        because = f"{canary.valid} requests at {canary.sites} sites, {least} are needed"
+        places = "1 site" if canary.sites == 1 else f"{canary.sites} sites"
+        because = f"{canary.valid} requests at {places}, {least} are needed"
         return Verdict(word="inconclusive", because=because, samples=canary.valid, checks=told)
     open_ = [check for check in told if check.word == "inconclusive"]
     if open_:

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+from gridctl.rollout import stopping
 from gridctl.rollout.draft import Draft, allowance, listed
 from gridctl.rollout.state import (
+    TERMINAL,
     AnalysisResult,
     Event,
     Operated,
@@ -65,8 +67,12 @@ def step(rollout: Rollout, event: Event, now_s: float, generation: int) -> Step:
 
 def refusal(rollout: Rollout, verb: Verb) -> str | None:
     """Why an operator cannot do that now; None when it can."""
-    phase = rollout.phase
-    if rollout.is_over:
+    return refusal_in(rollout.phase, verb)
+
+
+def refusal_in(phase: Phase, verb: Verb) -> str | None:
+    """Why an operator cannot do that to a rollout in a phase; None when it can."""
+    if phase in TERMINAL:
         return f"it is {phase.replace('_', ' ')} already"
     if phase == "rolling_back":
         return "it is being rolled back already" if verb in ("undo", "abort") else "it is being rolled back"
@@ -91,12 +97,12 @@ def _judged(draft: Draft, event: AnalysisResult) -> None:
     verdict = event.verdict
     draft.set(verdict=verdict)
     if verdict.word == "fail":
-        _go_wrong(draft, f"wave {draft.wave + 1} failed its analysis: {verdict.because}")
+        stopping.go_wrong(draft, f"wave {draft.wave + 1} failed its analysis: {verdict.because}")
     elif draft.phase == "baking" and draft.now_s - draft.since_s >= draft.before.settings.soak_s:
         if verdict.word == "pass" and verdict.samples > 0:
             _next_wave(draft, f"wave {draft.wave + 1} passed: {verdict.because}")
         else:
-            _pause(draft, f"wave {draft.wave + 1} is inconclusive: {verdict.because}")
+            stopping.pause(draft, f"wave {draft.wave + 1} is inconclusive: {verdict.because}")
 
 
 def _heard(draft: Draft, event: Timer) -> None:
@@ -121,13 +127,13 @@ def _operated(draft: Draft, event: Operated) -> None:
             draft.enter("paused", why, resume=phase)
         case "resume":
             resume = draft.before.resume or "planned"
-            draft.enter("distributing" if _try_again(draft) else resume, why, resume=None)
+            draft.enter("distributing" if stopping.try_again(draft) else resume, why, resume=None)
         case "promote":
             _promote(draft, why)
         case "abort":
-            _abort(draft, why)
+            stopping.abort(draft, why)
         case "undo":
-            _roll_back(draft, why)
+            stopping.roll_back(draft, why)
 
 
 def _window(draft: Draft, event: WindowChanged) -> None:
@@ -166,16 +172,18 @@ def _distribute(draft: Draft) -> None:
         if site.order == "none" and not site.was_there and site.phase == "waiting":
             draft.order(site.site, "stage")
     sites = draft.in_wave()
-    if _has_too_many_lost(draft, sites, "failed"):
+    if stopping.has_too_many_lost(draft, sites, "failed"):
         return
-    open_ = [one for one in sites if not one.has_it and one.phase in ("waiting", "fetching") and not _is_lost(one)]
+    open_ = [
+        one for one in sites if not one.has_it and one.phase in ("waiting", "fetching") and not stopping.is_lost(one)
+    ]
     if open_:
         return
     if any(site.has_it for site in sites):
         count = sum(site.has_it for site in sites)
         draft.enter("activating", f"{count} of {len(sites)} sites of wave {draft.wave + 1} have it on disk")
     else:
-        _pause(draft, f"no site of wave {draft.wave + 1} has it: {_failures(sites)}")
+        stopping.pause(draft, f"no site of wave {draft.wave + 1} has it: {stopping.failures(sites)}")
 
 
 def _activate(draft: Draft) -> None:
@@ -183,16 +191,20 @@ def _activate(draft: Draft) -> None:
     sites = draft.in_wave()
     if _go_wrong_if_reverted(draft, sites):
         return
-    if _has_too_many_lost(draft, sites, "failed"):
+    if stopping.has_too_many_lost(draft, sites, "failed"):
         return
-    open_ = [site for site in sites if site.phase in ("waiting", "fetching", "staged", "trial") and not _is_lost(site)]
+    open_ = [
+        site
+        for site in sites
+        if site.phase in ("waiting", "fetching", "staged", "trial") and not stopping.is_lost(site)
+    ]
     if open_:
         return
     if any(site.phase == "committed" for site in sites):
         count = sum(site.phase == "committed" for site in sites)
         draft.enter("baking", f"{count} of {len(sites)} sites of wave {draft.wave + 1} serve it", verdict=None)
     else:
-        _pause(draft, f"no site of wave {draft.wave + 1} serves it: {_failures(sites)}")
+        stopping.pause(draft, f"no site of wave {draft.wave + 1} serves it: {stopping.failures(sites)}")
 
 
 def _go_wrong_if_reverted(draft: Draft, sites: list[SiteProgress]) -> bool:
@@ -201,7 +213,7 @@ def _go_wrong_if_reverted(draft: Draft, sites: list[SiteProgress]) -> bool:
     if len(reverted) <= allowance(draft.before.settings.max_failed, len(sites)):
         return False
     went = "the site" if len(reverted) == 1 else f"{len(reverted)} sites"
-    _go_wrong(draft, f"{_failures(reverted)}; {went} went back alone")
+    stopping.go_wrong(draft, f"{stopping.failures(reverted)}; {went} went back alone")
     return True
 
 
@@ -222,7 +234,7 @@ def _start_trials(draft: Draft, sites: list[SiteProgress]) -> None:
     in_group = Counter(site.group for site in everywhere if site.is_in_trial)
     in_wave = Counter(site.wave for site in everywhere if site.is_in_trial)
     for site in sites:
-        if site.phase != "staged" or site.order != "stage" or _is_lost(site):
+        if site.phase != "staged" or site.order != "stage" or stopping.is_lost(site):
             continue
         has_room = in_wave[site.wave] < max(1, allowance(share, of_wave[site.wave]))
         if has_room and in_group[site.group] < max(1, allowance(share, of_group[site.group])):
@@ -253,78 +265,11 @@ def _next_wave(draft: Draft, because: str) -> None:
     draft.enter("completed", because, resume=None)
 
 
-# ── stopping and going back ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _has_too_many_lost(draft: Draft, sites: list[SiteProgress], phase: str) -> bool:
-    """Pause when more sites failed, or cannot be reached, than may."""
-    settings = draft.before.settings
-    failed = [site for site in sites if site.phase == phase]
-    if len(failed) > allowance(settings.max_failed, len(sites)):
-        _pause(draft, _failures(failed))
-        return True
-    away = [site for site in sites if _is_lost(site)]
-    if len(away) > allowance(settings.max_unreachable, len(sites)):
-        names = listed(site.site for site in away)
-        _pause(draft, f"{len(away)} of {len(sites)} sites of wave {draft.wave + 1} cannot be reached: {names}")
-        return True
-    return False
-
-
-def _is_lost(site: SiteProgress) -> bool:
-    """Whether nobody knows what it is at."""
-    return site.unreachable_since_s is not None and site.phase not in ("committed", "reverted", "failed", "left")
-
-
-def _failures(sites: list[SiteProgress]) -> str:
-    """What the sites say, in words."""
-    told = [
-        f"{site.site}: {site.failure.reason}" + (f" ({site.failure.detail})" if site.failure.detail else "")
-        for site in sites
-        if site.failure is not None
-    ]
-    return listed(told) or "they do not say why"
-
-
-def _pause(draft: Draft, because: str) -> None:
-    draft.enter("paused", because, resume=draft.phase)
-
-
-def _go_wrong(draft: Draft, because: str) -> None:
-    if draft.before.settings.auto_rollback:
-        _roll_back(draft, because)
-    elif draft.phase != "paused":
-        _pause(draft, because)
-
-
-def _roll_back(draft: Draft, because: str) -> None:
-    for name in draft.sites:
-        draft.send_back(name)
-    draft.enter("rolling_back", because, resume=None)
-
-
-def _abort(draft: Draft, because: str) -> None:
-    """Stop where it stands: who has committed it keeps it, nobody else gets it."""
-    for name, site in draft.sites.items():
-        if site.phase != "committed":
-            draft.send_back(name)
-    draft.enter("aborted", because, resume=None)
-
-
-def _try_again(draft: Draft) -> bool:
-    """What failed may be right now. Whether there was anything."""
-    again = ("failed", "reverted", "left")
-    failed = [site for site in draft.in_wave() if site.phase in again and site.order != "back"]
-    for site in failed:
-        draft.change(site.site, phase="waiting", order="none", failure=None, attempts=0)
-    return bool(failed)
-
-
 def _promote(draft: Draft, why: str) -> None:
     if draft.phase == "baking" or draft.before.resume == "baking":
         _next_wave(draft, why)
         return
     for site in draft.in_wave():
-        if site.phase in ("failed", "reverted") or _is_lost(site):
+        if site.phase in ("failed", "reverted") or stopping.is_lost(site):
             draft.change(site.site, phase="left")
     draft.enter(draft.before.resume or "distributing", why, resume=None)

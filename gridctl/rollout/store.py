@@ -18,6 +18,7 @@ import msgspec
 from gridctl.errors import ConflictError, InputError
 from gridctl.registry.database import Database
 from gridctl.rollout import news, outbox, records
+from gridctl.rollout.draft import listed
 from gridctl.rollout.machine import refusal, step
 from gridctl.rollout.outbox import Declaration
 from gridctl.rollout.protocol import Report, Wanted
@@ -164,7 +165,7 @@ class RolloutStore:
             connection.execute(
                 "INSERT OR REPLACE INTO release VALUES (?, ?, ?)", (made.model, version.digest, version.variant)
             )
-            records.note(connection, now_s, made, f"created by {made.created_by}", "", f"{len(made.sites)} sites")
+            records.note(connection, now_s, made, f"created by {made.created_by}", "", f"for {listed(made.sites)}")
             if first is not None:
                 made = self._keep(connection, made, step(made, first, now_s, generation), now_s, news.cause_of(first))
         self._remember(made)

@@ -48,8 +48,10 @@ def parse_waves(text: str, flag: str = "--waves") -> tuple[Step, ...]:
     for part in text.split(","):
         found = _STEP.match(part.strip())
         number = float(found["number"]) if found is not None else 0.0
-        if found is None or number <= 0 or (found["percent"] and number > 100):
+        if found is None or number <= 0:
             raise _wrong(f"not a wave: {part.strip()[:40]!r}", flag)
+        if found["percent"] and number > 100:
+            raise _wrong(f"a wave of {part.strip()} would reach more sites than there are", flag)
         if not found["percent"] and number != int(number):
             raise _wrong(f"there is no {part.strip()[:40]} of a site", flag)
         steps.append(Step(number, bool(found["percent"])))

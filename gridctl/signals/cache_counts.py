@@ -25,7 +25,7 @@ CACHE_REASONS = (
     # of misses
     "no-cache", "absent", "nothing-stored", "nothing-kept", "learning", "above-price", "bound-reached", "stopped",
     "keeper-slow", "keeper-down", "keeper-busy", "longer-than-allowed", "exact-only", "leader-failed", "expired",
-    "purged", "no-embedding", "judged-different", "audit-coin",
+    "purged", "no-embedding", "judged-different", "audit-coin", "few-askers", "probation",
 )  # fmt: skip
 """Words that are counted each for itself; others as the first."""
 _REASON_AT = {word: index for index, word in enumerate(CACHE_REASONS)}

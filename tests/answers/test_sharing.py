@@ -45,6 +45,7 @@ def careless(monkeypatch: pytest.MonkeyPatch) -> None:
     explore = Decider._explore
 
     def decide(self: Decider, evidence: Evidence | None, now_ns: int, withheld: str = "") -> Verdict:
+        self._tick(now_ns)
         if evidence is None:
             return Verdict("explore", "nothing-stored", None, 1.0, 1.0, 0.0, None)
         if withheld:

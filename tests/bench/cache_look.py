@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import gc
 import gzip
 import os
 import random
@@ -30,6 +31,7 @@ from answer_parts import NOW, Bench, fresh_of, question_of
 
 from gridctl.answers.deciders import work_out
 from gridctl.answers.entries import Entry
+from gridctl.answers.process import GARBAGE_THRESHOLDS
 from gridctl.answers.reading import Reading
 from gridctl.answers.settings import Rules
 from gridctl.cache.embedders import HashedEmbedder, embed
@@ -136,6 +138,8 @@ def fill(bench: Bench, texts: list[str]) -> None:
 
 def by_meaning(bench: Bench, texts: list[str]) -> None:
     bench.learn(*texts)
+    gc.freeze()  # as the keeper's process does
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
     section = next(iter(bench.keeper.shelf._sections.values()))
     assert section.groups is not None
     index = section.groups.index

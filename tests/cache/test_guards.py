@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import math
+import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from gridctl.cache.guards import Rarity, compare, likeness, read
 from gridctl.cache.model import WrongModel, fit
+from gridctl.cache.words import resembling
 
 
 @pytest.mark.parametrize(
@@ -48,6 +51,48 @@ def test_pairs_that_part_in_nothing(a: str, b: str) -> None:
     assert pair.has_no_leftover or not (read(a).details | read(b).details)
     differs = (pair.numbers_differ, pair.dates_differ, pair.units_differ, pair.polarity_differs)
     assert differs == (False,) * 4
+
+
+@pytest.mark.parametrize("text", ["eeeee", "eeeeeee weather", "ee e", "ßßß eeeeeeeee"])
+def test_words_that_are_all_ending_can_be_compared(text: str) -> None:
+    pair = compare(read(text), read("weather in paris"), Rarity())
+    assert 0.0 <= pair.kept_share <= 1.0
+
+
+def dice(a: str, b: str) -> float:
+    left, right = {a[at : at + 2] for at in range(len(a) - 1)}, {b[at : at + 2] for at in range(len(b) - 1)}
+    return 2 * len(left & right) / (len(left) + len(right)) if left and right else 0.0
+
+
+@pytest.mark.parametrize("length", [5, 60])
+def test_words_that_resemble_each_other_are_those_whose_letter_pairs_do_in_short_texts_and_long(length: int) -> None:
+    draw = random.Random(length)
+
+    def some() -> frozenset[str]:
+        return frozenset("".join(draw.choices("abc", k=draw.randint(1, 9))) for _ in range(length)) | {"42", "7"}
+
+    for _ in range(30):
+        words, others = some(), some()
+        words -= others
+        expected = {word for word in words if any(dice(word, other) >= 0.67 for other in others)}
+        assert resembling(words, others) == expected
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [("play jazz", "play some jazz"), ("привет мир", "привет всем"), ("東京の天気", "東京の地図"), ("", "a")],
+)
+def test_the_overlap_is_the_share_of_letter_triples_that_both_texts_have(a: str, b: str) -> None:
+    sets = [{f" {text} "[at : at + 3] for at in range(len(text))} if text else set() for text in (a, b)]
+    union = sets[0] | sets[1]
+    expected = len(sets[0] & sets[1]) / len(union) if union else 0.0
+    assert compare(read(a), read(b), Rarity()).gram_overlap == pytest.approx(expected)
+
+
+def test_a_reading_of_a_usual_prompt_takes_less_than_a_kilobyte() -> None:
+    one = read("how long does it take until the money that i sent abroad arrives")
+    fields = [getattr(one, name) for name in one.__struct_fields__]
+    assert sys.getsizeof(one) + sum(sys.getsizeof(field) for field in fields if field) < 1024
 
 
 def test_the_kept_share_is_the_written_ratio() -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from gridctl.broker.plan import Backend, Plan
 from gridctl.cache.exact import exact_key, normalised
 from gridctl.cache.partition import Partition, canonical
-from gridctl.gateway.questions import Questions, Understood, terms_of, versions_of
+from gridctl.gateway.questions import Questions
+from gridctl.gateway.terms import Understood, terms_of, versions_of
 from gridctl.resources import Metadata, Model, ModelSpec
 from gridctl.resources.model import Architecture, Variant
 

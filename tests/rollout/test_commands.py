@@ -73,11 +73,16 @@ def test_the_plan_says_what_each_site_would_fetch_when_and_for_how_much(gridctl:
         (("--window", "nights"), 2, "not a window"),
         (("--max-unavailable", "nan%"), 2, "not a share"),
         (("--min-samples", "0"), 2, "min-samples"),
+        (("--max-ttft-ratio", "1.1"), 2, "1.2 to 1000"),
+        (("--max-ttft-ratio", "nan"), 2, "cannot be judged"),
+        (("--waves", "50%,150%"), 2, "more sites than there are"),
+        (("--name", "Bad Name"), 2, "no rollout can be called"),
+        (("--waves", "1,100%", "--dry-run", "--variant", "fp9"), 3, "no variant fp9"),
         (("--variant", "fp9"), 3, "no variant fp9"),
         (("--model", "lama"), 4, "no model lama"),
         ((), 5, "no orchestrator runs"),
     ],
-    ids=range(8),
+    ids=range(13),
 )
 def test_what_a_rollout_cannot_be_is_refused_before_anything_moves(
     gridctl: Gridctl, flags: tuple[str, ...], code: int, words: str
@@ -95,6 +100,36 @@ def test_sites_that_do_not_serve_the_model_and_flags_without_sites_are_refused(g
     alone = gridctl(*push, "--wait")
     assert alone.returncode == 2
     assert "add --to SITES" in alone.stderr
+    alone = gridctl(*push, "--require-signature")
+    assert (alone.returncode, "add --to SITES" in alone.stderr) == (2, True)
+
+
+def test_a_signature_that_is_required_is_looked_for_before_anything_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gridctl.artifacts.pull import UnsignedError
+    from gridctl.cli import rollingout
+    from gridctl.orchestrator import context, rollouts
+
+    class Unsigned:
+        """A registry that holds the model and no signature of it."""
+
+        reference = "localhost:1/llama-3.1-8b:v1"
+        asked: tuple[str, ...] = ()
+
+        def manifest(self, tag: str) -> None:
+            self.asked += (tag,)
+
+    class Home:
+        database = Path("grid/.gridctl/gridctl.db")
+
+    monkeypatch.setattr(context, "current_grid", Home)
+    monkeypatch.setattr(rollouts, "release_key", lambda home: "")
+    registry = Unsigned()
+    with pytest.raises(UnsignedError) as refused:
+        rollingout.check_signed(registry, "sha256:" + "1" * 64)  # type: ignore[arg-type]
+    assert "sites would refuse it: the model is not signed" in refused.value.what
+    assert "grid/.gridctl/live/release.pem" in str(refused.value.fix)
+    # The tag that cosign gives a signature.
+    assert registry.asked == ("sha256-" + "1" * 64 + ".sig",)
 
 
 def _complaints(printed: object, schema: object) -> list[str]:

@@ -104,13 +104,27 @@ def test_a_row_that_went_to_another_engine_counts_from_nought() -> None:
 
 def test_times_are_compared_with_sites_of_the_same_tier_and_gpus_only() -> None:
     there = rollout(SiteProgress(site="a", wave=0, phase="committed", order="commit", was_tried=True))
-    other = msgspec.structs.replace(cluster("e", "e", "m/bf16").spec, gpu="h100-sxm")
     plan: Any = _Plan(site("a"), site("b"), site("c", "core"), site("d"), site("e"))
     plan.resources += (
         cluster("a", "a", "m/fp8"),
         cluster("b", "b", "m/bf16"),
         cluster("c", "c", "m/bf16"),
         cluster("d", "d", "n/bf16"),
-        msgspec.structs.replace(cluster("e", "e", "m/bf16"), spec=other),
+        with_gpu(cluster("e", "e", "m/bf16"), "h100-sxm"),
     )
-    assert like_sites(there, plan) == {"a", "b"}
+    assert like_sites(there, plan, ["b", "c", "d", "e"]) == (["a"], ["b"])
+    assert like_sites(there, plan, ["c", "d", "e"]) == ([], [])
+
+
+def test_of_a_mixed_canary_the_kind_with_the_most_sites_is_compared() -> None:
+    names = ("a", "b", "c")
+    there = rollout(*(SiteProgress(site=name, wave=0, phase="committed", order="commit") for name in names))
+    plan: Any = _Plan(*(site(name) for name in "abcdef"))
+    slow, fast = [cluster(name, name, "m/fp8") for name in "abd"], [cluster(name, name, "m/fp8") for name in "cef"]
+    plan.resources += (*slow, *(with_gpu(one, "h100-sxm") for one in fast))
+    assert like_sites(there, plan, ["d", "e", "f"]) == (["a", "b"], ["d"])
+    assert like_sites(there, plan, ["e", "f"]) == (["c"], ["e", "f"])
+
+
+def with_gpu(one: Cluster, gpu: str) -> Cluster:
+    return msgspec.structs.replace(one, spec=msgspec.structs.replace(one.spec, gpu=gpu))

@@ -7,13 +7,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
+from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED
 from gridctl.errors import GridctlError, InputError
+from gridctl.orchestrator import rolloutspeed
 from gridctl.orchestrator.rolloutfile import RolloutFile, added_delay_ms, game_day_of, itinerary_of, read_rollout
+from gridctl.orchestrator.rolloutspeed import speed_of
 from gridctl.resources import Cluster, Model, Site
 from gridctl.resources.resource import Metadata
 
@@ -116,6 +121,32 @@ def test_metadata_is_kept() -> None:
     assert file().metadata == Metadata(name="r")
 
 
+def test_a_wave_is_as_fast_as_the_requests_that_its_sites_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(ttft_ms: dict[str, float]) -> Any:
+        # 200 requests to each of three sites in turn, then one that went nowhere and one that failed.
+        engine = np.array([0, 1, 2] * 200 + [-1, 0])
+        outcome = np.array([COMPLETED] * 600 + [REJECTED, FAILED])
+        ttft = np.array([round(ttft_ms["abc"[place]] * 1e6) for place in engine])
+        engines = [SimpleNamespace(site=site) for site in "abc"]
+        rows = SimpleNamespace(engine=engine, outcome=outcome)
+        return SimpleNamespace(rows=rows, info=SimpleNamespace(engines=engines), ttft=ttft)
+
+    monkeypatch.setattr(rolloutspeed, "client_clock", lambda made: SimpleNamespace(ttft_ns=made.ttft))
+    calm = run({"a": 100.0, "b": 100.0, "c": 50.0})
+    slow = run({"a": 300.0, "b": 100.0, "c": 900.0})
+
+    def said(sites: set[str], most: float, last: int = 602) -> tuple[float, str] | None:
+        found = speed_of(slow, calm, sites, slice(0, last), most)
+        return None if found is None else (found.times, found.word)
+
+    assert said({"a"}, 1.5) == (pytest.approx(3.0, rel=0.11), "fail")
+    assert said({"a"}, 4.0) == (pytest.approx(3.0, rel=0.11), "pass")
+    assert said({"b"}, 1.2) == (pytest.approx(1.0), "pass")
+    assert said({"a", "b"}, 1.5) == (pytest.approx(3.0, rel=0.11), "fail")  # half of them: the tail tells
+    assert said({"a"}, 1.5, last=60) == (pytest.approx(3.0, rel=0.11), "inconclusive")  # 20 requests
+    assert said({"z"}, 1.5) is None
+
+
 def test_a_replay_tells_each_phase_beside_the_calm_run(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
@@ -141,6 +172,11 @@ def test_a_replay_tells_each_phase_beside_the_calm_run(tmp_path: Path) -> None:
     assert before["attainment"] == before["calm_attainment"]
     assert before["good_lost"] == 0
     assert reload["good_lost"] > 0
+    assert [(one["phase"], one["ttft_word"]) for one in phases[1:4]] == [
+        ("transfer", None),
+        ("reload", None),
+        ("soak", "pass"),
+    ]
     info = json.loads(gridctl("--store", "grid", "run", "get", "friday", "-o", "json").stdout)
     assert sum(one["requests"] for one in phases) == info["requests"]
     both = gridctl("--store", "grid", "replay", "run", *trace, *given, "--faults", "x.yaml")
