@@ -74,6 +74,7 @@ class Reading:
             return self._presence is not None
         if self._presence is not None:
             self._presence.close()
+        found.populate()
         self._presence = found
         return True
 

@@ -1,7 +1,7 @@
 """Following: a request that waits for another one's answer, and gets it as it comes.
 
-Decides what a follower does when the flight it follows moves, lands or fails: what it has begun to get it gets from that
-flight to the end, or is told that it broke; with nothing begun it may be served whole, or goes to an engine alone.
+Decides what a follower does when the flight it follows moves, lands or fails: what it has begun to get it gets from
+that flight to the end, or is told that it broke; with nothing begun it is served whole, or goes to an engine alone.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class Partitions:
     ) -> tuple[str, str | None]:
         country, model, variant, user = who
         system_prompt, turns, reason = earlier_of(earlier)
-        if any([is_set(fields.get(name)) for name in TOOLS]):
+        if any(is_set(fields.get(name)) for name in TOOLS):
             reason = "tools"
         rest = {
             name: msgspec.json.decode(value) for name, value in fields.items() if name not in NEVER_CHANGE_AN_ANSWER

@@ -118,12 +118,12 @@ class Questions:
             self._forms.add(ends, form)
         if form is None or form.is_apart:
             return self._understood(ask, body, terms, is_tagged=is_tagged)
-        if form.begin is None:
-            return form.refused
         try:
             text = _text.decode(body[place[0] : place[1]])
         except (msgspec.DecodeError, UnicodeDecodeError):
             return "body"
+        if form.begin is None:
+            return form.refused
         refused = bypass_of_text(text, terms.rules)
         if refused is not None:
             return refused
@@ -252,7 +252,7 @@ def _tags_of(header: bytes) -> tuple[str, ...] | None:
     """The tags that a client gives, None when they are none."""
     names = [name.strip() for name in header.decode("latin-1").split(",")]
     names = list(dict.fromkeys([name for name in names if name]))
-    if len(names) > MOST_TAGS or not all([_TAG.fullmatch(name) for name in names]):
+    if len(names) > MOST_TAGS or not all(_TAG.fullmatch(name) for name in names):
         return None
     return tuple(names)
 

@@ -94,7 +94,7 @@ def earlier_of(earlier: bytes) -> tuple[str, str, str | None]:
     leading = 0
     while leading < len(plain) and plain[leading].role in _SYSTEM:
         leading += 1
-    reason = "tools" if any([turn.role in _TOOL_ROLES for turn in plain]) else None
+    reason = "tools" if any(turn.role in _TOOL_ROLES for turn in plain) else None
     return _encode(plain[:leading]).decode(), _encode(plain[leading:]).decode(), reason
 
 

@@ -26,6 +26,7 @@ from gridctl.resources.gameday import GAME_DAY_KIND
 from gridctl.resources.sweep import SWEEP_KIND
 
 _Reader = Callable[[str, str, list[InputError]], Iterator[Item]]
+_ROLLOUT = "Rollout"
 _GZIP = b"\x1f\x8b"
 _WIDE = (b"\xff\xfe", b"\xfe\xff")
 _JSON_START = re.compile(r'\s*(?:\{\s*["}]|\[\s*["\[{\]])')
@@ -176,6 +177,9 @@ def _check_is_manifest(item: Item, name: str) -> None:
         raise _OtherFileError("this is a sweep, not a manifest", where=name, fix=f"gridctl sweep run {name}")
     if value.get("kind") == GAME_DAY_KIND:
         raise _OtherFileError("this is a game day, not a manifest", where=name, fix=f"gridctl gameday run {name} TRACE")
+    if value.get("kind") == _ROLLOUT:
+        what = "this is a rollout in a replay, not a manifest"
+        raise _OtherFileError(what, where=name, fix=f"gridctl replay run TRACE --rollout {name}")
 
 
 def _trace_error(name: str) -> InputError:

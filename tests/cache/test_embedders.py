@@ -211,6 +211,58 @@ def test_what_an_embedder_gives_is_checked(rows: NDArray[np.float32]) -> None:
         embed(Broken(rows), ["one text"])
 
 
+def message(*fields: tuple[int, int | bytes]) -> bytes:
+    """Fields of a protocol buffer as its encoding writes them: numbers as varints, the rest with their lengths."""
+
+    def varint(value: int) -> bytes:
+        low, high = value & 0x7F, value >> 7
+        return bytes([low | 0x80]) + varint(high) if high else bytes([low])
+
+    parts = []
+    for number, value in fields:
+        if isinstance(value, int):
+            parts.append(varint(number << 3) + varint(value))
+        else:
+            parts.append(varint(number << 3 | 2) + varint(len(value)) + value)
+    return b"".join(parts)
+
+
+def onnx_lookup(rows: NDArray[np.float32]) -> bytes:
+    """A model whose states are rows of a table: Gather(table, input_ids), of shape (texts, pieces, places). Field
+    numbers are those of onnx.proto3; the attention mask is asked for and left unused."""
+    table = message((1, rows.shape[0]), (1, rows.shape[1]), (2, 1), (8, b"table"), (9, rows.astype("<f4").tobytes()))
+    gather = message((1, b"table"), (1, b"input_ids"), (2, b"states"), (4, b"Gather"))
+
+    def value(name: bytes, kind: int, *sides: bytes | int) -> bytes:
+        shape = message(*((1, message((1 if isinstance(side, int) else 2, side))) for side in sides))
+        return message((1, name), (2, message((1, message((1, kind), (2, shape))))))
+
+    graph = message(
+        (1, gather), (2, b"lookup"), (5, table),
+        (11, value(b"input_ids", 7, b"texts", b"pieces")), (11, value(b"attention_mask", 7, b"texts", b"pieces")),
+        (12, value(b"states", 1, b"texts", b"pieces", rows.shape[1])),
+    )  # fmt: skip
+    return message((1, 8), (7, graph), (8, message((2, 13))))
+
+
+def test_an_onnx_model_gives_the_mean_of_its_states_over_the_pieces_of_a_text(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    tokenizers = pytest.importorskip("tokenizers")
+    words = {"[PAD]": 0, "[UNK]": 1, "play": 2, "the": 3, "light": 4}
+    rows = np.array([[9, 9, 9], [0, 0, 5], [1, 0, 0], [0, 2, 0], [3, 4, 0]], np.float32)
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "model.onnx").write_bytes(onnx_lookup(rows))
+    embedder = open_embedder(str(tmp_path))
+    found = embed(embedder, ["play the light", "light", "play", "what light"])
+    # the mean of (1,0,0), (0,2,0), (3,4,0) points along (4,6,0); the mean of (0,0,5), (3,4,0) along (3,4,5)
+    expected = np.array([[4, 6, 0], [3, 4, 0], [1, 0, 0], [3, 4, 5]], np.float64)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert embedder.dimension == 3
+    assert np.allclose(found, expected, atol=1e-6)  # padding beside the longest text counts for nothing
+
+
 def test_a_broken_onnx_model_is_an_error(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("tokenizers")

@@ -103,9 +103,10 @@ def test_a_variant_that_is_not_there_and_sites_that_are_not_are_refused() -> Non
         ("kind: Rollout\nmetadata: {name: a}\nspec: {variant: a/b, to: x}\n", "at"),
         ("kind: Rollout\nmetadata: {name: a}\nspec: {variant: a/b, to: x, at: 1s, link_share: 1}\n", "link_share"),
         ("kind: Rollout\nmetadata: {name: a}\nspec: {variant: a/b, to: x, at: 1s, soack: 1s}\n", "soack"),
+        ("kind: Rollout\nmetadata: {name: a}\nspec: {variant: a/b, to: x, at: 1s, max_ttft_ratio: 1}\n", "1.2 to 1000"),
         ("- 1\n- 2\n", "rollout"),
     ],
-    ids=range(5),
+    ids=range(6),
 )
 def test_a_file_that_is_wrong_is_refused_with_its_place(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "r.yaml"
