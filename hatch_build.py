@@ -22,9 +22,8 @@ SWITCH = "GRIDCTL_COMPILED"
 GROUP = "gridctl_data_path"
 MODULES = {
     "gateway": (
-        "answer answer_head attempt cache_word chunks client deadlines ending engine engine_head exchange following "
-        "forms head keyed limits partitions pool questions recall recipient reply request_reader retries routes "
-        "serving settling sse telling templates trace_context unattended upstream visit"
+        "answer answer_head attempt chunks client deadlines ending engine engine_head exchange head limits pool "
+        "recall recipient reply request_reader retries routes serving sse templates trace_context unattended upstream"
     ),
     "broker": "blocks body broker courtesies groups keys learning menu origins reception seen standing",
     "signals": "meter",

@@ -172,11 +172,9 @@ class CacheFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What caches did for one workload of a run. Its hits are the requests whose engine is of kind `cache`.
 
     `told_by` says how repeats were known: the prompts' text, answer keys and lengths, or prefix blocks. Wrong answers
-    are
-    known only where answer keys are: over requests with an interval of 95 %, and over hits. `saved_usd` is what the
-    hits
-    would have cost at the mean of the workload's other completed requests, `saved_ms_per_hit` how much later those
-    ended.
+    are known only where answer keys are: over requests with an interval of 95 %, and over hits. `saved_usd` is what the
+    hits' own tokens would have cost at the prices per token of the workload's other completed requests,
+    `saved_ms_per_hit` how much later those ended.
     """
 
     workload: str

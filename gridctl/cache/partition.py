@@ -51,12 +51,9 @@ def digest(secret: bytes, texts: Iterable[str]) -> str:
     """HMAC-SHA-256 of texts, each after its length in bytes."""
     if len(secret) < LEAST_SECRET_BYTES:
         raise InputError(f"a cache secret of {len(secret)} bytes protects nothing", fix="use 32 random bytes")
-    pieces = []
-    for text in texts:
-        data = text.encode("utf-8", "surrogatepass")
-        pieces.append(len(data).to_bytes(8, "big"))
-        pieces.append(data)
-    return hmac.digest(secret, b"".join(pieces), "sha256").hex()
+    parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+    framed = b"".join([piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)])
+    return hmac.digest(secret, framed, "sha256").hex()
 
 
 def canonical(value: object) -> str:

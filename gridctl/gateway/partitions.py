@@ -28,7 +28,7 @@ NEVER_CHANGE_AN_ANSWER = frozenset(
      "response_format", "n", "priority", "request_id")
 )  # fmt: skip
 """Fields of a body that are read apart, or tell who asks and how, not what."""
-TOOLS = ("tools", "functions", "tool_choice", "function_call")
+TOOLS = frozenset(("tools", "functions", "tool_choice", "function_call"))
 MOST_KNOWN = 4096
 """Partitions whose keys a worker remembers; the oldest go together."""
 LONGEST_WHOLE = 512
@@ -86,7 +86,7 @@ class Partitions:
     ) -> tuple[str, str | None]:
         country, model, variant, user = who
         system_prompt, turns, reason = earlier_of(earlier)
-        if any(is_set(fields.get(name)) for name in TOOLS):
+        if not TOOLS.isdisjoint(fields) and any(is_set(fields.get(name)) for name in TOOLS):
             reason = "tools"
         rest = {
             name: msgspec.json.decode(value) for name, value in fields.items() if name not in NEVER_CHANGE_AN_ANSWER

@@ -10,7 +10,6 @@ question. Knows no answer and no engine.
 
 from __future__ import annotations
 
-import hmac
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -51,6 +50,7 @@ class Questions:
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
+        self._code = Keyed(secret, b"")
         self._partitions = Partitions(secret)
         self._forms = Forms()
         self._read: dict[tuple[Who, bytes], Read] = {}
@@ -220,21 +220,13 @@ class Questions:
         texts are taken as they are, under a word of their own."""
         data = (text if is_literal else normalised(text)).encode("utf-8", "surrogatepass")
         begin = _begin_of_exact(partition, is_literal=is_literal)
-        return hmac.digest(self._secret, begin + _length(data) + data, "sha256")[:16]
+        return self._code.digest(begin + len(data).to_bytes(8, "big") + data)[:16]
 
 
 def _begin_of_exact(partition: str, *, is_literal: bool) -> bytes:
     """What is hashed before a text: each part after its length in bytes, as `cache.partition.digest` has it."""
-    pieces = []
-    for part in ("literal" if is_literal else "exact", partition):
-        data = part.encode("ascii")
-        pieces.append(_length(data))
-        pieces.append(data)
-    return b"".join(pieces)
-
-
-def _length(data: bytes) -> bytes:
-    return len(data).to_bytes(8, "big")
+    kind, key = b"literal" if is_literal else b"exact", partition.encode("ascii")
+    return b"%b%b%b%b" % (len(kind).to_bytes(8, "big"), kind, len(key).to_bytes(8, "big"), key)
 
 
 def _user(ask: Ask, fields: Fields, terms: Terms) -> str | None:

@@ -16,6 +16,7 @@ from gridctl.render import gates as gate_text
 from gridctl.render.account import count_text, ms_text, share_text, text_of, usd_text
 from gridctl.render.ranges import RANGE, ensemble_line, number_text, range_title, verdict_text
 from gridctl.render.rows import Column, Item
+from gridctl.render.runs import cache_lines
 from gridctl.render.sla import FINER, POOLED, SITES
 from gridctl.render.sla import RANGED as SLA_RANGED
 from gridctl.render.sla import row_items as sla_items
@@ -55,6 +56,7 @@ def sections(report: Report) -> list[Section]:
         ("ttft", "Time to first token", _ttft),
         ("time", "Load and cost over time", _time),
         ("faults", "Faults", _faults),
+        ("cache", "Answered from caches", _cache),
         ("cost", "Where the money went", _cost),
         ("flow", "Where requests were served", _flow),
         ("tokenomics", "Tokenomics", _tokenomics),
@@ -70,6 +72,11 @@ def _summary(report: Report) -> Markup:
     said = element("ul", None, *(element("li", None, text) for text in notes)) if notes else None
     paragraphs = [element("p", None, text) for text in sentences(report)]
     return joined(_tiles(report), *paragraphs, element("h3", None, "Notes of the replay") if said else None, said)
+
+
+def _cache(report: Report) -> Markup | None:
+    lines = cache_lines(report.info)
+    return element("ul", None, *(element("li", None, text) for text in lines)) if lines else None
 
 
 def _tiles(report: Report) -> Markup:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gridctl.cache.evidence import FEATURES
-from gridctl.cache.population import KINDS, Population, Repeats, alias_bin, expected_error, load_population
+from gridctl.cache.population import KINDS, Population, Repeats, alias_bin, expected_error, load_population, quantised
 from gridctl.errors import InputError
 
 
@@ -26,12 +26,35 @@ def population(aliases: list[int], stored: list[int], wrong: list[bool], rate: f
     )
 
 
-def test_a_row_is_drawn_from_the_requests_own_class() -> None:
+def test_evidence_is_drawn_from_the_requests_own_class() -> None:
+    """Two rows of one class turn into values about their mean, at most √2 times as far from it as they are."""
     table = population([0, 0, 1, 5, 6], [10, 20, 10, 10, 20], [True, True, False, False, False])
     coin = random.Random(1)
-    assert {table.draw(0, 10, 0.01, coin).features[0] for _ in range(50)} == {0.0, 1.0}
+    reach = 0.5 * 2**0.5 + 1e-9
+    assert all(abs(table.draw(0, 10, 0.01, coin).features[0] - 0.5) <= reach for _ in range(50))
     assert {table.draw(1, 10, 0.01, coin).features[0] for _ in range(20)} == {2.0}
-    assert {table.draw(7, 10, 0.01, coin).features[0] for _ in range(50)} == {3.0, 4.0}
+    assert all(abs(table.draw(7, 10, 0.01, coin).features[0] - 3.5) <= reach for _ in range(50))
+
+
+def test_drawn_evidence_has_the_mean_and_the_covariance_of_its_class_and_is_never_the_same() -> None:
+    draw = np.random.default_rng(8)
+    features = draw.normal(size=(30, len(FEATURES))).astype(np.float32)
+    features[:, 1] += features[:, 0]
+    none = np.zeros(30, np.int32)
+    table = Population(features, none == 0, none == 1, none, none, np.full(30, 0.01, np.float32))
+    coin = random.Random(2)
+    drawn = np.stack([table.draw(0, 0, 0.01, coin).features for _ in range(20_000)])
+    assert len(np.unique(drawn[:, 0])) > 18_000
+    assert np.allclose(drawn[:, :4].mean(0), features[:, :4].mean(0), atol=0.05)
+    expected = np.cov(features[:, :4].T.astype(float), bias=True)
+    assert np.allclose(np.cov(drawn[:, :4].T), expected, atol=0.15 * expected.max())
+
+
+def test_features_survive_their_steps_to_half_a_step() -> None:
+    features = np.random.default_rng(3).uniform(-2.0, 5.0, (40, len(FEATURES)))
+    columns = quantised(features)
+    back = columns["lowest"] + columns["features"].T * columns["step"]
+    assert np.abs(back - features).max() <= 7.0 / 31 / 2 + 1e-5
 
 
 def test_a_class_that_was_never_measured_takes_the_nearest_that_is_stored_alike() -> None:
@@ -46,8 +69,8 @@ def test_rows_come_from_stores_of_about_the_same_size() -> None:
     table = population([0] * 400, list(range(400)), [True] * 400)
     coin = random.Random(1)
     drawn = [table.draw(0, 300, 0.01, coin).features[0] for _ in range(200)]
-    assert min(drawn) >= 280
-    assert max(drawn) <= 320
+    assert min(drawn) >= 300 - 15 * 2**0.5
+    assert max(drawn) <= 300 + 15 * 2**0.5
 
 
 def test_a_table_of_other_features_is_refused() -> None:
