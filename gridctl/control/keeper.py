@@ -28,7 +28,7 @@ from gridctl.errors import InputError, UnreachableError
 from gridctl.registry.faults import disk_fault
 from gridctl.resources import Model, Workload
 
-PROGRAM = ("-m", "gridctl.answers.process")
+PROGRAM = ("-P", "-m", "gridctl.answers.process")
 FOLDER = "cache"
 SECRET_FILE = "secret"
 SECRET_BYTES = 32

@@ -17,7 +17,7 @@ from gridctl.errors import InputError, UsageError
 from gridctl.rollout.desired import Timing
 
 MOST_WORKERS = 256
-WORKER_PROGRAM = ("-m", "gridctl.gateway.worker")
+WORKER_PROGRAM = ("-P", "-m", "gridctl.gateway.worker")
 ADMIN_PORT_FLAG = "--admin"
 
 

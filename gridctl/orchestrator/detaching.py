@@ -31,7 +31,7 @@ def detached(home: GridHome, arguments: Sequence[str] | None = None) -> ControlF
     words = [word for word in (sys.argv[1:] if arguments is None else arguments) if word not in _FLAGS]
     folder = LiveFolder(home.database)
     folder.make()
-    return asyncio.run(_started(folder, [sys.executable, "-m", "gridctl", *words], folder.log / LOG))
+    return asyncio.run(_started(folder, [sys.executable, "-P", "-m", "gridctl", *words], folder.log / LOG))
 
 
 async def _started(folder: LiveFolder, command: list[str], log: Path) -> ControlFile:

@@ -237,7 +237,7 @@ def test_nobody_there_and_nothing_saved(home: GridHome, trace: Callable[..., Pat
 
 
 def test_an_endpoint_that_dies_under_way_keeps_what_came(home: GridHome, trace: Callable[..., Path]) -> None:
-    with plain_engine(faults="die@300ms") as server:
+    with plain_engine(faults="die@600ms") as server:
         info = send(home, trace(100, 10.0), server.url)
     assert 0 < info.completed < 100
     assert info.failed == 100 - info.completed

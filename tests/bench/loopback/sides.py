@@ -78,6 +78,7 @@ def start_gridctl(folder: Path, engines: Engines, core: int, compiled: str | Non
     write_grid(grid / "grid.yaml", engines.urls())
     python, store = [compiled or sys.executable, "-P", "-m", "gridctl"], str(folder / "store")
     environment = {"XDG_CONFIG_HOME": str(folder / "config"), "PYTHONPATH": "" if compiled else str(REPOSITORY)}
+    environment["PYTHONSAFEPATH"] = "1"  # of two trees, the one that is meant
     for words in (["init", store], ["--store", store, "apply", "-f", str(grid)]):
         done = Process.start([*python, *words], core, folder / "apply.log", environment)
         if done.popen.wait(60):
