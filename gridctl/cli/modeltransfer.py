@@ -17,6 +17,7 @@ from gridctl.cli.rollingout import Flags, begin, check_before_push, check_flags,
 from gridctl.cli.rolloutoptions import (
     ModelOption,
     NameOption,
+    RegionBandwidthOption,
     RollbackOption,
     SamplesOption,
     SignatureOption,
@@ -76,6 +77,7 @@ def push(
     ] = None,
     bandwidth: BandwidthOption = None,
     parallel: ParallelOption = 4,
+    region_bandwidth: RegionBandwidthOption = None,
     to: ToOption = None,
     waves: WavesOption = None,
     soak: SoakOption = "30m",
@@ -110,7 +112,7 @@ def push(
     is_signed = require_signature or (sign_key is not None and bool(to))
     flags = Flags(
         to or [], waves, soak, windows or [], max_unavailable, min_samples, max_ttft_ratio, auto_rollback, bandwidth,
-        model, variant, name, wait, is_signed,
+        model, variant, name, wait, is_signed, region_bandwidth,
     )  # fmt: skip
     check_flags(flags)
     transfer = Transfer(

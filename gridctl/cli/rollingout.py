@@ -5,6 +5,7 @@ Parses what the flags of a rollout mean; begins it through `orchestrator.rollout
 
 # No postponed annotations here: typer reads them.
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ class Flags:
     name: str | None
     wait: bool
     requires_signature: bool
+    region_bandwidth: str | None = None
 
 
 def settings_of(flags: Flags) -> "Settings":
@@ -58,11 +60,15 @@ def settings_of(flags: Flags) -> "Settings":
     bandwidth = None
     if flags.bandwidth is not None:
         bandwidth = bytes_of(flags.bandwidth.removesuffix("/s"), "--bandwidth")
+    region = None
+    if flags.region_bandwidth is not None:
+        region = bytes_of(flags.region_bandwidth.removesuffix("/s"), "--region-bandwidth")
     return Settings(
         soak_s=seconds_of(flags.soak, "--soak"),
         max_unavailable=share_of(flags.max_unavailable, "--max-unavailable"),
         auto_rollback=flags.auto_rollback,
         bandwidth_bytes_per_s=bandwidth,
+        region_bytes_per_s=region,
         windows=tuple(parse_window(text) for text in flags.windows),
         limits=Limits(min_samples=flags.min_samples, max_ttft_ratio=flags.max_ttft_ratio),
     )
@@ -75,7 +81,8 @@ def check_flags(flags: Flags) -> None:
     if not flags.to:
         alone = [name for name, given in (("--waves", flags.waves), ("--window", flags.windows),
                  ("--wait", flags.wait), ("--name", flags.name),
-                 ("--require-signature", flags.requires_signature)) if given]  # fmt: skip
+                 ("--require-signature", flags.requires_signature),
+                 ("--region-bandwidth", flags.region_bandwidth)) if given]  # fmt: skip
         if alone:
             raise UsageError(f"{alone[0]} is of a rollout, and none is asked for", where=alone[0], fix="add --to SITES")
         return
@@ -245,7 +252,9 @@ def print_site_plan(
     waves = waves_of(resources, model, flags.to, flags.waves or DEFAULT)
     link = link_mbit * BITS_PER_MBIT / BITS_PER_BYTE
     speed = min(link, settings.bandwidth_bytes_per_s or link)
-    sites = planned_sites(resources, waves, methods, disk_bytes, speed, usd_per_gb)
+    sites = planned_sites(
+        resources, waves, methods, disk_bytes, speed, settings.region_bytes_per_s or math.inf, usd_per_gb
+    )
     emit(plan_items(sites), PLAN_COLUMNS, output, kind="RolloutPlanList", name_key="site")
     total, dollars = sum(site.bytes for site in sites), sum(site.usd for site in sites)
     naive = methods["whole"] * len(sites)

@@ -41,6 +41,10 @@ RollbackOption = Annotated[
     bool,
     typer.Option("--auto-rollback/--no-auto-rollback", help="Go back by itself when a wave fails; pause otherwise."),
 ]
+RegionBandwidthOption = Annotated[
+    str | None,
+    typer.Option("--region-bandwidth", metavar="AMOUNT", help="Bytes per second of a jurisdiction's sites together."),
+]
 ModelOption = Annotated[str | None, typer.Option(help="The grid's model; as the repository is called otherwise.")]
 VariantOption = Annotated[str | None, typer.Option(help="The variant of it; as the package says otherwise.")]
 NameOption = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Name of the rollout.")]

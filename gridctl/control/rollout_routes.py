@@ -189,6 +189,8 @@ def _check_settings(body: messages.StartRollout) -> None:
         )
     if settings.bandwidth_bytes_per_s is not None and settings.bandwidth_bytes_per_s < 1:
         raise InputError("nothing moves at 0 bytes per second", where="--bandwidth", fix="write 10MB")
+    if settings.region_bytes_per_s is not None and settings.region_bytes_per_s < 1:
+        raise InputError("nothing moves at 0 bytes per second", where="--region-bandwidth", fix="write 100MB")
 
 
 def _type(kind: Any) -> Callable[[], Any]:

@@ -6,6 +6,7 @@ Decides what a selection means and what a push to it would move; the orchestrato
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
@@ -66,12 +67,16 @@ def planned_sites(
     methods: Mapping[str, int],
     disk_bytes: int,
     bytes_per_s: float,
+    region_bytes_per_s: float,
     usd_per_gb: float,
 ) -> list[PlannedSite]:
-    """What each site would fetch, by the way that moves least, and what that takes. `methods` are bytes by way."""
+    """What each site would fetch, by the way that moves least, and what that takes. `methods` are bytes by way; a
+    site gets `bytes_per_s`, or less where its jurisdiction's sites of the wave share `region_bytes_per_s`."""
     from gridctl.geography.regions import jurisdiction_of
 
     sites = {one.name: one.spec for one in resources if isinstance(one, Site)}
+    regions = {name: spec.jurisdiction or jurisdiction_of(spec.country) for name, spec in sites.items()}
+    beside = [Counter(regions[name] for name in names) for names in waves]
     method, count = min(methods.items(), key=lambda item: item[1])
     return [
         PlannedSite(
@@ -79,10 +84,10 @@ def planned_sites(
             number,
             sites[name].tier,
             sites[name].country,
-            sites[name].jurisdiction or jurisdiction_of(sites[name].country),
+            regions[name],
             method,
             count,
-            count / bytes_per_s,
+            count / min(bytes_per_s, region_bytes_per_s / beside[number - 1][regions[name]]),
             count * usd_per_gb / BYTES_PER_GB,
             disk_bytes,
         )

@@ -134,13 +134,22 @@ class Draft:
             version=told,
             mode="absent" if version is None else MODES[order],
             # Going back is urgent: neither hours nor caps hold it up.
-            bandwidth_bytes_per_s=None if order == "back" else settings.bandwidth_bytes_per_s,
+            bandwidth_bytes_per_s=None if order == "back" else self._bandwidth(name),
             windows=() if order == "back" else settings.windows,
             disk_bytes=0 if order == "back" else rollout.disk_bytes,
             requires_signature=rollout.requires_signature and order != "back",
         )
         self.instructions.append(Instruct(name, wanted))
         self.change(name, order=order, instructed=self.generation, failure=None)
+
+    def _bandwidth(self, name: str) -> int | None:
+        """Bytes per second a site may take: its cap, or its even part of what is for its jurisdiction in its wave."""
+        settings, site = self.before.settings, self.sites[name]
+        if settings.region_bytes_per_s is None:
+            return settings.bandwidth_bytes_per_s
+        beside = sum(one.group == site.group and one.wave == site.wave for one in self.sites.values())
+        part = max(1, settings.region_bytes_per_s // beside)
+        return min(part, settings.bandwidth_bytes_per_s or part)
 
     # ── what a site says ────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -42,7 +42,8 @@ VERBS: tuple[Verb, ...] = get_args(Verb)
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator asked for. Shares are of the sites of a wave, or of a jurisdiction among the rollout's sites;
-    one site may always be unavailable, none may fail unless said."""
+    one site may always be unavailable, none may fail unless said. `region_bytes_per_s` is for all of a jurisdiction's
+    sites of a wave together."""
 
     soak_s: float = 1800.0
     max_unavailable: float = 0.1
@@ -52,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stuck_after_s: float = 3600.0
     auto_rollback: bool = True
     bandwidth_bytes_per_s: int | None = None
+    region_bytes_per_s: int | None = None
     windows: tuple[Window, ...] = ()
     limits: Limits = Limits()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from gridctl.rollout.analysis import Limits, Verdict
 from gridctl.rollout.machine import refusal, step
 from gridctl.rollout.protocol import Actual, Failure, Version
@@ -259,3 +261,14 @@ def test_what_cannot_be_done_is_refused_in_words() -> None:
     play.bakes("a")
     play.judged("pass")
     assert refusal(play.rollout, "pause") == "it is completed already"
+
+
+def test_a_jurisdiction_shares_its_cap_and_a_site_keeps_its_own() -> None:
+    """Three sites of the wave in the EU share 90, so 30 each. Alone in GB, c could have 90 but for its own cap of 50."""
+    play = Play(("a", "b", "x", "c"), ("d",), region_bytes_per_s=90, bandwidth_bytes_per_s=50)
+    groups = {"a": "EU", "b": "EU", "x": "EU", "c": "GB", "d": "EU"}
+    sites = {name: msgspec.structs.replace(site, group=groups[name]) for name, site in play.rollout.sites.items()}
+    play.rollout = msgspec.structs.replace(play.rollout, sites=sites)
+    told = play.happens(Timer({}))
+    caps = {one.site: one.wanted.bandwidth_bytes_per_s for one in told if isinstance(one, Instruct)}
+    assert caps == {"a": 30, "b": 30, "x": 30, "c": 50}
