@@ -264,7 +264,7 @@ def test_what_cannot_be_done_is_refused_in_words() -> None:
 
 
 def test_a_jurisdiction_shares_its_cap_and_a_site_keeps_its_own() -> None:
-    """Three sites of the wave in the EU share 90, so 30 each. Alone in GB, c could have 90 but for its own cap of 50."""
+    """Three sites of the wave in the EU share 90: 30 each. Alone in GB, c could have 90 but for its own cap of 50."""
     play = Play(("a", "b", "x", "c"), ("d",), region_bytes_per_s=90, bandwidth_bytes_per_s=50)
     groups = {"a": "EU", "b": "EU", "x": "EU", "c": "GB", "d": "EU"}
     sites = {name: msgspec.structs.replace(site, group=groups[name]) for name, site in play.rollout.sites.items()}
