@@ -149,6 +149,7 @@ async def _serve(
         folder.write(live.control_file())
         watch = Watch(live, own_ports, say, lambda: folder.write(live.control_file()))
         live.record = watch.record
+        live.renew_keys = watch.renew_keys
         alongside = (watch.run(), live.observer.run(), live.history.run(), live.rollouts.run(live))
         for work in (*alongside, certificates.run(), keeper.run(), _attend(live)):
             await stack.enter_async_context(_alongside(work, say))
