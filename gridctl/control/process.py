@@ -102,7 +102,7 @@ async def _serve(
         enrol(board, plan)
         path = folder.plan(plan.generation)
         write_plan(path, plan)
-        keeper = Keeper(folder.path, board.name, say)
+        keeper = Keeper(folder.path, board.name, say, order.shared)
         keeper.prepare()
         stack.push_async_callback(keeper.stop)
         facts = Facts(order.program, board.name, listener.fileno(), (*_worker_flags(order), *keeper.worker_flags()))

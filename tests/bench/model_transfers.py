@@ -127,7 +127,9 @@ def gridctl(*words: str, at: Path) -> str:
 
 def alone(code: str, *words: str, python: str = sys.executable) -> tuple[float, float]:
     """The two figures that a process of its own says on its last line."""
-    done = subprocess.run([python, "-c", PEAK + code, *words], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [python, "-c", PEAK + code, *words], env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(done.stderr)
     said = (done.stdout if python == sys.executable else done.stderr).strip().splitlines()[-1]
@@ -201,7 +203,8 @@ def deltas(root: Path, host: str, megabytes: int) -> bool:
         gridctl("model", "pull", f"{host}/m:{name}", "--out", f"site/{name}", at=root)
     met = True
     print(
-        f"{'variant':16} {'MB':>7} {'moved MB':>9} {'share %':>8} {'goal %':>7} {'encode':>7} {'apply':>7} {'RSS MB':>11}"
+        f"{'variant':16} {'MB':>7} {'moved MB':>9} {'share %':>8} {'goal %':>7} {'encode':>7} {'apply':>7}"
+        f" {'RSS MB':>11}"
     )
     print(f"{'':16} {'':7} {'':9} {'':8} {'':7} {'MB/CPU-s':>15} {'':>11}")
     for name, base, target in pairs:
