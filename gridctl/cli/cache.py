@@ -228,7 +228,7 @@ def _switch(order: str, workload: str | None, reason: str | None) -> None:
     word = "stopped" if order == "stop" else "resumed"
     note(f"{word}: {', '.join(done.workloads) or 'no workload caches'}")
     if order == "stop" and done.workloads:
-        note("exact repeats are served on; to end those, too: cache.mode: \"off\" in the workload, gridctl apply")
+        note('exact repeats are served on; to end those, too: cache.mode: "off" in the workload, gridctl apply')
     _check_told(done.shared, f"{word} here; gateways that share answers were not told")
 
 
