@@ -22,8 +22,9 @@ SWITCH = "GRIDCTL_COMPILED"
 GROUP = "gridctl_data_path"
 MODULES = {
     "gateway": (
-        "answer answer_head attempt chunks client deadlines ending engine engine_head exchange head limits pool "
-        "recall recipient reply request_reader retries routes serving sse templates trace_context unattended upstream"
+        "answer answer_head attempt cache_word caching chunks client deadlines doorkeeper ending engine engine_head "
+        "exchange forms head keeping limits plain pool questions recall recipient reply request_reader retries routes "
+        "serving settling single_flight sse templates trace_context unattended upstream visit"
     ),
     "broker": "blocks body broker courtesies groups keys learning menu origins reception seen standing",
     "signals": "meter",
