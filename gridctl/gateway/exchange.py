@@ -507,6 +507,9 @@ class Exchange:
             return
         attempt.is_over = True
         assert self._ask is not None
+        if outcome == "completed" and attempt.head is not None and attempt.head.status >= 400:
+            # An error passed on whole is no answer: not one for the engine, and none to learn lengths and times from.
+            outcome = "failed" if attempt.head.status >= 500 else "refused"
         self.serving.broker.ended(
             attempt.choice, self._ask, outcome, output_tokens, now_ns, prompt_tokens=prompt_tokens
         )

@@ -104,9 +104,9 @@ def test_a_forecast_by_keys_says_what_was_drawn_and_how_far_off_it_may_be(shell:
     (row,) = items(result)
     assert row["population"] == "shipped: questions, commands"
     assert row["seeds"] == 3
-    assert row["hit_share_low"] <= max(0.0, row["hit_share"] - 0.17)
-    assert row["hit_share_high"] >= min(1.0, row["hit_share"] + 0.17)
-    assert "17 points off" in result.err
+    assert row["hit_share_low"] <= max(0.0, row["hit_share"] - 0.19)
+    assert row["hit_share_high"] >= min(1.0, row["hit_share"] + 0.19)
+    assert "19 points off" in result.err
     assert "--measure" in result.err
 
 

@@ -156,6 +156,8 @@ def test_an_engines_own_error_is_the_answer(status: int) -> None:
         (row,) = gateway.meter.rows
         assert (row.outcome, row.status) == ("completed", status)
         assert gateway.broker.failures == ([(0, "status-5xx")] if status >= 500 else [])
+        # The client got what the engine said; but that was no answer, and nobody learns from it how long answers are.
+        assert gateway.broker.ended_with == [(0, "failed" if status >= 500 else "refused", 0)]
 
 
 @pytest.mark.parametrize("wants_usage", [False, True])
