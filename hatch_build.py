@@ -22,11 +22,17 @@ SWITCH = "GRIDCTL_COMPILED"
 GROUP = "gridctl_data_path"
 MODULES = {
     "gateway": (
-        "answer answer_head attempt chunks client deadlines ending engine engine_head exchange head limits pool "
-        "recall recipient reply request_reader retries routes serving sse templates trace_context unattended upstream"
+        "answer answer_head attempt chunks client deadlines ending engine engine_head exchange head limits outbox pool "
+        "recall recipient reply request_reader retries routes serving sse templates trace_context unattended upstream "
+        "usage"
     ),
-    "broker": "blocks body broker courtesies groups keys learning menu origins reception seen standing",
-    "signals": "meter",
+    "broker": (
+        "ask blocks body broker choice courtesies groups keys learning menu origins quota reception seen splice "
+        "standing"
+    ),
+    "health": "condition window",
+    "signals": "finished meter",
+    "traces": "recorder",
 }
 """Rooms of the package and the modules in them that every request passes through."""
 

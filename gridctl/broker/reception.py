@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from typing import Final
 
 from gridctl.broker.ask import UNNAMED_SESSION, Ask, Principal
 from gridctl.broker.blocks import WINDOW_BYTES, prompt_blocks, tenant_seed
@@ -23,13 +24,13 @@ from gridctl.broker.origins import Origins, Where
 from gridctl.broker.plan import Plan
 from gridctl.broker.quota import Quotas
 
-DRAW_BITS = 31
-NO_TRACE = ""
-MOST_CALLERS = 1024
+DRAW_BITS: Final = 31
+NO_TRACE: Final = ""
+MOST_CALLERS: Final = 1024
 """Heads remembered; beyond them all are read anew."""
-MOST_MODELS = 64
+MOST_MODELS: Final = 64
 """Models remembered of one head."""
-CERTAIN_PART = 2
+CERTAIN_PART: Final = 2
 """A text of n estimated tokens has n / CERTAIN_PART for sure: engines count, we only refuse what is certain."""
 
 

@@ -8,7 +8,7 @@ nothing about that: it tells its exchange what came and what broke.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gridctl.gateway.chunks import FramingError
 from gridctl.gateway.engine import Asker, EngineConnection
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from gridctl.gateway.exchange import Exchange
     from gridctl.gateway.upstream import Upstream
 
-HOLD_BYTES = 256 * 1024
+HOLD_BYTES: Final = 256 * 1024
 """How much of an answer in one piece is held back for the sake of a second try."""
-RETRIED_STATUSES = {502: "status-502", 503: "status-503", 429: "status-429"}
-NEVER = -1
+RETRIED_STATUSES: Final = {502: "status-502", 503: "status-503", 429: "status-429"}
+NEVER: Final = -1
 
 
 class Attempt(Asker):

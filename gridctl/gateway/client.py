@@ -13,7 +13,7 @@ import fcntl
 import struct
 import termios
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from gridctl.broker.refusal import RATE_LIMIT, Refusal
 from gridctl.gateway.answer import CONTINUE, error_answer
@@ -32,19 +32,22 @@ if TYPE_CHECKING:
     from gridctl.gateway.server import Server
     from gridctl.gateway.serving import Serving
 
-HIGH_WATER_BYTES = 64 * 1024
-LOW_WATER_BYTES = 16 * 1024
-MAX_EARLY_BYTES = 64 * 1024
+HIGH_WATER_BYTES: Final = 64 * 1024
+LOW_WATER_BYTES: Final = 16 * 1024
+MAX_EARLY_BYTES: Final = 64 * 1024
 """Of requests sent before their turn; beyond it the connection is not read."""
-MAX_OUTGOING_BYTES = 32 * 1024
+MAX_OUTGOING_BYTES: Final = 32 * 1024
 """Of one turn of the event loop: beyond it they are sent at once, so that it soon shows who does not read."""
-LINGER_NS = 1_000_000_000
+LINGER_NS: Final = 1_000_000_000
 """How long what a refused client still sends is read and thrown away, so that it gets to read why."""
-LEAST_BODY_RATE = 16 * 1024
+LEAST_BODY_RATE: Final = 16 * 1024
 """Bytes a second below which a body is not waited for, once its time is over."""
-_NS = 1_000_000_000
+_NS: Final = 1_000_000_000
 
-READING, SERVING, CLOSING, CLOSED = range(4)
+READING: Final = 0
+SERVING: Final = 1
+CLOSING: Final = 2
+CLOSED: Final = 3
 
 
 class ClientConnection(Recipient):

@@ -8,19 +8,24 @@ only way to cancel in HTTP/1.1, so a cancelled request's connection is aborted a
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import Final, cast
 
 from gridctl.gateway.chunks import ChunkedReader, FramingError
 from gridctl.gateway.deadlines import Timed
 from gridctl.gateway.engine_head import MAX_HEAD_BYTES, EngineHead, parse_engine_head
 from gridctl.gateway.grammar import END_OF_HEAD
 
-HIGH_WATER_BYTES = 64 * 1024
-LOW_WATER_BYTES = 16 * 1024
-MOST_INTERIM = 8
+HIGH_WATER_BYTES: Final = 64 * 1024
+LOW_WATER_BYTES: Final = 16 * 1024
+MOST_INTERIM: Final = 8
 """Interim (1xx) answers that are read before an engine is taken for broken."""
 
-IDLE, HEAD, BY_LENGTH, BY_CHUNKS, BY_END, CLOSED = range(6)
+IDLE: Final = 0
+HEAD: Final = 1
+BY_LENGTH: Final = 2
+BY_CHUNKS: Final = 3
+BY_END: Final = 4
+CLOSED: Final = 5
 
 
 class Asker:

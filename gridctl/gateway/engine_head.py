@@ -7,14 +7,16 @@ section 6.3.
 
 from __future__ import annotations
 
+from typing import Final
+
 from gridctl.gateway.chunks import FramingError
 from gridctl.gateway.grammar import LENGTH, RESPONSE_HEAD, fields_of, tokens_of
 from gridctl.gateway.templates import Templates, cut
 
-MAX_HEAD_BYTES = 32 * 1024
-MAX_HEADERS = 100
+MAX_HEAD_BYTES: Final = 32 * 1024
+MAX_HEADERS: Final = 100
 
-WITHHELD = frozenset(
+WITHHELD: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authentication-info", b"te",
      b"trailer", b"transfer-encoding", b"upgrade", b"content-length", b"server", b"date", b"set-cookie", b"alt-svc",
      b"strict-transport-security", b"x-request-id", b"x-should-retry", b"www-authenticate", b"location",
@@ -23,7 +25,7 @@ WITHHELD = frozenset(
 )  # fmt: skip
 """Headers about the engine's connection, host or identity; the gateway says its own where the client needs them."""
 
-OUR_PREFIX = b"x-gridctl-"
+OUR_PREFIX: Final = b"x-gridctl-"
 
 
 class EngineHead:
@@ -55,7 +57,7 @@ class EngineHead:
     retry_after: bytes | None
 
 
-_templates: Templates[EngineHead] = Templates()
+_templates: Final[Templates[EngineHead]] = Templates()
 
 
 def parse_engine_head(raw: bytes) -> EngineHead:

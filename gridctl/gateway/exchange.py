@@ -12,7 +12,7 @@ waits for calls it back. Before the first byte has gone to the client another en
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gridctl.broker.refusal import Refusal, unavailable
 from gridctl.gateway.attempt import Attempt
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from gridctl.gateway.visit import Visit
     from gridctl.signals.finished import Finished
 
-NEVER = -1
-NO_CACHE = b"bypass"
-SERVER_ERROR = "server_error"
-LEAST_PATIENCE_NS = 5_000_000_000
+NEVER: Final = -1
+NO_CACHE: Final = b"bypass"
+SERVER_ERROR: Final = "server_error"
+LEAST_PATIENCE_NS: Final = 5_000_000_000
 """An engine that has been silent for less than this, or than ten times what was predicted, has not failed."""
-AFTER_END_NS = 500_000_000
+AFTER_END_NS: Final = 500_000_000
 """How long a stream that said it is over may take to end its response."""
-NO_ROOM_RETRY_MS = 1_000
-LEAST_HEDGE_NS = 50_000_000
+NO_ROOM_RETRY_MS: Final = 1_000
+LEAST_HEDGE_NS: Final = 50_000_000
 """A second copy is asked for after twice the time that was predicted, but not sooner than this."""
-REASONS = {
+REASONS: Final = {
     "connect-failed": "connect-failed",
     "reset": "upstream-reset",
     "garbage": "upstream-garbage",
@@ -49,7 +49,7 @@ REASONS = {
     "timeout": "upstream-timeout",
     "stall": "upstream-stalled",
 }
-MESSAGES = {
+MESSAGES: Final = {
     "connect-failed": "No engine could be connected to.",
     "reset": "The engine closed the connection before it answered.",
     "garbage": "The engine's answer was not HTTP.",

@@ -7,14 +7,16 @@ meaning for every reader. Decides nothing about the request itself. Source: RFC 
 
 from __future__ import annotations
 
+from typing import Final
+
 from gridctl.broker.refusal import Refusal
 from gridctl.gateway.grammar import CHUNKED, LENGTH, REQUEST_HEAD, fields_of, tokens_of
 from gridctl.gateway.templates import Templates, cut
 
-MAX_HEADERS = 100
-MAX_TARGET_BYTES = 8 * 1024
+MAX_HEADERS: Final = 100
+MAX_TARGET_BYTES: Final = 8 * 1024
 
-JOINED = frozenset(
+JOINED: Final = frozenset(
     (b"accept", b"accept-encoding", b"accept-language", b"cache-control", b"connection", b"cookie", b"forwarded",
      b"keep-alive", b"pragma", b"te", b"tracestate", b"trailer", b"upgrade", b"via", b"x-forwarded-for",
      b"anthropic-beta", b"openai-beta")
@@ -61,7 +63,7 @@ def head_too_large(limit: int) -> Refusal:
     return malformed(f"The request's headers are larger than {limit:,} bytes.", status=431, code="headers_too_large")
 
 
-_templates: Templates[Head] = Templates()
+_templates: Final[Templates[Head]] = Templates()
 
 
 def parse_head(raw: bytes, peer: str) -> Head:

@@ -13,7 +13,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from gridctl.gateway.deadlines import NEVER_NS, Deadlines
 from gridctl.gateway.engine import Asker, EngineConnection, Keeper
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from gridctl.broker.plan import Settings
 
-RESOLVE_S = 30.0
-NS_PER_MS = 1_000_000
-RECEIVE_BUFFER_BYTES = 256 * 1024
-KEEP_ALIVE_MARGIN_S = 1.0
+RESOLVE_S: Final = 30.0
+NS_PER_MS: Final = 1_000_000
+RECEIVE_BUFFER_BYTES: Final = 256 * 1024
+KEEP_ALIVE_MARGIN_S: Final = 1.0
 """How long before an engine's own word for it a connection is closed."""
 
 

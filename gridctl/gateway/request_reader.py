@@ -7,7 +7,7 @@ request before has been taken.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gridctl.broker.refusal import Refusal
 from gridctl.gateway.chunks import ChunkedReader, FramingError
@@ -17,8 +17,11 @@ from gridctl.gateway.head import Head, head_too_large, malformed, parse_head
 if TYPE_CHECKING:
     from gridctl.gateway.limits import Limits
 
-BETWEEN, IN_HEAD, IN_BODY, COMPLETE = range(4)
-BARE_END = b"\n\n"
+BETWEEN: Final = 0
+IN_HEAD: Final = 1
+IN_BODY: Final = 2
+COMPLETE: Final = 3
+BARE_END: Final = b"\n\n"
 """How a head ends that is written without carriage returns: it never ends for us, so waiting for more is no use."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gridctl.broker.refusal import UNAVAILABLE, Refusal
 from gridctl.errors import InputError
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from gridctl.signals.board import Board
     from gridctl.signals.meter import Meter
 
-NS_PER_MS = 1_000_000
+NS_PER_MS: Final = 1_000_000
 Sink = Callable[[Finished], None]
-_RETRIES = SLOT_AT["retries"]
-_OPENED, _CONNECTIONS = SLOT_AT["opened"], SLOT_AT["connections"]
+_RETRIES: Final = SLOT_AT["retries"]
+_OPENED: Final = SLOT_AT["opened"]
+_CONNECTIONS: Final = SLOT_AT["connections"]
 
 
 class Serving:

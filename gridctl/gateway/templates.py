@@ -8,17 +8,17 @@ comes first, for it copies nothing.
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 Parsed = TypeVar("Parsed")
 Template = tuple[int, bytes]
 """Where the length stands, and what is around it."""
 
-MOST_TEMPLATES = 512
-MAX_TEMPLATE_BYTES = 2048
-MAX_DIGITS = 15
-_NAMES = (b"\r\ncontent-length: ", b"\r\nContent-Length: ")
-_SIZE = len(_NAMES[0])
+MOST_TEMPLATES: Final = 512
+MAX_TEMPLATE_BYTES: Final = 2048
+MAX_DIGITS: Final = 15
+_NAMES: Final = (b"\r\ncontent-length: ", b"\r\nContent-Length: ")
+_SIZE: Final = len(_NAMES[0])
 
 
 def cut(raw: bytes) -> tuple[Template, int] | None:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Final
 
-_PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?")
-_REQUEST_ID = re.compile(rb"[!-~]{1,128}")
-_STATE = re.compile(rb"[ -~]{1,512}")
-_NO_TRACE = b"0" * 32
-_NO_SPAN = b"0" * 16
+_PARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?")
+_REQUEST_ID: Final = re.compile(rb"[!-~]{1,128}")
+_STATE: Final = re.compile(rb"[ -~]{1,512}")
+_NO_TRACE: Final = b"0" * 32
+_NO_SPAN: Final = b"0" * 16
 
-TRACE_DIGITS, SPAN_DIGITS = 32, 16
-DIGITS_AT_ONCE = 80 * 256
+TRACE_DIGITS: Final = 32
+SPAN_DIGITS: Final = 16
+DIGITS_AT_ONCE: Final = 80 * 256
 
 
 class _Digits:
@@ -41,7 +43,7 @@ class _Digits:
         return digits if digits != b"0" * count else b"1" * count
 
 
-_digits = _Digits()
+_digits: Final = _Digits()
 
 
 def child_of(received: bytes | None) -> bytes:
