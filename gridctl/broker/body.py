@@ -47,7 +47,7 @@ ANSWERS_IN_ONE: Final = frozenset({"embeddings", "rerank", "tokenize"})
 
 _DECODER: Final = msgspec.json.Decoder(Fields)
 _MESSAGES: Final = msgspec.json.Decoder(list[Message])
-_NULL: Final = b"null"
+_NULL: Final = msgspec.Raw(b"null")
 _WORDS: Final = {
     "str": "a string",
     "int": "an integer",
@@ -143,10 +143,7 @@ def read_body(endpoint: str, body: bytes) -> Body:
 
 def _is_absent(value: msgspec.Raw) -> bool:
     """Whether a field was not given, or given as null."""
-    if value is ABSENT:
-        return True
-    view = memoryview(value)
-    return len(view) == len(_NULL) and bytes(view) == _NULL
+    return value is ABSENT or value == _NULL
 
 
 def _most_tokens(read: Fields) -> int | None:

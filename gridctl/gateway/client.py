@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gridctl.gateway.server import Server
     from gridctl.gateway.serving import Serving
 
+_now_ns: Final = time.monotonic_ns
 HIGH_WATER_BYTES: Final = 64 * 1024
 LOW_WATER_BYTES: Final = 16 * 1024
 MAX_EARLY_BYTES: Final = 64 * 1024
@@ -145,14 +146,14 @@ class ClientConnection(Recipient):
             self._reader.release()
             self.cut()
         else:
-            self._await_next()
+            self._await_next(exchange.ended_ns)
 
     # ── the socket's side ──
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
         self.transport.set_write_buffer_limits(HIGH_WATER_BYTES, LOW_WATER_BYTES)
-        self._serving.deadlines.arm(self, time.monotonic_ns() + self._serving.head_timeout_ns)
+        self._serving.deadlines.arm(self, _now_ns() + self._serving.head_timeout_ns)
         self._server.enter(self)
 
     def data_received(self, data: bytes) -> None:
@@ -171,7 +172,7 @@ class ClientConnection(Recipient):
             return False
         grace_ns = self._serving.half_close_grace_ns
         if grace_ns:
-            self.look_at(min(self._look_ns, time.monotonic_ns() + grace_ns))
+            self.look_at(min(self._look_ns, _now_ns() + grace_ns))
             return True
         exchange.client_gone()
         return False
@@ -187,7 +188,7 @@ class ClientConnection(Recipient):
 
     def pause_writing(self) -> None:
         self.is_paused = True
-        self._stalled_ns = time.monotonic_ns() + self._serving.write_stall_ns
+        self._stalled_ns = _now_ns() + self._serving.write_stall_ns
         self._stalled_bytes = self._unsent()
         self._arm(self.deadline_ns)
         if self._exchange is not None:
@@ -228,7 +229,7 @@ class ClientConnection(Recipient):
             reader.wants_continue = False
             self.write(CONTINUE)
         if reader.state != self._timed_state:
-            serving, now = self._serving, time.monotonic_ns()
+            serving, now = self._serving, _now_ns()
             self._timed_state, self._since_ns = reader.state, now
             is_body = reader.state == IN_BODY
             self._arm(now + (serving.body_timeout_ns if is_body else serving.head_timeout_ns))
@@ -253,7 +254,7 @@ class ClientConnection(Recipient):
                 exchange.broke()
         elif is_local(head):
             self.write(answer_locally(self._serving, self._server, head, self.last_line()))
-            self._await_next()
+            self._await_next(_now_ns())
         else:
             self._refuse(unknown_path() if endpoint is None else wrong_method("POST"), is_complete=True)
 
@@ -264,22 +265,22 @@ class ClientConnection(Recipient):
         self.keep_alive = is_complete and self.keep_alive and not self._serving.is_draining
         request_id = request_id_of(head.headers.get(b"x-request-id") if head is not None else None)
         self.write(error_answer(endpoint, refusal, request_id, keep_alive=self.keep_alive))
-        now = time.monotonic_ns()
+        now = _now_ns()
         self._serving.ended(refused_early(refusal, request_id, now, endpoint), is_whole=False)
         if is_complete:
-            self._await_next()
+            self._await_next(now)
         else:
             self._reader.release()
             self._linger(now)
 
-    def _await_next(self) -> None:
+    def _await_next(self, now_ns: int) -> None:
         """The request has been answered: go on to the next, or close."""
         self._reader.release()
         if not self.keep_alive or self._serving.is_draining or self._has_half_closed:
             self._close_gently()
             return
         self._state = READING
-        self._arm(time.monotonic_ns() + self._serving.keep_alive_ns)
+        self._arm(now_ns + self._serving.keep_alive_ns)
         if self._early and not self._is_advancing and not self.is_paused:
             self._take_early()
 
@@ -335,7 +336,7 @@ class ClientConnection(Recipient):
         self.transport.close()
         if self.transport.get_write_buffer_size():
             self._stalled_bytes = self._unsent()
-            self._serving.deadlines.arm(self, time.monotonic_ns() + self._serving.write_stall_ns)
+            self._serving.deadlines.arm(self, _now_ns() + self._serving.write_stall_ns)
 
     def _linger(self, now_ns: int) -> None:
         """The client may still be sending: read on for a moment, or closing would destroy the answer on its way."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 SLOT_NS: Final = 20_000_000
-NEVER_NS: Final = 1 << 62
+NEVER_NS: Final = (1 << 62) - 1
 
 
 class Timed:

@@ -12,7 +12,7 @@ from typing import Final, cast
 
 from gridctl.gateway.chunks import ChunkedReader, FramingError
 from gridctl.gateway.deadlines import Timed
-from gridctl.gateway.engine_head import MAX_HEAD_BYTES, EngineHead, parse_engine_head
+from gridctl.gateway.engine_head import MAX_HEAD_BYTES, EngineHead, engine_head_like_last, parse_engine_head
 from gridctl.gateway.grammar import END_OF_HEAD
 
 HIGH_WATER_BYTES: Final = 64 * 1024
@@ -199,6 +199,10 @@ class EngineConnection(Timed):
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
+        alike = engine_head_like_last(data)
+        if alike is not None and alike.status >= 200:
+            self._begin(alike, data[alike.size :])
+            return
         while True:
             end = data.find(END_OF_HEAD, 0, MAX_HEAD_BYTES)
             if end < 0:

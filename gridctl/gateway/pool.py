@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from gridctl.broker.plan import Settings
 
+_now_ns: Final = time.monotonic_ns
 RESOLVE_S: Final = 30.0
 NS_PER_MS: Final = 1_000_000
 RECEIVE_BUFFER_BYTES: Final = 256 * 1024
@@ -122,7 +123,7 @@ class Pool(Keeper):
         keep_ns = self.settings.upstream_keep_alive_ms * NS_PER_MS
         if connection.keep_alive_s is not None:
             keep_ns = min(keep_ns, int(max(0.0, connection.keep_alive_s - KEEP_ALIVE_MARGIN_S) * 1e9))
-        self._deadlines.arm(connection, time.monotonic_ns() + keep_ns)
+        self._deadlines.arm(connection, _now_ns() + keep_ns)
 
     def made(self, connection: EngineConnection) -> None:
         """A connection is open."""

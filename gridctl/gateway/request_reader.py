@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from gridctl.broker.refusal import Refusal
 from gridctl.gateway.chunks import ChunkedReader, FramingError
 from gridctl.gateway.grammar import END_OF_HEAD
-from gridctl.gateway.head import Head, head_too_large, malformed, parse_head
+from gridctl.gateway.head import Head, head_like_last, head_too_large, malformed, parse_head
 
 if TYPE_CHECKING:
     from gridctl.gateway.limits import Limits
@@ -79,7 +79,13 @@ class RequestReader:
 
     def _read_head(self, data: bytes, peer: str, most: int, most_body: int) -> bytes:
         known = len(self._buffer)
-        if known:
+        if not known:
+            alike = head_like_last(data, peer, most)
+            if alike is not None:
+                self.head = alike
+                self._begin_body(alike, most_body)
+                return data[alike.size :]
+        else:
             data = self._buffer + data
             self._buffer = b""
         if data[:2] == b"\r\n":

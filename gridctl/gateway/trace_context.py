@@ -16,6 +16,7 @@ _REQUEST_ID: Final = re.compile(rb"[!-~]{1,128}")
 _STATE: Final = re.compile(rb"[ -~]{1,512}")
 _NO_TRACE: Final = b"0" * 32
 _NO_SPAN: Final = b"0" * 16
+_ALL_ZERO: Final = (_NO_TRACE, _NO_SPAN)
 
 TRACE_DIGITS: Final = 32
 SPAN_DIGITS: Final = 16
@@ -40,7 +41,7 @@ class _Digits:
             at, end = 0, count
         self._at = end
         digits = self._drawn[at:end]
-        return digits if digits != b"0" * count else b"1" * count
+        return b"1" * count if digits in _ALL_ZERO else digits
 
 
 _digits: Final = _Digits()

@@ -20,6 +20,7 @@ when its probes fall silent. Probes that fail while requests are served say degr
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 import msgspec
 
@@ -29,7 +30,7 @@ from gridctl.health.window import Window
 from gridctl.health.words import ALL_PPM, FAILURES, Event, MachineState, OperatorState, State
 from gridctl.units import NS_PER_S
 
-NEVER_NS = 1 << 62
+NEVER_NS: Final = (1 << 62) - 1
 KEPT_CHANGES = 32
 CONFIRMED_NS = 5 * NS_PER_S
 """So long after a failed request a failed probe confirms it."""
