@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, cast
 from gridctl.gateway.deadlines import NEVER_NS, Deadlines
 from gridctl.gateway.engine import Asker, EngineConnection, Keeper
 from gridctl.gateway.origin import Address, Origin, addresses_of, check_address
+from gridctl.gateway.outbox import Outbox
 
 if TYPE_CHECKING:
     import ssl
@@ -43,6 +44,7 @@ class Pool(Keeper):
         "_is_closed",
         "_opened_before",
         "_opening",
+        "_outbox",
         "_own",
         "_resolved_at",
         "_tasks",
@@ -59,6 +61,7 @@ class Pool(Keeper):
         origin: Origin,
         settings: Settings,
         deadlines: Deadlines,
+        outbox: Outbox,
         *,
         own: Collection[Address] = (),
         context: ssl.SSLContext | None = None,
@@ -66,6 +69,7 @@ class Pool(Keeper):
         self.origin = origin
         self.settings = settings
         self._deadlines = deadlines
+        self._outbox = outbox
         self._own = own
         self._context = context
         self._idle: dict[EngineConnection, None] = {}
@@ -231,7 +235,7 @@ class Pool(Keeper):
             host, port = addresses[(self._turn + number) % len(addresses)]
             try:
                 _, connection = await loop.create_connection(
-                    cast("Callable[[], asyncio.Protocol]", lambda: EngineConnection(self)),
+                    cast("Callable[[], asyncio.Protocol]", lambda: EngineConnection(self, self._outbox)),
                     host,
                     port,
                     ssl=self._context,

@@ -123,7 +123,7 @@ class Serving:
         if origin.is_tls and self._context is None:
             self._context = ssl.create_default_context()
         context = self._context if origin.is_tls else None
-        return Pool(origin, self.settings, self.deadlines, own=self._own, context=context)
+        return Pool(origin, self.settings, self.deadlines, self.outbox, own=self._own, context=context)
 
     def upstream(self, row: int) -> Upstream | None:
         """The engine of a row; None for one that may not be reached."""
