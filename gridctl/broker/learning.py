@@ -12,6 +12,8 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
+_exp2: Final = math.exp2
+_log2: Final = math.log2
 KEPT: Final = 1.0 - 1.0 / 32.0
 """A weight halves in 22 observations: 0.96875 ** 22 = 0.5."""
 PRIOR_OBSERVATIONS: Final = 4.0
@@ -100,7 +102,7 @@ def rounded(factor: float) -> float:
     (1.0, 1.0, 2.954)
     """
     bounded = LEAST_RATIO if factor < LEAST_RATIO else MOST_RATIO if factor > MOST_RATIO else factor
-    return math.exp2(round(math.log2(bounded) * STEPS) / STEPS)
+    return _exp2(round(_log2(bounded) * STEPS) / STEPS)
 
 
 class Correction:

@@ -55,7 +55,7 @@ def child_of(received: bytes | None) -> bytes:
         version, trace, parent, flags, more = matched.groups()
         if version != b"ff" and trace != _NO_TRACE and parent != _NO_SPAN and not (version == b"00" and more):
             return b"00-%b-%b-%02x" % (trace, span, int(flags, 16) & 1)
-    return b"00-" + _digits.take(TRACE_DIGITS) + b"-" + span + b"-01"
+    return b"00-%b-%b-01" % (_digits.take(TRACE_DIGITS), span)
 
 
 def is_child_of(child: bytes, received: bytes | None) -> bool:
