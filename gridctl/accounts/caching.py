@@ -1,12 +1,13 @@
 """Caching: what the hits of a run with caches saved, in dollars and in milliseconds, by workload.
 
-    saved $    what the hits' own tokens would have cost at the prices per token of the workload's completed requests
-               that an engine answered, less what the hits cost
-    saved ms   the mean end-to-end time of those, less that of the hits
+    saved $    what the same requests cost without caches, less what they cost with them: GPU and function time
+               attributed to requests, egress and fallback (`usd.request_usd`). Shared out among workloads by what their
+               hits cost without caches, so that with all workloads together nothing is left over
+    saved ms   how much later the hits' last token came without caches, on the mean
 
-The two prices (input, output) are fitted to those requests by least squares, neither below zero, and scaled so that
-the requests they were fitted to cost what they did. Both figures are what the same requests would have cost on the grid
-as it ran: with every hit on engines as well queues would have been longer, so they err low. Pure.
+Both come from the same replay made twice. A hit makes the batch that it is not in smaller, so those that stay in it
+carry more of each step: prices per token times the hits' tokens would promise up to three times as much. Owned GPUs
+cost the same whether busy or not; what is saved of them is time for other requests. Pure.
 """
 
 from __future__ import annotations
@@ -17,54 +18,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.accounts.clock import client_clock
-from gridctl.accounts.rows import COMPLETED, Run
+from gridctl.accounts.rows import COMPLETED, Run, RunRows
 from gridctl.accounts.usd import request_usd
 from gridctl.units import NS_PER_MS
 
 CACHE = "cache"
-Floats = NDArray[np.float64]
 
 
-def savings(run: Run) -> Mapping[str, tuple[float, float | None]]:
-    """Dollars saved and milliseconds saved a hit, None without hits or without anything to compare with."""
-    is_cache = np.array([engine.kind == CACHE for engine in run.info.engines] + [False])
-    usd, clock = request_usd(run), client_clock(run)
-    tokens = np.stack([run.rows.input_tokens, run.rows.output_tokens], axis=1).astype(np.float64)
-    done = run.rows.outcome == COMPLETED
-    hit = done & is_cache[run.rows.engine]
+def savings(run: Run, without: RunRows) -> Mapping[str, tuple[float, float | None]]:
+    """Dollars saved, and milliseconds a hit or None without hits that were answered without caches, too. `without` are
+    the rows of the same requests without caches; their engines have the numbers that they have in the run."""
+    plain = Run(run.info, without)
+    before = request_usd(plain)
+    total = float(before.sum()) - float(request_usd(run).sum())
+    kinds = np.array([engine.kind == CACHE for engine in run.info.engines] + [False])
+    hit = (run.rows.outcome == COMPLETED) & kinds[run.rows.engine]
+    shares = _shares(run, before, hit)
+    both = hit & (without.outcome == COMPLETED)
+    later_ns = np.where(both, client_clock(plain).e2e_ns - client_clock(run).e2e_ns, 0)
     found: dict[str, tuple[float, float | None]] = {}
     for number, name in enumerate(run.info.workload_names):
-        own = run.rows.workload == number
-        hits, others = np.flatnonzero(own & hit), np.flatnonzero(own & done & ~hit)
-        if not len(hits) or not len(others):
-            found[name] = 0.0, None
-            continue
-        would = expected_usd(tokens[others], usd[others], tokens[hits])
-        later = float(clock.e2e_ns[others].mean()) - float(clock.e2e_ns[hits].mean())
-        found[name] = would - float(usd[hits].sum()), later / NS_PER_MS
+        own = both & (run.rows.workload == number)
+        found[name] = total * float(shares[number]), float(later_ns[own].mean()) / NS_PER_MS if own.any() else None
     return found
 
 
-def expected_usd(tokens: Floats, usd: Floats, wanted: Floats) -> float:
-    """What requests with `wanted` tokens cost together at the prices of those with `tokens`; tokens of shape (n, 2),
-    input and output."""
-    told = np.maximum(_prices(tokens, usd), 0.0)
-    fitted = float((tokens @ told).sum())
-    if fitted <= 0.0:
-        return float(usd.mean()) * len(wanted)
-    return float((wanted @ told).sum()) * float(usd.sum()) / fitted
-
-
-def _prices(tokens: Floats, usd: Floats) -> Floats:
-    """Dollars per input and output token with the least squared error; where one would be below zero, or cannot be told
-    from the other, the other's alone that fits better."""
-    prices, _, rank, _ = np.linalg.lstsq(tokens, usd, rcond=None)
-    if rank == 2 and (prices >= 0.0).all():
-        return np.asarray(prices, np.float64)
-    found = np.zeros(2)
-    squares, common = (tokens * tokens).sum(0), tokens.T @ usd
-    gains = np.divide(common * common, squares, out=np.zeros(2), where=squares > 0.0)
-    best = int(np.argmax(gains))
-    if squares[best] > 0.0:
-        found[best] = common[best] / squares[best]
-    return found
+def _shares(run: Run, before: NDArray[np.float64], hit: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Each workload's share of what is saved, shape `(workloads,)`: by its hits' dollars without caches, by their
+    number where they cost nothing; all zero without hits."""
+    workloads = len(run.info.workload_names)
+    weights = np.bincount(run.rows.workload[hit], before[hit], workloads)
+    if not weights.any():
+        weights = np.bincount(run.rows.workload[hit], minlength=workloads).astype(np.float64)
+    return np.asarray(weights / max(float(weights.sum()), np.finfo(np.float64).tiny), np.float64)

@@ -169,12 +169,13 @@ class FaultFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CacheFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What caches did for one workload of a run. Its hits are the requests whose engine is of kind `cache`.
+    """What caches did for one workload of a run. Its hits are the requests whose engine is of kind `cache`, and the
+    stale ones: answered from the cache past their time while an engine, which is theirs, was asked anew.
 
     `told_by` says how repeats were known: the prompts' text, answer keys and lengths, or prefix blocks. Wrong answers
-    are known only where answer keys are: over requests with an interval of 95 %, and over hits. `saved_usd` is what the
-    hits' own tokens would have cost at the prices per token of the workload's other completed requests,
-    `saved_ms_per_hit` how much later those ended.
+    are known only where answer keys are: over requests with an interval of 95 %, and over hits. `saved_usd` is
+    what the same requests cost without caches less what they cost with them (`caching.savings`), `saved_ms_per_hit` how
+    much later the hits ended without.
     """
 
     workload: str
@@ -185,6 +186,7 @@ class CacheFacts(msgspec.Struct, frozen=True, kw_only=True):
     exact_hits: int
     shared_hits: int
     semantic_hits: int
+    stale_hits: int = 0
     audits: int
     wrong: int | None
     wrong_per_request: float | None

@@ -18,7 +18,7 @@ import msgspec
 from gridctl.agent.acceptance import MAX_DESIRED_BYTES, read_desired
 from gridctl.agent.order import Order
 from gridctl.artifacts.registry_client import retry_after_s
-from gridctl.errors import InputError, UnreachableError
+from gridctl.errors import GridctlError, InputError, UnreachableError
 from gridctl.rollout.protocol import Desired, Report
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 ANSWER_S = 30.0
 CONNECT_S = 10.0
+MAX_REFUSAL_BYTES = 16_384
+MAX_SAID = 300
 MAKE_TOKEN = "gridctl token create NAME --role agent --site SITE > FILE"
 
 
@@ -85,7 +87,8 @@ class Line:
         asked_at = time.monotonic()
         try:
             async with self._http.stream("POST", url, content=msgspec.json.encode(report), headers=headers) as response:
-                _refuse(response.status_code, url, response.headers)
+                if response.status_code not in (200, 304):
+                    raise _refusal(response.status_code, url, response.headers, await _beginning(response))
                 data = b"" if response.status_code == 304 else await _bounded(response, url)
                 ahead = _clock_ahead_s(response.headers.get("date", ""))
                 told = response.headers.get("etag", "")
@@ -108,19 +111,49 @@ def read_token(path: Path) -> str:
     return token
 
 
-def _refuse(status: int, url: str, headers: httpx.Headers) -> None:
-    """Raises for everything that is no answer."""
-    if status in (200, 304):
-        return
+def _refusal(status: int, url: str, headers: httpx.Headers, body: bytes) -> GridctlError:
+    """Everything that is no answer, as the error it is; with the orchestrator's own words where it has some."""
     if status in (401, 403):
         what = f"the orchestrator does not accept the token ({status})"
-        raise SyncRefusedError(what, where=url, fix=MAKE_TOKEN)
+        return SyncRefusedError(what, where=url, fix=MAKE_TOKEN)
     if status == 404:
-        raise SyncRefusedError("the orchestrator knows no such site", where=url, fix="check --site and --url")
+        return SyncRefusedError("the orchestrator knows no such site", where=url, fix="check --site and --url")
+    said = _said(body)
+    words = (f"{said.what}; there: {said.fix}" if said.fix else said.what) if said is not None else ""
+    what = f"the orchestrator answers {status}" + (f": {words}" if words else "")
     if status in (408, 425, 429) or status >= 500:
-        wait = retry_after_s(headers.get("retry-after", ""), time.time())
-        raise SyncBusyError(f"the orchestrator answers {status}", where=url, wait_s=wait)
-    raise SyncRefusedError(f"the orchestrator answers {status}", where=url, fix="check --url, and gridctl's versions")
+        return SyncBusyError(what, where=url, wait_s=retry_after_s(headers.get("retry-after", ""), time.time()))
+    return SyncRefusedError(what, where=url, fix="check --url, and gridctl's versions")
+
+
+class _Said(msgspec.Struct):
+    """What is read of a problem document of the admin API."""
+
+    what: str
+    fix: str | None = None
+
+
+def _said(body: bytes) -> _Said | None:
+    """What a refusal's body says, on one line and printable; None when it says nothing of ours."""
+    try:
+        said = msgspec.json.decode(body, type=_Said)
+    except msgspec.MsgspecError:
+        return None
+    return _Said(_one_line(said.what), _one_line(said.fix) if said.fix else None)
+
+
+def _one_line(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text[:MAX_SAID])
+
+
+async def _beginning(response: httpx.Response) -> bytes:
+    """A refusal's first bytes."""
+    data = b""
+    async for part in response.aiter_raw():
+        data += part
+        if len(data) > MAX_REFUSAL_BYTES:
+            break
+    return data[:MAX_REFUSAL_BYTES]
 
 
 async def _bounded(response: httpx.Response, where: str) -> bytes:

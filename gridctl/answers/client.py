@@ -16,6 +16,7 @@ from typing import cast
 
 import msgspec
 
+from gridctl.answers.handed import Handed, Kind
 from gridctl.answers.question import Found, Fresh, Kept, Note, Question
 from gridctl.answers.reading import Reading
 from gridctl.answers.wire import (
@@ -25,6 +26,7 @@ from gridctl.answers.wire import (
     Frames,
     Hello,
     Keep,
+    Keeps,
     Look,
     Notes,
     ToKeeper,
@@ -51,6 +53,8 @@ class Answers:
     def __init__(self, folder: Path, presence: str, loop: asyncio.AbstractEventLoop) -> None:
         self._folder, self._loop = folder, loop
         self._reading = Reading(folder, presence)
+        self.absent = self._reading.absent
+        """The stamp, where nothing is kept under an exact key; None where it is worth a look. Half a microsecond."""
         self._link: _Link | None = None
         self._looks: dict[int, _Asked] = {}
         self._late: OrderedDict[str, int | None] = OrderedDict()
@@ -62,6 +66,8 @@ class Answers:
         self._is_closed = False
         self._connecting: asyncio.Task[None] | None = None
         self.dropped = 0
+        self.shared_ns = 0
+        """What a look among other gateways' answers may take, 0 where the keeper does not look there."""
         self._connect()
 
     @property
@@ -113,6 +119,14 @@ class Answers:
             return
         if not self._send(Keep(question, fresh)):
             self.dropped += 1
+
+    def hand_in(self, kinds: list[Kind], handed: list[Handed]) -> None:
+        """Hand answers in as they came, and their kinds. The keeper reads them."""
+        for one in handed:
+            if self._late and one.ticket is None:
+                one.ticket = self._late.pop(one.request_id, None)
+        if not self._send(Keeps(kinds, handed)):
+            self.dropped += len(handed)
 
     def abandon(self, question: Question, ticket: int) -> None:
         """No answer will come for this ticket (the client left, no engine was up)."""
@@ -217,14 +231,15 @@ class Answers:
         finally:
             self._connecting = None
 
-    def greeted(self) -> None:
+    def greeted(self, hello: Hello) -> None:
         """The keeper is there, and of this version."""
         self._retry_s = LEAST_RETRY_S
+        self.shared_ns = int(hello.shared_ms * 1e6)
         self._reading.attach()
 
     def lost(self) -> None:
         """The connection ended, or there was none to be had: try again, less and less often."""
-        self._link = None
+        self._link, self.shared_ns = None, 0
         self._miss_all("keeper-down")
         if not self._is_closed and self._retry is None:
             self._retry = self._loop.call_later(self._retry_s, self._connect)
@@ -293,7 +308,7 @@ class _Link(asyncio.Protocol):
                 if isinstance(message, Hello):
                     self.is_greeted = message.version == VERSION
                     if self.is_greeted:
-                        self._answers.greeted()
+                        self._answers.greeted(message)
                 elif isinstance(message, Answered) and self.is_greeted:
                     self._answers.answered(message)
         except (msgspec.MsgspecError, InputError):

@@ -11,6 +11,7 @@ from typing import Protocol, cast
 
 import msgspec
 
+from gridctl.answers.handed import opened
 from gridctl.answers.question import Fresh, Note, Question
 from gridctl.answers.wire import (
     VERSION,
@@ -19,6 +20,7 @@ from gridctl.answers.wire import (
     FromKeeper,
     Hello,
     Keep,
+    Keeps,
     Look,
     Notes,
     Order,
@@ -33,6 +35,10 @@ MOST_TICKETS = 20_000
 
 class Served(Protocol):
     """What a connection's messages go to."""
+
+    @property
+    def hello(self) -> Hello:
+        """What a connection is greeted with."""
 
     def connected(self, connection: Connection) -> None:
         """A connection is there."""
@@ -93,7 +99,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._service.connected(self)
-        self.say(Hello())
+        self.say(self._service.hello)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
@@ -103,8 +109,13 @@ class Connection(asyncio.Protocol):
         try:
             for body in self._frames.cut(data):
                 self._take(decode_to_keeper(body))
-        except (msgspec.MsgspecError, InputError):
+        except (msgspec.MsgspecError, InputError, IndexError):
             self.hang_up()
+
+    def _keep(self, question: Question, fresh: Fresh) -> None:
+        if fresh.ticket is not None:
+            self.tickets.pop((question.workload, fresh.ticket), None)
+        self._service.keep(question, fresh)
 
     def _take(self, message: object) -> None:
         service = self._service
@@ -115,9 +126,10 @@ class Connection(asyncio.Protocol):
         elif isinstance(message, Look):
             service.look(self, message)
         elif isinstance(message, Keep):
-            if message.fresh.ticket is not None:
-                self.tickets.pop((message.question.workload, message.fresh.ticket), None)
-            service.keep(message.question, message.fresh)
+            self._keep(message.question, message.fresh)
+        elif isinstance(message, Keeps):
+            for handed in message.handed:
+                self._keep(*opened(message.kinds, handed))
         elif isinstance(message, Notes):
             service.noted(message.notes)
         elif isinstance(message, Abandon):

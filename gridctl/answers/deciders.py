@@ -17,7 +17,7 @@ from gridctl.answers.entries import Lesson
 from gridctl.answers.ledger import Ledger
 from gridctl.answers.settings import Rules
 from gridctl.answers.store import Store
-from gridctl.cache.account import REQUESTS_PER_EPOCH, Account
+from gridctl.cache.account import LIMITS_AHEAD, REQUESTS_PER_EPOCH, Account
 from gridctl.cache.decision import Decider, DecisionSettings, Verdict
 from gridctl.cache.evidence import FEATURES, Evidence
 from gridctl.cache.groups import AnswerGroups
@@ -231,8 +231,8 @@ class Deciders:
 
 
 def work_out(account: Account, pace: Pace) -> float:
-    """Limit, price and bound of a copy: some milliseconds, which a look must not wait for."""
-    account.work_out()
+    """Limits, price and bound of a copy: some milliseconds, which a look must not wait for."""
+    account.work_out(LIMITS_AHEAD)
     pace.choose(account)
     return account.bound
 

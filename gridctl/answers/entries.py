@@ -13,22 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.answers.lifetimes import age_of
-from gridctl.answers.question import Fresh, Kept, Level, Question
+from gridctl.answers.question import Age, Fresh, Kept, Level, Question
 
 OVERHEAD_BYTES = 400
 """What an entry costs beside its text, answer and vector: its row's other columns and what the keeper remembers."""
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One kept answer and the prompt that got it. Times are Unix nanoseconds; `vector` is float16 bytes of a unit
-    vector by `embedder`, None when the entry is found by exact repeat only; `founder` is the number of the entry that
-    began its answer group, 0 for itself."""
+class Stored(msgspec.Struct, frozen=True):
+    """What of an entry an exact repeat needs. Times are Unix nanoseconds."""
 
     number: int
     exact: bytes
     partition: bytes
     workload: str
-    tenant: str
     jurisdiction: str
     stamp: int
     born: int
@@ -42,6 +39,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int
     output_tokens: int
     usd: float
+
+
+class Entry(Stored, frozen=True, kw_only=True):
+    """One kept answer and the prompt that got it. `vector` is float16 bytes of a unit vector by `embedder`, None when
+    the entry is found by exact repeat only; `founder` is the number of the entry that began its answer group, 0 for
+    itself."""
+
+    tenant: str
     founder: int
     user: str
     text: str
@@ -160,10 +165,17 @@ def tags_of(question: Question, fresh: Fresh) -> tuple[str, ...]:
 
 
 def kept_of(
-    entry: Entry, question: Question, now_ns: int, level: Level, similarity: float | None, bound: float | None
+    entry: Stored, question: Question, now_ns: int, level: Level, similarity: float | None, bound: float | None
 ) -> Kept:
     """What goes out of an entry."""
     age = age_of(entry, question.ttl_s, question.stale_s, now_ns) or "stale"
+    return kept_at(entry, question, age, level, similarity, bound)
+
+
+def kept_at(
+    entry: Stored, question: Question, age: Age, level: Level, similarity: float | None, bound: float | None
+) -> Kept:
+    """What goes out of an entry of this age."""
     return Kept(
         entry.number, level, entry.content, entry.finish_reason, entry.model, entry.variant, entry.prompt_tokens,
         entry.output_tokens, age, similarity, bound, entry.usd if question.usd is None else question.usd, entry.born,

@@ -9,6 +9,7 @@ backwards makes entries look young, one born more than a minute ahead of it is n
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,7 +33,7 @@ from gridctl.cache.evidence import JUDGED_GROUPS, Evidence, weigh
 
 LONGEST_LIFE_S = 31_536_000.0
 """A year; what claims to live longer was miscounted."""
-_PARTITION = re.compile(r"[0-9a-f]{64}")
+PARTITION = re.compile(r"[0-9a-f]{64}")
 EXPIRED_TRIED = 8
 """Candidates that turn out to be gone before a look gives up."""
 
@@ -46,6 +47,8 @@ class Keeper:
         self.shelf = Shelf(settings.capacity_bytes)
         self._window = Window(self.shelf, store, presence, settings.rules)
         self.deciders = Deciders(store, ledger, settings.rules, seed)
+        self.judged = Counter[tuple[str, str, bool]]()
+        """Labels by workload, tenant and whether the kept answer was right, since the start."""
         self.embedders: dict[str, str] = {}
         self.vectors: dict[str, Vectors] = {}
         self.problem = store.aside or ""
@@ -104,7 +107,7 @@ class Keeper:
                 return Found("miss", reason)
             self.deciders.repeated(question.workload, now_ns)
             return Found("hit", "exact", self._kept(entry, question, now_ns, "exact", None))
-        if rules.mode != "semantic":
+        if rules.mode != "semantic" or question.mode != "semantic":
             return Found("miss", "nothing-stored")
         vector = self.vector(rules, question.text)
         if vector is None:
@@ -218,6 +221,7 @@ class Keeper:
             return
         same = is_same(rules.judge, text_of(fresh.content), candidate.kept, lambda text: self.vector(rules, text))
         if self.deciders.label(question.workload, fresh.ticket, not same, now_ns):
+            self.judged[question.workload, question.tenant, same] += 1
             self.deciders.count(question.workload, "judged-same" if same else "judged-different")
             section = self.shelf.section(candidate.partition)
             if section is not None and section.groups is not None:
@@ -230,7 +234,7 @@ class Keeper:
             return "disk-full"
         if not (0.0 < question.ttl_s <= LONGEST_LIFE_S and 0.0 <= question.stale_s <= LONGEST_LIFE_S):
             return "no-time-to-live"
-        if len(question.exact) != 16 or not _PARTITION.fullmatch(question.partition):
+        if len(question.exact) != 16 or not PARTITION.fullmatch(question.partition):
             return "no-key"
         if not is_valid(tags_of(question, fresh), fresh.stamp, self.store.purges):
             return "purged-meanwhile"
@@ -258,6 +262,23 @@ class Keeper:
             self.drop(older)
         return "kept" if entry.number in self.shelf.held else "too-large"
 
+    def adopt(self, entry: Entry, now_ns: int) -> bool:
+        """Take in another gateway's answer, if nothing here speaks against it; whether it is kept."""
+        is_wanted = self.is_loaded and self.is_storing and is_valid(entry.tags, entry.stamp, self.store.purges)
+        if not is_wanted or age_of(entry, entry.ttl_s, entry.stale_s, now_ns) is None:
+            return False
+        older = self.shelf.by_exact.get(entry.exact)
+        self.store.add(entry)
+        self._take_in(entry)
+        if older is not None:
+            self.drop(older)
+        return entry.number in self.shelf.held
+
+    def has(self, question: Question, now_ns: int) -> bool:
+        """Whether there is an answer to the very question here, and it may go to who asks."""
+        number = self.shelf.by_exact.get(question.exact)
+        return number is not None and self.usable(number, question, now_ns) is not None
+
     def _founder(self, question: Question, fresh: Fresh, rules: Rules, vector: NDArray[np.float32]) -> int:
         """The founder of the nearest group that has the same answer; 0 where there is none."""
         section = self._section(question, rules)
@@ -284,7 +305,7 @@ class Keeper:
 
     def _section(self, question: Question, rules: Rules) -> Section | None:
         """The question's partition, if its vectors are of the embedder in use."""
-        if not _PARTITION.fullmatch(question.partition):
+        if not PARTITION.fullmatch(question.partition):
             return None
         section = self.shelf.section(bytes.fromhex(question.partition))
         is_comparable = section is not None and section.embedder == self.embedders.get(rules.embedder, "")

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from gridctl.answers.question import Age
 from gridctl.cache.freshness import Age as Freshness
-from gridctl.cache.freshness import Lifetime
+from gridctl.cache.freshness import Lifetime, jitter_of
 
 AHEAD_NS = 60_000_000_000
 
@@ -40,8 +40,7 @@ def age_of(entry: Dated, ttl_s: float, stale_s: float, now_ns: int) -> Age | Non
     if entry.born - now_ns > AHEAD_NS:
         return None
     lifetime = Lifetime(ttl_s=min(ttl_s, entry.ttl_s), stale_s=min(stale_s, entry.stale_s))
-    jitter = -(entry.number * 0x9E3779B1 % 1024) / 1024
-    age = lifetime.age(entry.born, now_ns, jitter)
+    age = lifetime.age(entry.born, now_ns, jitter_of(entry.number))
     if age is Freshness.GONE:
         return None
     return "fresh" if age is Freshness.FRESH else "stale"

@@ -3,20 +3,24 @@
 Decides what an order reaches. A purge by tag, tenant, workload, model or digest is one number, in force at once for all
 that was asked before it; what it hit is removed afterwards. A purge by key, entry or request removes there and then; of
 a request it takes everything that was served to it or made for it, with the whole answer group. Orders are answered in
-plain mappings; a word that is not known is an InputError.
+plain mappings; a word that is not known is an InputError. What holds for all gateways that share answers is told on as
+notices; those of others are carried out here, a key's by itself, since the groups of answers are each gateway's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gridctl.answers.keeper import Keeper
+from gridctl.answers.shared_record import Notice
 from gridctl.cache.groups import AnswerGroups
 from gridctl.errors import InputError, did_you_mean
 
 TAGGED = ("tag", "tenant", "workload", "model", "digest")
 PURGED_BY = (*TAGGED, "key", "entry", "request")
+HEARD = "shared:heard"
+"""No answer's tag: it is purged to have a place among the purges for what was heard of other gateways."""
 ORDERS = ("status", "purge", "announce", "trace", "feedback", "stop", "resume")
 
 
@@ -57,7 +61,30 @@ def status(keeper: Keeper) -> dict[str, Any]:
         "labels": keeper.deciders.labels,
         "embedders": dict(keeper.embedders),
         "workloads": {name: keeper.deciders.standing(name) for name in sorted(keeper.settings.rules)},
+        "tenants": tenants(keeper),
     }
+
+
+def tenants(keeper: Keeper) -> list[dict[str, Any]]:
+    """What went to each tenant of each workload lately, and what was judged of it. The promise is the workload's."""
+    served = {(workload, tenant): counts for workload, tenant, *counts in keeper.store.served_to()}
+    judged = {(workload, tenant) for workload, tenant, _ in keeper.judged}
+    found = []
+    for workload, tenant in sorted(served.keys() | judged):
+        hits, by_meaning, saved_usd = served.get((workload, tenant), (0, 0, 0.0))
+        right, wrong = (keeper.judged[workload, tenant, same] for same in (True, False))
+        found.append(
+            {
+                "workload": workload,
+                "tenant": tenant,
+                "hits": int(hits),
+                "semantic_hits": int(by_meaning),
+                "saved_usd": float(saved_usd),
+                "labels": right + wrong,
+                "wrong_labels": wrong,
+            }
+        )
+    return found
 
 
 def trace(keeper: Keeper, request_id: str) -> dict[str, Any]:
@@ -97,9 +124,10 @@ def _purge(keeper: Keeper, words: Mapping[str, Any]) -> dict[str, Any]:
         purge = keeper.store.purge(f"{by}:{value}", None if number is None else int(number))
         return {"by": by, "value": value, "entries": entries, "number": purge.number}
     numbers = _reached(keeper, by, value)
+    keys = _keys(keeper, numbers) | ({value[:32].lower()} if by == "key" else set())
     for one in numbers:
         keeper.drop(one)
-    return {"by": by, "value": value, "entries": len(numbers), "number": None}
+    return {"by": by, "value": value, "entries": len(numbers), "number": None, "keys": sorted(keys)}
 
 
 def _reached(keeper: Keeper, by: str, value: str) -> list[int]:
@@ -137,8 +165,9 @@ def _feedback(keeper: Keeper, request_id: str, is_wrong: bool, user: str) -> dic
     # The group goes from the shelf below, so the decider is given none to drop.
     who = user or serving.user or serving.tenant
     is_counted = keeper.deciders.report(serving.workload, who, AnswerGroups(1), 0)
+    keys = sorted(_keys(keeper, numbers)) if is_counted else []
     removed = [keeper.drop(number) for number in numbers] if is_counted else []
-    return {"request": request_id, "is_counted": is_counted, "entries": len(removed)}
+    return {"request": request_id, "is_counted": is_counted, "entries": len(removed), "keys": keys}
 
 
 def _switch(keeper: Keeper, order: str, workload: str) -> dict[str, Any]:
@@ -152,6 +181,42 @@ def _switch(keeper: Keeper, order: str, workload: str) -> dict[str, Any]:
         else:
             keeper.deciders.resume(name)
     return {"order": order, "workloads": names}
+
+
+def notices_of(order: str, words: Mapping[str, Any], told: Mapping[str, Any], now_ns: int) -> list[Notice]:
+    """What of an order that was obeyed holds for every gateway."""
+    if words.get("dry_run"):
+        return []
+    if order == "purge" and words.get("by") in TAGGED:
+        return [Notice("purge", f"{words['by']}:{words['value']}", unix_ns=now_ns)]
+    if order in ("purge", "feedback"):
+        return [Notice("key", key, unix_ns=now_ns) for key in told.get("keys", ())]
+    if order == "stop":
+        return [Notice("stop", name, unix_ns=now_ns) for name in told["workloads"]]
+    return [Notice("resume", name, unix_ns=now_ns) for name in told["workloads"]] if order == "resume" else []
+
+
+def carry_out(keeper: Keeper, notices: Sequence[Notice]) -> int:
+    """Do what other gateways ordered; the place of the purges here, which is a new one. What is ordered in words that
+    make no sense here is no order."""
+    for notice in notices:
+        if notice.kind == "purge":
+            keeper.store.purge(notice.value)
+        elif notice.kind == "key":
+            number = keeper.shelf.by_exact.get(bytes.fromhex(notice.value))
+            if number is not None:
+                keeper.drop(number)
+        elif notice.value in keeper.settings.rules:
+            if notice.kind == "stop":
+                keeper.deciders.stop(notice.value, "it was stopped at another gateway")
+            else:
+                keeper.deciders.resume(notice.value)
+    return keeper.store.purge(HEARD).place
+
+
+def _keys(keeper: Keeper, numbers: Sequence[int]) -> set[str]:
+    held = (keeper.shelf.held.get(number) for number in numbers)
+    return {one.exact.hex() for one in held if one is not None}
 
 
 def _text(words: Mapping[str, Any], name: str) -> str:

@@ -121,6 +121,14 @@ class Presence:
                 return entry
         return 0
 
+    def absent(self, key: bytes) -> int | None:
+        """The number of the last purge where nothing is kept under a key, None where something may be."""
+        words = self._words
+        purge = words[_PURGE]
+        if not words[_HEADER + 2 * (int.from_bytes(key[:8], "little") & self._mask) + 1] or not self.find(key):
+            return purge
+        return None
+
     # ── the keeper's part ──
 
     def put(self, key: bytes, entry: int) -> bool:

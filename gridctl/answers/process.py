@@ -1,6 +1,7 @@
 """The keeper's process: file, table, ledger and service put together, and the channel to the control process.
 
     python -m gridctl.answers.process --folder DIR --plan FILE --presence NAME --listen-fd N --channel-fd M
+        [--shared URL --shared-key-file FILE]
 
 Started by the control process only, which holds the listener over the keeper's lives. The channel carries JSON lines as
 a gateway worker's does: to it {"do": "plan", "path": …} and {"do": "stop"}; from it {"event": "ready"}, {"event":
@@ -35,6 +36,7 @@ from gridctl.answers.ledger import Ledger
 from gridctl.answers.presence import Presence
 from gridctl.answers.service import Service
 from gridctl.answers.settings import KeeperSettings, settings_of_plan
+from gridctl.answers.shared_place import SharedKeys, SharedPlace, keys_of, place_of
 from gridctl.answers.solitude import alone_in
 from gridctl.answers.store import Store
 from gridctl.errors import GridctlError
@@ -57,16 +59,22 @@ class _Said(msgspec.Struct):
 async def run(options: argparse.Namespace) -> int:
     """Keep until told to stop; the exit status."""
     settings = settings_of_plan(Path(options.plan))
+    shared = (place_of(options.shared), keys_of(Path(options.shared_key_file))) if options.shared else None
     folder = Path(options.folder)
     with alone_in(folder):
-        return await _run(options, settings, folder)
+        return await _run(options, settings, folder, shared)
 
 
-async def _run(options: argparse.Namespace, settings: KeeperSettings, folder: Path) -> int:
+async def _run(
+    options: argparse.Namespace,
+    settings: KeeperSettings,
+    folder: Path,
+    shared: tuple[SharedPlace, SharedKeys] | None,
+) -> int:
     store = Store(folder)
     ledger = Ledger(folder)
     presence = Presence.create(options.presence, store.identity, settings.slots)
-    service = Service(Keeper(store, presence, ledger, settings, secrets.randbits(63)), ledger)
+    service = Service(Keeper(store, presence, ledger, settings, secrets.randbits(63)), ledger, folder, shared)
     if store.aside:
         _complain(store.aside)
     done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -142,6 +150,8 @@ def options_of(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--presence", required=True)
     parser.add_argument("--listen-fd", type=int, required=True)
     parser.add_argument("--channel-fd", type=int, required=True)
+    parser.add_argument("--shared", default="", help="the server that gateways share")
+    parser.add_argument("--shared-key-file", default="")
     return parser.parse_args(words)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from gridctl.answers.database import open_to_read
-from gridctl.answers.entries import Purge, is_valid
+from gridctl.answers.entries import Purge, Stored, is_valid, kept_at
 from gridctl.answers.lifetimes import age_of
 from gridctl.answers.presence import Presence
 from gridctl.answers.question import Kept, Question
@@ -24,33 +24,10 @@ from gridctl.errors import GridctlError
 
 ROWS_KEPT = 4_096
 LARGEST_KEPT_BYTES = 64 << 10
-_COLUMNS = (
-    "number, exact, partition, workload, jurisdiction, stamp, born, ttl_s, stale_s, tags, content, finish_reason, "
-    "model, variant, prompt_tokens, output_tokens, usd"
-)
+_FIELDS = Stored.__struct_fields__
+_SELECT = f"SELECT {', '.join(_FIELDS)} FROM entries WHERE number = ?"  # noqa: S608 (names of our own struct)
+_TAGS = _FIELDS.index("tags")
 _decode_tags = msgspec.msgpack.Decoder(tuple[str, ...]).decode
-
-
-class Row(msgspec.Struct, frozen=True):
-    """What of an entry an exact repeat needs."""
-
-    number: int
-    exact: bytes
-    partition: str
-    workload: str
-    jurisdiction: str
-    stamp: int
-    born: int
-    ttl_s: float
-    stale_s: float
-    tags: tuple[str, ...]
-    content: bytes
-    finish_reason: str
-    model: str
-    variant: str
-    prompt_tokens: int
-    output_tokens: int
-    usd: float
 
 
 class Reading:
@@ -63,7 +40,7 @@ class Reading:
         self._identity = 0
         self._purges: dict[str, Purge] = {}
         self._last_purge = -1
-        self._rows: OrderedDict[int, Row] = OrderedDict()
+        self._rows: OrderedDict[int, Stored] = OrderedDict()
         self.attach()
 
     def attach(self) -> bool:
@@ -90,6 +67,11 @@ class Reading:
         """The place of the last purge, 0 while nothing is known: the oldest there is."""
         return self._presence.purge if self._presence is not None else 0
 
+    def absent(self, exact: bytes) -> int | None:
+        """`last_purge`, where nothing is kept under an exact key as far as the table says; None where something may."""
+        presence = self._presence
+        return 0 if presence is None else presence.absent(exact)
+
     def find(self, question: Question, now_ns: int) -> Kept | None:
         """The kept answer to this very question."""
         presence = self._presence
@@ -108,22 +90,18 @@ class Reading:
         age = age_of(row, question.ttl_s, question.stale_s, now_ns)
         if age is None:
             return None
-        usd = row.usd if question.usd is None else question.usd
-        return Kept(
-            row.number, "exact", row.content, row.finish_reason, row.model, row.variant, row.prompt_tokens,
-            row.output_tokens, age, None, None, usd, row.born,
-        )  # fmt: skip
+        return kept_at(row, question, age, "exact", None, None)
 
-    def _fits(self, row: Row, question: Question) -> bool:
+    def _fits(self, row: Stored, question: Question) -> bool:
         return (
             row.exact == question.exact
-            and row.partition == question.partition
+            and row.partition.hex() == question.partition
             and row.workload == question.workload
             and row.jurisdiction == question.jurisdiction
             and is_valid(row.tags, row.stamp, self._purges)
         )
 
-    def _row(self, presence: Presence, number: int) -> Row | None:
+    def _row(self, presence: Presence, number: int) -> Stored | None:
         if self._file is None or presence.file_identity != self._identity:
             self._open(presence)
         if presence.purge != self._last_purge:
@@ -133,12 +111,12 @@ class Reading:
             self._rows.move_to_end(number)
             return row
         assert self._file is not None
-        found = self._file.execute(f"SELECT {_COLUMNS} FROM entries WHERE number = ?", (number,)).fetchone()  # noqa: S608
+        found = self._file.execute(_SELECT, (number,)).fetchone()
         if found is None:
             return None
         values = list(found)
-        values[2], values[9] = values[2].hex(), _decode_tags(values[9])
-        row = Row(*values)
+        values[_TAGS] = _decode_tags(values[_TAGS])
+        row = Stored(*values)
         if len(row.content) <= LARGEST_KEPT_BYTES:
             self._rows[number] = row
             if len(self._rows) > ROWS_KEPT:

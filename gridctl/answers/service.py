@@ -1,17 +1,20 @@
 """Service: the keeper behind its Unix socket: connections, the line for embedding, commits, and its regular work.
 
-Decides the order of things, nothing about answers. The loop never waits for the disk or a model: commits run in one
-thread, embedding in another. An order is answered after what it changed is durable. A connection that sends what is no
-message, or does not read, is hung up on; the others go on.
+Decides the order of things, nothing about answers: where gateways share a tier, an exact question is looked for there
+before its meaning is, and an answer that was kept is offered there. The loop never waits for the disk or a model:
+commits run in one thread, embedding in another. An order is answered after what it changed is durable. A connection
+that sends what is no message, or does not read, is hung up on; the others go on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 from gridctl.answers.connection import Connection
 from gridctl.answers.deciders import work_out
@@ -20,8 +23,10 @@ from gridctl.answers.keeper import Keeper
 from gridctl.answers.ledger import Ledger
 from gridctl.answers.orders import TAGGED, obey
 from gridctl.answers.question import Found, Fresh, Note, Question
-from gridctl.answers.settings import KeeperSettings
-from gridctl.answers.wire import Answered, Look, Obeyed, Order
+from gridctl.answers.settings import KeeperSettings, Rules
+from gridctl.answers.shared_answers import SharedAnswers
+from gridctl.answers.shared_place import SharedKeys, SharedPlace
+from gridctl.answers.wire import Answered, Hello, Look, Obeyed, Order
 from gridctl.errors import GridctlError, StoreError
 
 COMMIT_EVERY_S = 0.02
@@ -36,7 +41,13 @@ LOADED_AT_ONCE = 200
 class Service:
     """A keeper at work."""
 
-    def __init__(self, keeper: Keeper, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        ledger: Ledger,
+        folder: Path | None = None,
+        shared: tuple[SharedPlace, SharedKeys] | None = None,
+    ) -> None:
         self.keeper = keeper
         self._ledger = ledger
         self.embedding = Embedding(keeper.vectors, keeper.embedders)
@@ -49,6 +60,14 @@ class Service:
         self._retry_at = 0.0
         self._wants_sweep = False
         self.turned_away = 0
+        self.shared: SharedAnswers | None = None
+        if shared is not None and folder is not None:
+            self.shared = SharedAnswers(keeper, shared, folder, self.commit, self._sweep_soon, self._disk)
+
+    @property
+    def hello(self) -> Hello:
+        """The greeting, which tells workers how long a look among other gateways' answers may take."""
+        return Hello(shared_ms=self.shared.budget_ms if self.shared is not None else 0.0)
 
     async def start(self, listener: socket.socket) -> None:
         """Open the embedders, begin to load, and listen."""
@@ -64,6 +83,8 @@ class Service:
             self._sync_often(),
         ):
             self._start(work)
+        if self.shared is not None:
+            self._start(self.shared.tier.run())
 
     async def stop(self) -> None:
         """Hang up, write what waits, and let go."""
@@ -90,8 +111,15 @@ class Service:
     # ── what is asked ──
 
     def look(self, connection: Connection, message: Look) -> None:
-        question = message.question
+        question, shared = message.question, self.shared
         rules = self.keeper.settings.rules.get(question.workload)
+        if shared is None or not shared.fetches(question, rules):
+            self._look_here(connection, message, rules)
+        else:
+            shared.fetch(question, lambda: self._look_here(connection, message, rules))
+
+    def _look_here(self, connection: Connection, message: Look, rules: Rules | None) -> None:
+        question = message.question
 
         def answer() -> None:
             found = self.keeper.look(question, time.time_ns())
@@ -99,7 +127,7 @@ class Service:
             if found.ticket is not None:
                 connection.awaits(question, found.ticket)
 
-        if rules is None or rules.mode != "semantic":
+        if rules is None or rules.mode != "semantic" or question.mode != "semantic":
             answer()
         elif not self.embedding.want(rules.embedder, [question.text], answer, is_urgent=True):
             self.turned_away += 1
@@ -120,7 +148,8 @@ class Service:
         texts = self.keeper.texts_to_judge(question, fresh) if rules is not None and rounds else []
         known = self.keeper.vectors.get(rules.embedder) if rules is not None else None
         if rules is None or known is None or not known.missing(texts) or not self.embedding.may_try(rules.embedder):
-            self.keeper.keep(question, fresh, time.time_ns())
+            if self.keeper.keep(question, fresh, time.time_ns()) == "kept" and self.shared is not None:
+                self.shared.offer(question)
         elif not self.embedding.want(
             rules.embedder, texts, lambda: self.keep(question, fresh, rounds - 1), is_urgent=False
         ):
@@ -134,6 +163,8 @@ class Service:
         try:
             await self.commit()  # so that servings of a moment ago are found
             told = obey(self.keeper, message.order, message.words, time.time_ns())
+            is_owed = self.shared is not None and self.shared.owe(message.order, message.words, told)
+            told.pop("keys", None)
             is_tagged = message.order == "announce" or message.words.get("by") in TAGGED
             self._wants_sweep = self._wants_sweep or is_tagged
             problem = await self.commit()
@@ -146,7 +177,10 @@ class Service:
         except GridctlError as error:
             connection.say(Obeyed(number, {}, (error.what, error.where or "", error.fix or "")))
             return
+        if is_owed and self.shared is not None:
+            told["shared"] = await self.shared.tell()
         if message.order == "status":
+            told["shared"] = self.shared.tier.status() if self.shared is not None else None
             told |= {"turned_away": self.turned_away, "connections": len(self._connections)}
             told["embedder_problems"] = dict(self.embedding.problems)
         connection.say(Obeyed(number, told))
@@ -179,6 +213,7 @@ class Service:
     async def _load(self) -> None:
         while not self.keeper.load(time.time_ns(), LOADED_AT_ONCE):
             await asyncio.sleep(0)
+        gc.freeze()  # what was loaded stays: nobody need look through it for garbage
 
     async def _tick_often(self) -> None:
         next_sweep = time.monotonic() + SWEEP_EVERY_S
@@ -228,6 +263,9 @@ class Service:
             await asyncio.sleep(SYNC_EVERY_S)
             with suppress(OSError):
                 await asyncio.get_running_loop().run_in_executor(self._disk, self._ledger.sync)
+
+    def _sweep_soon(self) -> None:
+        self._wants_sweep = True
 
     def _sweep_all(self) -> None:
         self.keeper.begin_sweep()

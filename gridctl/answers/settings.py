@@ -19,7 +19,8 @@ DEFAULT_BYTES = 1 << 30
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """One workload's. `error_rate` is wrong answers over requests; see `cache.decision` for `audit_budget`, `sharing`
-    for `public_after` and `probation`, which count where `is_public`."""
+    for `public_after` and `probation`, which count where `is_public`; `is_shared` where a shared tier may hold its
+    answers."""
 
     mode: Literal["exact", "semantic"] = "semantic"
     error_rate: float = 0.01
@@ -29,6 +30,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     is_public: bool = False
     public_after: int = 3
     probation: int = 2
+    is_shared: bool = True
 
 
 class KeeperSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +39,15 @@ class KeeperSettings(msgspec.Struct, frozen=True, kw_only=True):
     rules: dict[str, Rules]
     capacity_bytes: int = DEFAULT_BYTES
     slots: int = DEFAULT_SLOTS
+
+
+def is_shared(workload: Workload) -> bool:
+    """Whether its answers may leave this gateway for a server that others share. Unless it says so itself, not where
+    its requests are bound to places, for the server stands at one, and not where they may be about persons."""
+    policy = workload.spec.cache
+    if policy.shared != "auto":
+        return policy.shared == "always"
+    return workload.spec.jurisdiction.rule == "any" and policy.personal_data == "bypass"
 
 
 def settings_of_plan(path: Path) -> KeeperSettings:
@@ -56,6 +67,7 @@ def settings_of_plan(path: Path) -> KeeperSettings:
                 is_public=policy.sharing == "public",
                 public_after=policy.public_after,
                 probation=policy.probation,
+                is_shared=is_shared(workload),
             )
     room = max((one.spec.cache_gib for one in resources if isinstance(one, Site)), default=0.0)
     return KeeperSettings(rules=rules, capacity_bytes=int(room * (1 << 30)) or DEFAULT_BYTES)

@@ -193,6 +193,14 @@ class Store:
         )
         return [Serving(*row) for row in rows.fetchall()]
 
+    def served_to(self) -> list[tuple[str, str, int, int, float]]:
+        """Workload, tenant, answers that went out, those by meaning, and dollars saved, of the last ones written."""
+        rows = self._reader.execute(
+            "SELECT workload, tenant, COUNT(*), SUM(level = 'semantic'), SUM(saved_usd) FROM served"
+            " GROUP BY workload, tenant ORDER BY workload, tenant"
+        )
+        return rows.fetchall()
+
     def brought_by(self, request_id: str) -> list[int]:
         """Entries whose answers were made for a request."""
         rows = self._reader.execute("SELECT number FROM entries WHERE request_id = ?", (request_id,))

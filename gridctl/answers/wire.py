@@ -14,10 +14,11 @@ from typing import Any
 
 import msgspec
 
+from gridctl.answers.handed import Handed, Kind
 from gridctl.answers.question import Found, Fresh, Note, Question
 from gridctl.errors import InputError
 
-VERSION = 1
+VERSION = 2
 LONGEST_FRAME = 4 << 20
 SOCKET = "keeper.sock"
 _LONGEST_PATH = 100
@@ -25,9 +26,11 @@ _LONGEST_PATH = 100
 
 
 class Hello(msgspec.Struct, tag="hello", array_like=True):
-    """The first message of either side."""
+    """The first message of either side. `shared_ms` is what the keeper may take for a look among other gateways'
+    answers, 0 where it does not look there."""
 
     version: int = VERSION
+    shared_ms: float = 0.0
 
 
 class Look(msgspec.Struct, tag="look", array_like=True):
@@ -42,6 +45,13 @@ class Keep(msgspec.Struct, tag="keep", array_like=True):
 
     question: Question
     fresh: Fresh
+
+
+class Keeps(msgspec.Struct, tag="keeps", array_like=True):
+    """A worker hands answers in as they came, and what they share."""
+
+    kinds: list[Kind]
+    handed: list[Handed]
 
 
 class Abandon(msgspec.Struct, tag="abandon", array_like=True):
@@ -80,7 +90,7 @@ class Obeyed(msgspec.Struct, tag="obeyed", array_like=True):
     problem: tuple[str, str, str] | None = None
 
 
-ToKeeper = Hello | Look | Keep | Abandon | Notes | Order
+ToKeeper = Hello | Look | Keep | Keeps | Abandon | Notes | Order
 FromKeeper = Hello | Answered | Obeyed
 _encoder = msgspec.msgpack.Encoder()
 decode_to_keeper = msgspec.msgpack.Decoder(ToKeeper).decode

@@ -29,7 +29,7 @@ BOARD_ROWS = 1024
 class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """One running engine: its row on the board and where it listens. `url` is scheme://host:port[/prefix];
     `deployment` is its place among the cluster's deployments, `replica` its place among that one's engines;
-    `served_model` is the name the engine knows its model by."""
+    `served_model` is the name the engine knows its model by, `digest` names its weights where the site says so."""
 
     row: int
     site: str
@@ -42,6 +42,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     replica: int = 0
     credential_env: str | None = None
     dialect: str = "auto"
+    digest: str = ""
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,8 @@ say nothing of answers that might be served and are not counted."""
 REQUESTS_PER_EPOCH = 50_000
 FIRST_EPOCH = 0.75
 """Share of 1 − confidence that the first epoch gets: a young workload has the least to spend."""
+LIMITS_AHEAD = 2
+"""Wrong labels whose coming another thread works the limit out for, so that a look need not."""
 LIMIT_EVERY = 25
 """Requests after which the limit is computed anew though no wrong label came; a limit that is older is lower."""
 
@@ -43,7 +45,9 @@ class Account:
         self.spent = 0.0
         self._wrong, self._predicted = 0.0, 0.0
         self._next_wrong, self._next_predicted = 0.0, 0.0
-        self._limit, self._is_stale = 0.0, True
+        self._limits = [0.0]
+        """The limit; and what it will be after one more wrong label, after two, …"""
+        self._is_stale = True
         self.refreshes_itself = True
 
     @property
@@ -62,7 +66,7 @@ class Account:
         """Go on from where an earlier account stood."""
         self._epoch, self.requests, self.served, self.spent = epoch, requests, served, spent
         self._wrong, self._predicted, self._next_wrong, self._next_predicted = record
-        self._limit, self._is_stale = 0.0, True
+        self._limits, self._is_stale = [0.0], True
 
     @property
     def alpha(self) -> float:
@@ -92,21 +96,27 @@ class Account:
             self._is_stale = True
 
     def copy(self) -> Account:
-        """The same record, for another thread to work out its limit."""
+        """The same record, for another thread to work out its limits."""
         found = Account(self.error_rate, 1.0 - self._alpha)
         found.resume(self._epoch, self.requests, self.served, self.spent, self.record)
+        found._limits = self._limits[:1]
         return found
 
-    def work_out(self) -> None:
-        """Compute the limit now; a millisecond."""
-        self._limit, self._is_stale = self._spendable(self.requests), False
+    def work_out(self, ahead: int = 0) -> None:
+        """Compute the limit now, and what it will be after up to `ahead` more wrong labels; a fourth of a millisecond
+        each."""
+        limits = [self._spendable(self.requests)]
+        for more in range(1, ahead + 1):
+            limits.append(self._spendable(self.requests, more, limits[-1]))
+        self._limits, self._is_stale = limits, False
 
     def adopt(self, copy: Account) -> bool:
-        """Take the limit a copy worked out; False when a wrong label came meanwhile. One that is merely older is
-        lower."""
-        if copy._epoch != self._epoch or copy._wrong != self._wrong:
+        """Take the limits a copy worked out; False when more wrong labels came meanwhile than they reach to. One that
+        is merely older is lower."""
+        came = int(self._wrong - copy._wrong)
+        if copy._epoch != self._epoch or not 0 <= came < len(copy._limits):
             return False
-        self._limit, self._is_stale = copy._limit, False
+        self._limits, self._is_stale = copy._limits[came:], False
         return True
 
     def learn(self, predicted: float, is_wrong: bool) -> None:
@@ -119,7 +129,11 @@ class Account:
         if self.requests > REQUESTS_PER_EPOCH // 2:
             self._next_wrong += is_wrong
             self._next_predicted += predicted
-        self._is_stale = self._is_stale or is_wrong
+        if is_wrong:
+            if len(self._limits) > 1:
+                del self._limits[0]
+            else:
+                self._is_stale = True
 
     def affords(self, predicted: float) -> bool:
         """Whether an answer of this prediction can be served within the promise. False for NaN."""
@@ -127,7 +141,7 @@ class Account:
             return False
         if self._is_stale:
             self.work_out()
-        return self.spent + max(predicted, FLOOR) <= self._limit
+        return self.spent + max(predicted, FLOOR) <= self._limits[0]
 
     def serve(self, predicted: float) -> None:
         """Book an answer served without a label."""
@@ -138,8 +152,9 @@ class Account:
         """Predictions that can still be served, summed, by the time `horizon` more requests have come."""
         return max(0.0, self._spendable(min(self.requests + horizon, REQUESTS_PER_EPOCH)) - self.spent)
 
-    def _spendable(self, requests: int) -> float:
-        return most_spendable(self.error_rate * requests, self._wrong, self._predicted, self.alpha)
+    def _spendable(self, requests: int, more_wrong: int = 0, near: float = 0.0) -> float:
+        limit, wrong = self.error_rate * requests, self._wrong + more_wrong
+        return most_spendable(limit, wrong, self._predicted, self.alpha, near or self._limits[0])
 
     def _turn(self) -> None:
         self._epoch += 1

@@ -19,6 +19,7 @@ never estimates κ, is ours.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,9 @@ _SERVED: Floats = np.expm1(_ETA)
 _LABELLED: Floats = -np.expm1(-_ZETA)
 _FACTORS: Floats = np.concatenate(([0.0], np.geomspace(0.02, 1.0 / FLOOR, 48)))
 _FINE = 24
-_HALVINGS = 40
+_NEARLY = 1.05
+"""A limit seldom changes by more from one time it is worked out to the next."""
+_CLOSE, _STEPS, _NO_END = 1e-6, 60, 1e9
 
 
 def between_zero_and_one(value: float, what: str) -> float:
@@ -77,23 +80,58 @@ def most_wrong(served: float, wrong: float, predicted: float, alpha: float) -> f
         low, high = high, high * 2.0
         if high > served / FLOOR + 1.0:
             return math.inf
-    for _ in range(_HALVINGS):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if log_evidence(middle, served, wrong, predicted) < target else (low, middle)
-    return high
+
+    def left(place: float) -> float:
+        return target - log_evidence(place, served, wrong, predicted)
+
+    return _root(left, (low, high), (left(low), left(high)))[1]
 
 
-def most_spendable(limit: float, wrong: float, predicted: float, alpha: float) -> float:
-    """The largest S for which more than `limit` wrong answers are not credible at level `alpha`; 0 when none is."""
+def most_spendable(limit: float, wrong: float, predicted: float, alpha: float, near: float = 0.0) -> float:
+    """The largest S for which more than `limit` wrong answers are not credible at level `alpha`, from below; 0 when
+    none is. `near` is a guess, which saves time and changes nothing else."""
     target = -math.log(alpha)
-    if limit <= 0.0 or log_evidence(limit, 0.0, wrong, predicted) < target:
+
+    def beyond(served: float) -> float:
+        return log_evidence(limit, served, wrong, predicted) - target
+
+    low, low_value = 0.0, beyond(0.0) if limit > 0.0 else -1.0
+    if low_value < 0.0:
         return 0.0
-    low, high = 0.0, 1.0
-    while log_evidence(limit, high, wrong, predicted) >= target:
-        low, high = high, high * 2.0
-        if high > 1e9:
+    step = _NEARLY if near > 0.0 else 2.0
+    high = near if near > 0.0 else 1.0
+    high_value = beyond(high)
+    if high_value < 0.0 and step < 2.0 and (value := beyond(high / step)) >= 0.0:
+        low, low_value = high / step, value
+    while high_value >= 0.0:
+        low, low_value, high, step = high, high_value, high * step, 2.0
+        if high > _NO_END:
             return low
-    for _ in range(18):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if log_evidence(limit, middle, wrong, predicted) >= target else (low, middle)
-    return low
+        high_value = beyond(high)
+    return _root(beyond, (low, high), (low_value, high_value))[0]
+
+
+def _root(
+    beyond: Callable[[float], float], ends: tuple[float, float], values: tuple[float, float]
+) -> tuple[float, float]:
+    """Places close together between which `beyond` turns negative, from `ends` where it has: false position, the value
+    that stays counted half (the Illinois rule, Dowell and Jarratt 1971), which here wants a fourth of bisection's
+    steps."""
+    (low, high), (low_value, high_value) = ends, values
+    last = 0
+    for _ in range(_STEPS):
+        if high - low <= _CLOSE * high:
+            break
+        middle = low + (high - low) * low_value / (low_value - high_value)
+        if not low < middle < high:
+            middle = 0.5 * (low + high)
+        value = beyond(middle)
+        if value >= 0.0:
+            low, low_value = middle, value
+            high_value *= 0.5 if last > 0 else 1.0
+            last = 1
+        else:
+            high, high_value = middle, value
+            low_value *= 0.5 if last < 0 else 1.0
+            last = -1
+    return low, high

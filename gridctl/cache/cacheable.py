@@ -26,7 +26,7 @@ LONGEST_ANSWER_BYTES = 1 << 20
 _EMAIL = re.compile(r"[^\s@]{1,64}@[^\s@.]{1,63}\.[^\s@]{2,}")
 _LONG_NUMBER = re.compile(r"(?<![\w.])\+?\d(?:[ \-./()]{0,2}\d){7,24}(?!\w)")
 _IBAN = re.compile(r"\b[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]){11,30}\b")
-_MAYBE_NUMBER = re.compile(r"\d(?:(?<=[A-Za-z]{2}\d)\d|[\d \-./()]{7})")
+MAYBE_NUMBER = re.compile(r"\d(?:(?<=[A-Za-z]{2}\d)\d|[\d \-./()]{7})")
 """What every account and telephone number has in it: a search for digits, which most texts have none or few of."""
 _WORDS = re.compile(r"[^\W\d_]+")
 _TO_WORDS = {code: " " for code in range(128) if not chr(code).isalpha()}
@@ -112,7 +112,7 @@ def has_personal_data(text: str) -> bool:
     """Whether the text holds an e-mail address, an account or card number, or a telephone number."""
     if "@" in text and _EMAIL.search(text):
         return True
-    if not _MAYBE_NUMBER.search(text):
+    if not MAYBE_NUMBER.search(text):
         return False
     if _IBAN.search(text):
         return True

@@ -2,7 +2,8 @@
 
 Decides the candidate, not the verdict. The candidate is the group with the largest share of the neighbours' weight,
 exp(25 · cosine); a group with several near prompts can beat the one that holds the nearest. Features compare it with
-the best other group, with its own record, and word by word with its nearest prompts. All are finite for any input.
+the best other group, by their nearest prompts and by the middles of all their prompts (as Rocchio's classifier, 1971),
+with its own record, and word by word with its nearest prompts. All are finite for any input.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ NEAR, WIDE = 25.0, 10.0
 """Sharpness of the neighbours' weights; the wide one sees how crowded the neighbourhood is."""
 COMPARED, RIVALS_COMPARED = 4, 2
 JUDGED_GROUPS = 5
+CENTRES_COMPARED = 6
+"""Groups whose middles are compared, the nearest ones."""
 _CLIP = 20.0
 
 FEATURES = (
@@ -29,6 +32,7 @@ FEATURES = (
     "leftover_asked", "leftover_stored", "least_leftover_asked", "gram_overlap", "best_gram_overlap", "details_differ",
     "polarity_differs", "code_differs", "words", "groups_near", "learnt_weight", "learnt_heaviest",
     "learnt_unseen", "best_learnt_weight", "best_learnt_heaviest", "best_learnt_unseen", "learnt_margin",
+    "centre_cosine", "centre_margin", "centre_margin_by_size",
 )  # fmt: skip
 
 
@@ -72,6 +76,7 @@ def weigh(text: str, vector: NDArray[np.float32], groups: AnswerGroups) -> Evide
         *_wording(asked, own_read, others_read, groups.rarity),
         len(shares),
         *_learnt(asked, own_read, others_read, groups.leftovers),
+        *_centres(vector, near, best, groups),
     ]
     return Evidence(best, own[0].entry, own[0].cosine, np.array(values, np.float64), tuple(ranked[:JUDGED_GROUPS]))
 
@@ -113,6 +118,26 @@ def _learnt(asked: Reading, own: list[Reading], others: list[Reading], record: L
     least = min(measured)
     rival = min((record.measure(asked, one).weight for one in others), default=MOST_SUM)
     return [*measured[0], *least, least.weight - rival]
+
+
+def _centres(vector: NDArray[np.float32], near: list[Neighbour], best: int, groups: AnswerGroups) -> list[float]:
+    """How near the middle of the best group is, and how much nearer than that of any other: the more prompts a group
+    has, the more that says."""
+    nearest = {best: next(one.cosine for one in near if one.group == best)}
+    for one in near:
+        nearest.setdefault(one.group, one.cosine)
+        if len(nearest) == CENTRES_COMPARED:
+            break
+    own = rival = 0.0
+    for number, cosine in nearest.items():
+        found = groups.centre_cosine(number, vector)
+        centre = cosine if found is None else found
+        if number == best:
+            own = centre
+        else:
+            rival = max(rival, centre)
+    margin = own - rival
+    return [own, margin, margin * math.log1p(len(groups.group(best).aliases))]
 
 
 def _details_differ(pair: Comparison) -> bool:

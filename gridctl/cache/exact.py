@@ -8,11 +8,13 @@ Code is never folded: indentation and case carry meaning there.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 
 from gridctl.cache.partition import Partition, digest
 
+EXACT_BYTES = 16
 _CODE_MARK = re.compile(r"```|\{|\\|};|#include|def |</|=>|->|::|\n  |\n\t")
 
 
@@ -36,5 +38,8 @@ def is_code(text: str) -> bool:
 
 
 def exact_key(secret: bytes, partition: Partition, text: str) -> str:
-    """The key of a request's last user turn within its partition, which holds the earlier turns."""
-    return digest(secret, ("exact", partition.key(secret), normalised(text)))
+    """The key of a request's last user turn within its partition, which holds the earlier turns: the keyed BLAKE2b of
+    the text, 16 bytes in hexadecimal digits, under a key of the partition's own. Source: RFC 7693, section 2.9."""
+    data = normalised(text).encode("utf-8", "surrogatepass")
+    key = bytes.fromhex(digest(secret, ("exact", partition.key(secret))))
+    return hashlib.blake2b(data, key=key, digest_size=EXACT_BYTES).hexdigest()

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from gridctl.cache.exact import normalised
 from gridctl.cache.memory import DrawnMemory, Memory, TextMemory
-from gridctl.cache.population import KINDS, Kind, Population, Repeats, like, load_population
-from gridctl.cache.rehearsal import HITS, Asked, CacheRule, Got, Level, Rehearsal
+from gridctl.cache.population import KINDS, Kind, Population, Repeats, kinds_of, like, load_population
+from gridctl.cache.rehearsal import HITS, SAVES, Asked, CacheRule, Got, Level, Rehearsal
 from gridctl.units import NS_PER_S
 
 FIRST_TOKEN_S, SECONDS_PER_TOKEN = 0.3, 0.02
@@ -40,7 +40,7 @@ class Tally:
 
     @property
     def hits(self) -> int:
-        """Requests that no engine answered."""
+        """Requests whose client got an answer from the cache."""
         return sum(self.levels[level] for level in HITS)
 
     @property
@@ -55,6 +55,7 @@ class Tally:
         self.levels[got.level] += 1
         if got.level in HITS:
             self.wrong[got.level] += got.is_wrong
+        if got.level in SAVES:
             self.saved_input_tokens += asked.input_tokens
             self.saved_output_tokens += asked.output_tokens
             self.saved_usd += asked.saving_usd
@@ -142,10 +143,21 @@ def text_memories(texts: Sequence[str], vectors: NDArray[np.float32]) -> Callabl
 
 
 def drawn_memories(
-    keys: NDArray[np.int64], embedder: str, kind: Kind | None = None
+    keys: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    embedder: str,
+    kind: Kind | None = None,
+    measured: Population | None = None,
+    workloads: Sequence[Hashable] | None = None,
 ) -> Callable[[Hashable, float, int], Memory]:
-    """Makes memories of keys; without a `kind` each key is like the table that its number of requests says."""
-    tables: dict[Kind, Population] = {one: load_population(one, embedder) for one in KINDS}
-    wanted = Counter(keys.tolist())
-    populations = {key: tables[kind or like(count)] for key, count in wanted.items()}
+    """Makes memories of keys, which are like the `measured` prompts; else like the shipped table of a `kind`; else each
+    like the table that `kinds_of` says. `keys`, `lengths` in tokens and `workloads` are those of the requests; without
+    the last there is one."""
+    names = keys.tolist()
+    if measured is not None:
+        populations = dict.fromkeys(names, measured)
+    else:
+        tables: dict[Kind, Population] = {one: load_population(one, embedder) for one in KINDS}
+        kinds = kinds_of(names, workloads if workloads is not None else [0] * len(names), lengths.tolist())
+        populations = {key: tables[kind or own] for key, own in kinds.items()}
     return lambda partition, rate, seed: DrawnMemory(populations, rate, random.Random(f"{seed}/{partition}"))

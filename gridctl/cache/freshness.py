@@ -43,6 +43,16 @@ class Lifetime(msgspec.Struct, frozen=True, kw_only=True):
         stale_s = max(self.stale_s, self.stale_if_error_s) if is_emergency else self.stale_s
         return Age.STALE if old_s < fresh_s + stale_s else Age.GONE
 
+    def ends_ns(self, born_ns: int, jitter: float = 0.0) -> tuple[int, int]:
+        """When an entry born then is no longer fresh, and when it is gone."""
+        fresh_s = self.ttl_s * (1.0 + JITTER * max(-1.0, min(1.0, jitter)))
+        return born_ns + round(fresh_s * NS_PER_S), born_ns + round((fresh_s + self.stale_s) * NS_PER_S)
+
+
+def jitter_of(number: int) -> float:
+    """An entry's own jitter by its number, in (-1, 0]: it only ever shortens, so nothing is fresh after its time."""
+    return -(number * 0x9E3779B1 % 1024) / 1024
+
 
 class Stamp(msgspec.Struct, frozen=True):
     """The purge number of each of an entry's tags when it was born."""

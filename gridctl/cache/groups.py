@@ -7,6 +7,7 @@ alias of it; otherwise it founds a group. Only what our own engines answered ent
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -26,13 +27,15 @@ PAIRED = 3
 
 @dataclass(slots=True)
 class Group:
-    """An answer: `aliases` are entry numbers, the first of them the founder; `labels` and `right` its record."""
+    """An answer: `aliases` are entry numbers, the first of them the founder; `labels` and `right` its record; `total`
+    is the sum of its prompts' vectors, None while it has one prompt."""
 
     number: int
     aliases: list[int] = field(default_factory=list)
     labels: int = 0
     right: int = 0
     by_user: Counter[str] | None = None
+    total: NDArray[np.float32] | None = None
 
 
 class Neighbour(NamedTuple):
@@ -76,6 +79,14 @@ class AnswerGroups:
         entries, cosines = self.index.nearest(vector, count)
         numbers, group_of = entries.tolist(), self._group_of
         return list(map(Neighbour, numbers, [group_of[entry] for entry in numbers], cosines.tolist()))
+
+    def centre_cosine(self, number: int, vector: NDArray[np.float32]) -> float | None:
+        """Cosine with the middle of a group's prompts; None for a group of one."""
+        total = self._groups[number].total
+        if total is None:
+            return None
+        length = math.sqrt(float(total @ total))
+        return float(total @ vector) / length if length > 0.0 else 0.0
 
     def reading(self, entry: int) -> Reading:
         """A stored prompt as the guards see it."""
@@ -123,6 +134,8 @@ class AnswerGroups:
             return False
         group = self._groups[number]
         group.aliases.remove(entry)
+        if group.total is not None:
+            group.total = group.total - self.index.vector(entry) if len(group.aliases) > 1 else None
         if group.by_user is not None and entry in self._user_of:
             group.by_user[self._user_of[entry]] -= 1
         self._leave(entry)
@@ -141,6 +154,9 @@ class AnswerGroups:
         self._readings[entry] = reading
         self._group_of[entry] = number
         group = self._groups[number]
+        if group.aliases:
+            before = self.index.vector(group.aliases[0]) if group.total is None else group.total
+            group.total = before + self.index.vector(entry)
         group.aliases.append(entry)
         if user:
             group.by_user = Counter() if group.by_user is None else group.by_user

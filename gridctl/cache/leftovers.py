@@ -49,17 +49,23 @@ class LeftoverRecord:
 
     def measure(self, a: Reading, b: Reading) -> Leftover:
         """The words left over between two prompts. Symmetric."""
+        apart, together = self._different.get, self._same.get
         different, same = self._pairs[False] + 1.0, self._pairs[True] + 1.0
-        share_different, share_same = different / (different + same), same / (different + same)
-        prior = math.log(share_different / share_same)
-        total, heaviest, unseen = 0.0, 0.0, 0
-        for word in sorted(a.stems ^ b.stems):
-            apart, together = self._different.get(word, 0), self._same.get(word, 0)
-            unseen += not (apart or together)
-            weight = math.log((apart + share_different) / (together + share_same)) - prior
-            total += weight
-            heaviest = max(heaviest, weight)
+        share_apart, share_together = different / (different + same), same / (different + same)
+        prior = math.log(share_apart / share_together)
+        words = sorted(a.stems ^ b.stems)
+        if not words:
+            return _NOTHING
+        weights = [
+            math.log((apart(one, 0) + share_apart) / (together(one, 0) + share_together)) - prior for one in words
+        ]
+        # A word that was never seen weighs nothing, and few others do.
+        unseen = 0 if all(weights) else sum(not (apart(one, 0) or together(one, 0)) for one in words)
+        total, heaviest = sum(weights), max(0.0, *weights)
         return Leftover(max(-MOST_SUM, min(MOST_SUM, total)), min(heaviest, MOST_ONE), min(unseen, MOST_NEW))
+
+
+_NOTHING = Leftover(0.0, 0.0, 0)
 
 
 def _forget_rare(words: Counter[str]) -> None:

@@ -1,9 +1,8 @@
 """What a cache remembers in rehearsal: prompts with their text, or answer keys alone with evidence drawn for them.
 
 Decides what evidence a request has. `TextMemory` is the production one: groups, vectors, guards. `DrawnMemory` keeps
-how
-many prompts of each key are stored and draws evidence measured on real prompts (`population`): the decision above it
-cannot tell the difference. Both forget single prompts, as eviction and time ask for.
+how many prompts of each key are stored and draws evidence measured on real prompts (`population`): the decision above
+it cannot tell the difference. Both forget single prompts, as eviction and time ask for.
 """
 
 from __future__ import annotations
@@ -78,8 +77,7 @@ class TextMemory:
 
 class DrawnMemory:
     """Memory of keys alone. `populations` names the measured table of a key, `coin` draws from what was measured at
-    about
-    the `error_rate`."""
+    about the `error_rate`."""
 
     def __init__(self, populations: Mapping[int, Population], error_rate: float, coin: random.Random) -> None:
         self._populations, self._error_rate, self._coin = populations, error_rate, coin

@@ -1,6 +1,7 @@
 """One cache in virtual time: what each request would have got from it, by the very code that decides live.
 
     ask(request, now) ─▶ exact | joined | semantic   the stored answer goes out
+                         stale                       it goes out past its time, and an engine is asked behind its back
                          miss | audit                an engine answers, and its answer is kept once it is there
 
 Decides nothing of its own: keys, verdicts, eviction and freshness are the cache's. An answer can be given only after
@@ -20,15 +21,17 @@ import msgspec
 from gridctl.cache.decision import Decider, DecisionSettings, Verdict
 from gridctl.cache.eviction import Store
 from gridctl.cache.evidence import Evidence
-from gridctl.cache.freshness import JITTER
+from gridctl.cache.freshness import Lifetime, jitter_of
 from gridctl.cache.memory import Memory
 from gridctl.cache.model import WrongModel
-from gridctl.units import NS_PER_S
 
-Level = Literal["exact", "joined", "semantic", "audit", "miss", "bypass"]
+Level = Literal["exact", "joined", "semantic", "stale", "audit", "miss", "bypass"]
 NEVER = -1
 """When an answer is there that no engine ever gives."""
-HITS: tuple[Level, ...] = ("exact", "joined", "semantic")
+HITS: tuple[Level, ...] = ("exact", "joined", "semantic", "stale")
+"""What a client gets from the cache."""
+SAVES: tuple[Level, ...] = ("exact", "joined", "semantic")
+"""What no engine is asked for."""
 ENTRY_BYTES = 256
 """What a stored answer takes beside its text, its prompt's text and its vector: keys, times, provenance."""
 BYTES_PER_TOKEN = 4
@@ -49,11 +52,13 @@ class Asked(NamedTuple):
 
 
 class Got(NamedTuple):
-    """What became of a request. `leader` is the number of the request it waits for, when it joined one."""
+    """What became of a request. `leader` is the number of the request it waits for, when it joined one; `looked` says
+    whether its meaning was looked for, which takes longer than a look in a table."""
 
     level: Level
     is_wrong: bool = False
     leader: int = -1
+    looked: bool = False
 
 
 class CacheRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +67,7 @@ class CacheRule(msgspec.Struct, frozen=True, kw_only=True):
     mode: Literal["off", "exact", "semantic"] = "semantic"
     error_rate: float = 0.01
     ttl_s: float = 3600.0
+    stale_s: float = 0.0
     audit_budget: float = 0.1
 
 
@@ -72,6 +78,7 @@ class _Coming(NamedTuple):
     asked: Asked
     evidence: Evidence | None
     verdict: Verdict | None
+    renews: bool = False
 
 
 class _Entry(NamedTuple):
@@ -79,7 +86,7 @@ class _Entry(NamedTuple):
     exact: Hashable
     workload: str
     key: int
-    born_ns: int
+    fresh_ns: int
     name: str
     place: int | None
 
@@ -112,6 +119,7 @@ class Rehearsal:
         self._coming: list[tuple[int, int, _Coming]] = []
         self._leaders: dict[tuple[Hashable, Hashable], Asked] = {}
         self._ends: list[tuple[int, str]] = []
+        self._renewing: set[tuple[Hashable, Hashable]] = set()
         self.evicted = self.expired = 0
 
     @property
@@ -135,7 +143,8 @@ class Rehearsal:
             if decider is not None:
                 decider.exact(now_ns)
             self._store.hit(entry.name)
-            return Got("exact", _differs(entry.key, asked.key))
+            got = Got("exact", _differs(entry.key, asked.key))
+            return self._renewed(got, entry, asked, None, now_ns, answered_ns)
         leader = self._leaders.get(slot)
         if leader is not None:
             if decider is not None:
@@ -148,10 +157,12 @@ class Rehearsal:
         verdict = decider.decide(evidence, now_ns)
         if verdict.kind != "serve" or evidence is None:
             return self._miss(asked, answered_ns, evidence, verdict)
+        got = Got("semantic", memory.key_of(evidence.group) != asked.key, looked=True)
         name = self._name_of.get((asked.partition, evidence.entry))
-        if name is not None:
-            self._store.hit(name, 1.0 - verdict.predicted)
-        return Got("semantic", memory.key_of(evidence.group) != asked.key)
+        if name is None:
+            return got
+        self._store.hit(name, 1.0 - verdict.predicted)
+        return self._renewed(got, self._by_name[name], asked, evidence, now_ns, answered_ns)
 
     def advance(self, now_ns: int) -> None:
         """Let answers come and old ones go, up to a moment, in the order of their times."""
@@ -170,13 +181,26 @@ class Rehearsal:
                 continue
             self._keep(heapq.heappop(self._coming)[2])
 
+    def _renewed(
+        self, got: Got, entry: _Entry, asked: Asked, evidence: Evidence | None, now_ns: int, answered_ns: int
+    ) -> Got:
+        """A hit; one past its time asks an engine anew, unless that is under way or no engine would answer."""
+        slot = asked.partition, asked.exact
+        if now_ns < entry.fresh_ns or slot in self._renewing or answered_ns == NEVER:
+            return got
+        self._renewing.add(slot)
+        coming = _Coming(answered_ns, asked, evidence, None, renews=True)
+        heapq.heappush(self._coming, (answered_ns, asked.number, coming))
+        return got._replace(level="stale")
+
     def _miss(self, asked: Asked, answered_ns: int, evidence: Evidence | None, verdict: Verdict | None) -> Got:
+        looked = asked.workload in self.deciders
         if answered_ns == NEVER:
-            return Got("miss")
+            return Got("miss", looked=looked)
         self._leaders[asked.partition, asked.exact] = asked
         coming = _Coming(answered_ns, asked, evidence, verdict)
         heapq.heappush(self._coming, (answered_ns, asked.number, coming))
-        return Got("audit" if verdict is not None and verdict.kind == "audit" else "miss")
+        return Got("audit" if verdict is not None and verdict.kind == "audit" else "miss", looked=looked)
 
     def _keep(self, coming: _Coming) -> None:
         """An engine's answer is there: judge the candidate by it, and store it."""
@@ -184,16 +208,21 @@ class Rehearsal:
         slot = asked.partition, asked.exact
         if self._leaders.get(slot) is asked:
             del self._leaders[slot]
+        self._renewing.discard(slot)
         place = None
         if asked.workload in self.deciders and asked.key >= 0:
             memory = self._memory(asked)
             if evidence is not None and verdict is not None:
                 self._label(memory, asked, evidence, verdict, coming.at_ns)
+            if evidence is None and coming.renews:  # of an exact repeat: to which group does it belong?
+                evidence = memory.weigh(asked.number, asked.key)
             place = memory.keep(asked.number, asked.key, evidence)
         size = ENTRY_BYTES + BYTES_PER_TOKEN * (asked.input_tokens + asked.output_tokens)
         name = str(asked.number)
         rule = self._rules[asked.workload]
-        entry = _Entry(asked.partition, asked.exact, asked.workload, asked.key, coming.at_ns, name, place)
+        lifetime = Lifetime(ttl_s=rule.ttl_s, stale_s=rule.stale_s)
+        fresh_ns, gone_ns = lifetime.ends_ns(coming.at_ns, jitter_of(asked.number))
+        entry = _Entry(asked.partition, asked.exact, asked.workload, asked.key, fresh_ns, name, place)
         earlier = self._exact.get(slot)
         if earlier is not None:
             self._store.remove(earlier.name)
@@ -201,8 +230,7 @@ class Rehearsal:
         self._exact[slot], self._by_name[name] = entry, entry
         if place is not None:
             self._name_of[asked.partition, place] = name
-        stretch = 1.0 + JITTER * (2.0 * ((asked.number * 2654435761) % 65536) / 65535 - 1.0)
-        heapq.heappush(self._ends, (coming.at_ns + round(rule.ttl_s * stretch * NS_PER_S), name))
+        heapq.heappush(self._ends, (gone_ns, name))
         for victim in self._store.admit(name, size + self._vector_bytes * (place is not None), asked.saving_usd):
             self.evicted += 1
             self._forget(victim)

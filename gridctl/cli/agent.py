@@ -14,6 +14,7 @@ from gridctl.cli.amounts import bytes_of, seconds_of
 from gridctl.cli.options import DryRunOption, complete_names
 from gridctl.cli.output import OutputOption, emit, note
 from gridctl.errors import InputError, UsageError
+from gridctl.render.cell import counted
 from gridctl.render.rows import Column
 
 if TYPE_CHECKING:
@@ -27,10 +28,6 @@ app = typer.Typer(
 )
 
 
-def _counted(value: int) -> str:
-    return f"{value:,}"
-
-
 def _short(digest: str) -> str:
     return digest[:19]
 
@@ -41,7 +38,7 @@ COLUMNS = (
     Column("variant", "variant"),
     Column("counter", "counter", align="right"),
     Column("digest", "digest", text=_short),
-    Column("bytes", "bytes", align="right", text=_counted),
+    Column("bytes", "bytes", align="right", text=counted),
     Column("state", "state"),
     Column("folder", "folder", wide=True),
 )
@@ -49,7 +46,7 @@ GONE_COLUMNS = (
     Column("what", "what"),
     Column("model", "model"),
     Column("digest", "digest", text=_short),
-    Column("bytes", "bytes", align="right", text=_counted),
+    Column("bytes", "bytes", align="right", text=counted),
     Column("age_s", "age s", align="right", text=lambda value: f"{value:,.0f}"),
     Column("folder", "path", wide=True),
 )
@@ -294,11 +291,15 @@ def _engine(url: str | None, flag: str) -> str | None:
 def _key(path: str | Path | None) -> str | None:
     if path is None:
         return None
+    from gridctl.rollout.releasekey import read_public_key
+
     try:
-        return Path(path).read_text(encoding="ascii")
+        text = Path(path).read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "not PEM"
         raise InputError(f"the key cannot be read: {reason}", where=str(path), fix="name the release key") from None
+    read_public_key(text, str(path))
+    return text
 
 
 def _order_of(versions: Any, model: str, digest: str) -> tuple[int, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,9 @@ from gridctl.cli.output import OutputOption, emit, is_interactive, note
 from gridctl.errors import UsageError
 from gridctl.render.rows import Column
 from gridctl.render.time import utc_text
+
+if TYPE_CHECKING:
+    from gridctl.control.messages import CacheShared
 
 app = typer.Typer(help="Answers kept to be given again.", no_args_is_help=True, add_completion=False)
 app.command()(forecast)
@@ -49,12 +52,22 @@ WORKLOADS = (
     Column("asked_again", "asked again", align="right", wide=True),
     Column("stopped_because", "stopped", wide=True),
 )
+TENANTS = (
+    Column("workload", "workload"),
+    Column("tenant", "tenant"),
+    Column("hits", "hits", align="right"),
+    Column("semantic_hits", "by meaning", align="right"),
+    Column("labels", "judged", align="right"),
+    Column("wrong_labels", "judged wrong", align="right"),
+    Column("saved_usd", "saved $", align="right", text=_usd),
+)
 PURGED = (
     Column("by", "by"),
     Column("value", "value"),
     Column("entries", "answers", align="right"),
     Column("number", "purge", align="right"),
     Column("dry_run", "dry run"),
+    Column("shared", "gateways", wide=True),
 )
 ENTRIES = (
     Column("entry", "entry", align="right"),
@@ -73,14 +86,22 @@ RequestArgument = Annotated[str, typer.Argument(metavar="REQUEST", help="The x-r
 
 
 @app.command()
-def status(output: OutputOption = "table") -> None:
+def status(
+    by: Annotated[
+        Literal["workload", "tenant"], typer.Option(help="A row a workload, or a row a tenant of a workload.")
+    ] = "workload",
+    output: OutputOption = "table",
+) -> None:
     """Hits by level, the error bound and what was saved, by workload; why requests were not answered; the room used.
 
     Counts are of the gateway since it started. "errs at most" is the most wrong answers over requests that is credible
-    now; it is what the workload's error_rate is held against. What checks cost is taken off what was saved.
+    now; it is what the workload's error_rate is held against. What checks cost is taken off what was saved. By tenant:
+    the last answers that went out, and of questions since the keeper's start how many were compared with an engine's
+    answer, and how many differed. The promise is the workload's; a tenant with its own needs a workload of its own.
 
     Example:
       gridctl cache status
+      gridctl cache status --by tenant
       gridctl cache status -o json
     """
     import msgspec
@@ -89,12 +110,13 @@ def status(output: OutputOption = "table") -> None:
     from gridctl.orchestrator.context import current_grid
 
     report = cache_status(current_grid())
-    rows = [msgspec.structs.asdict(one) for one in report.workloads]
+    chosen = (report.workloads, WORKLOADS) if by == "workload" else (report.tenants, TENANTS)
+    rows, columns = [msgspec.structs.asdict(one) for one in chosen[0]], chosen[1]
     if output in ("json", "yaml"):
         document = msgspec.to_builtins(report)
-        emit([{}], WORKLOADS, output, kind="CacheStatus", single=True, documents=[document])
+        emit([{}], columns, output, kind="CacheStatus", single=True, documents=[document])
         return
-    emit(rows, WORKLOADS, output, kind="CacheStatus", name_key="workload")
+    emit(rows, columns, output, kind="CacheStatus", name_key=by)
     if report.state == "off":
         note("no workload caches; turn it on: gridctl explain workload.cache.mode")
         return
@@ -102,6 +124,8 @@ def status(output: OutputOption = "table") -> None:
         f"keeper {report.state}, {report.entries:,} answers, {report.used_bytes / 1e6:,.1f} of "
         f"{report.capacity_bytes / 1e6:,.0f} MB{f'; {report.problem}' if report.problem else ''}"
     )
+    if report.shared is not None:
+        note(_shared_line(report.shared))
     if report.reasons:
         most = sorted(report.reasons.items(), key=lambda pair: -pair[1])
         note("not answered: " + ", ".join(f"{word} {count:,}" for word, count in most))
@@ -161,6 +185,7 @@ def purge(
     emit([row], PURGED, output, kind="CachePurge", name_key="value", single=True)
     if dry_run:
         note("dry run: nothing was forgotten")
+    _check_told(done.shared, f"forgotten here; gateways that share answers were not told of {by} {value}")
 
 
 @app.command()
@@ -202,6 +227,38 @@ def _switch(order: str, workload: str | None, reason: str | None) -> None:
     done = cache_switch(current_grid(), order, workload, cause=reason or "")
     word = "stopped" if order == "stop" else "resumed"
     note(f"{word}: {', '.join(done.workloads) or 'no workload caches'}")
+    if order == "stop" and done.workloads:
+        note('exact repeats are served on; to end those, too: cache.mode: "off" in the workload, gridctl apply')
+    _check_told(done.shared, f"{word} here; gateways that share answers were not told")
+
+
+def _check_told(shared: str, what: str) -> None:
+    """Raise UnreachableError for an order that the shared tier could not be told of."""
+    from gridctl.errors import UnreachableError
+
+    if shared == "owed":
+        raise UnreachableError(
+            what,
+            where="the shared cache",
+            fix="it is told by itself as soon as it can be reached, also after a restart; see: gridctl cache status",
+        )
+
+
+def _shared_line(shared: CacheShared) -> str:
+    """The shared tier in one line."""
+    counts = shared.counts
+    looks = sum(counts.get(word, 0) for word in ("hits", "misses", "void", "foreign", "late"))
+    words = [f"shared at {shared.place}: {shared.state}, {counts.get('hits', 0):,} of {looks:,} looks answered"]
+    words.append(f"{counts.get('stored', 0):,} answers given")
+    for word, told in (
+        ("late", "too late"), ("void", "void"), ("foreign", "NOT SEALED BY A GATEWAY"), ("tampered", "TAMPERED LISTS"),
+        ("dropped", "dropped"), ("refused", "refused by the server"), ("too_large", "too large"),
+    ):  # fmt: skip
+        if counts.get(word):
+            words.append(f"{counts[word]:,} {told}")
+    if shared.owed:
+        words.append(f"{shared.owed:,} orders owed to it")
+    return ", ".join(words) + (f"; {shared.problem}" if shared.problem else "")
 
 
 @app.command()
@@ -228,9 +285,11 @@ def feedback(
         Column("request_id", "request"),
         Column("is_counted", "counted"),
         Column("entries", "answers forgotten", align="right"),
+        Column("shared", "gateways", wide=True),
     )
     row = msgspec.structs.asdict(taken)
     emit([row], columns, output, kind="CacheFeedback", name_key="request_id", single=True)
+    _check_told(taken.shared, "forgotten here; gateways that share answers were not told")
 
 
 @app.command()

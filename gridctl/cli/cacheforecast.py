@@ -14,7 +14,7 @@ from gridctl.render.rows import Column
 if TYPE_CHECKING:
     from gridctl.traces.trace import Trace
 
-MOST_RUNS = 200
+MOST_RUNS, MOST_SEEDS = 200, 100
 
 
 def _percent(value: Any) -> str:
@@ -39,6 +39,8 @@ COLUMNS = (
     Column("ttl_s", "time to live s", align="right", text=lambda value: f"{value:g}"),
     Column("error_rate", "may err", align="right", text=lambda value: f"{100 * value:g} %"),
     Column("hit_share", "hits", align="right", text=_percent),
+    Column("hit_share_low", "hits at least", align="right", text=_percent),
+    Column("hit_share_high", "hits at most", align="right", text=_percent),
     Column("exact_hits", "exact", align="right"),
     Column("shared_hits", "shared", align="right"),
     Column("semantic_hits", "by meaning", align="right"),
@@ -46,12 +48,15 @@ COLUMNS = (
     Column("wrong_per_hit", "wrong, of hits", align="right", text=_fine),
     Column("saved_usd", "saved $", align="right", text=_usd),
     Column("requests", "requests", align="right"),
-    Column("wrong_per_request_low", "at least", align="right", text=_fine, wide=True),
-    Column("wrong_per_request_high", "at most", align="right", text=_fine, wide=True),
+    Column("wrong_per_request_low", "wrong at least", align="right", text=_fine, wide=True),
+    Column("wrong_per_request_high", "wrong at most", align="right", text=_fine, wide=True),
+    Column("stale_hits", "stale", align="right", wide=True),
     Column("audits", "audits", align="right", wide=True),
     Column("saved_input_tokens", "input tokens saved", align="right", wide=True),
     Column("saved_output_tokens", "output tokens saved", align="right", wide=True),
     Column("evidence", "told by", wide=True),
+    Column("population", "drawn from", wide=True),
+    Column("seeds", "rehearsals", align="right", wide=True),
 )
 
 
@@ -73,10 +78,20 @@ def forecast(
         Literal["auto", "questions", "commands"],
         typer.Option(help="Without texts: which measured prompts these are like."),
     ] = "auto",
+    measure: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SAMPLE", help="Without texts: a trace of like requests that has texts and keys, measured first."
+        ),
+    ] = None,
+    stale: Annotated[str, typer.Option(metavar="TIME", help="Served so long after its time, once, and renewed.")] = "0",
     price: Annotated[
         str | None, typer.Option(metavar="IN,OUT", help="Dollars per million input and output tokens.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**62, help="The same seed gives the same forecast.")] = 1,
+    seeds: Annotated[
+        int, typer.Option(metavar="N", min=1, max=MOST_SEEDS, help="The mean of N rehearsals, and its interval.")
+    ] = 1,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N requests.")] = None,
     output: OutputOption = "table",
 ) -> None:
@@ -84,32 +99,43 @@ def forecast(
 
     The code that decides is the one that decides live. With `prompt` texts and an `answer_key` in each row both are
     used; with keys alone verbatim repeats are estimated from lengths, and likenesses are drawn from measured prompts.
-    Wrong answers are given over requests, which is what the error rate promises, and over hits.
+    Those that come with gridctl know two subjects; --measure takes a sample of your own. "hits at least" and "at most"
+    say how far off the share of hits may be by what it was drawn from, and by the draws (--seeds). Wrong answers are
+    given over requests, which is what the error rate promises, and over hits.
 
     Example:
       gridctl cache forecast trace.jsonl.gz
       gridctl cache forecast trace.jsonl.gz --size 64MiB,1GiB --ttl 60,1h --error-rate 0.01,0.05 --price 0.15,0.6
-      gridctl cache forecast trace.jsonl.gz --evidence keys -o json
+      gridctl cache forecast trace.jsonl.gz --evidence keys --seeds 5 -o json
+      gridctl cache forecast month.jsonl.gz --evidence keys --measure day-with-texts.jsonl.gz
     """
-    from gridctl.cli.trace import seconds
-    from gridctl.orchestrator.forecasting import ForecastOrder, forecast_rows
+    from gridctl.cli.amounts import span_of
+    from gridctl.orchestrator.forecasting import ForecastOrder, forecast_rows, sampled
 
     order = ForecastOrder(
         sizes_bytes=tuple(_size(one) for one in _listed(size, "--size")),
-        ttls_s=tuple(seconds(one, "--ttl") for one in _listed(ttl, "--ttl")),
+        ttls_s=tuple(span_of(one, "--ttl") for one in _listed(ttl, "--ttl")),
         error_rates=tuple(_rate(one) for one in _listed(error_rate, "--error-rate")),
         evidence=evidence,
         embedder=embedder,
         like=None if like == "auto" else like,
         mode=mode,
         usd_per_mtok=_prices(price),
+        stale_s=span_of(stale, "--stale"),
         seed=seed,
+        seeds=seeds,
     )
     if order.runs > MOST_RUNS:
-        raise UsageError(f"{order.runs} combinations: at most {MOST_RUNS}", fix="list fewer values")
-    requests = _read(trace, limit)
+        raise UsageError(f"{order.runs} rehearsals: at most {MOST_RUNS}", fix="list fewer values, or fewer --seeds")
+    if measure is not None and like != "auto":
+        raise UsageError("--measure and --like name two populations", where="--like", fix="leave one of them out")
+    requests, drawn = _read(trace, limit), None
+    if measure is not None:
+        sample = _read(measure, None)
+        with progress("measuring", len(sample) * len(order.error_rates)) as advance:
+            drawn = sampled(requests, sample, order, advance)
     with progress("rehearsing", len(requests) * order.runs) as advance:
-        rows = forecast_rows(requests, order, note, advance)
+        rows = forecast_rows(requests, order, note, advance, drawn)
     emit(rows, COLUMNS, output, kind="CacheForecastList", name_key="workload")
 
 

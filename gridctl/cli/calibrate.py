@@ -2,11 +2,12 @@
 
 # No postponed annotations here: typer reads them.
 
-import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gridctl.cli.amounts import span_of
+from gridctl.cli.credential import key_in
 from gridctl.cli.engineoptions import (
     CacheOption,
     DataOption,
@@ -20,13 +21,16 @@ from gridctl.cli.engineoptions import (
     engine_limits,
 )
 from gridctl.cli.output import OutputOption, emit, note, progress
-from gridctl.errors import InputError, UsageError
+from gridctl.errors import UsageError
 
 if TYPE_CHECKING:
     from gridctl.profiling.calibration import Calibration
     from gridctl.profiling.endpoint import Endpoint
     from gridctl.profiling.load import LoadPlan
+    from gridctl.profiling.observation import Observations
 
+USUAL_CHUNK = 2048
+"""Tokens of a step where neither a person nor the measurement says: what vLLM does unless told."""
 COUNTS_FIX = "give whole numbers above 0, such as 1,2,4,8"
 
 
@@ -82,38 +86,47 @@ def calibrate(
     Example:
       gridctl profile calibrate --endpoint http://10.0.0.5:8000 --gpu l40s --model llama-3.1-8b --out profile.yaml
     """
-    from gridctl.cli.trace import seconds
     from gridctl.orchestrator import profiles
     from gridctl.profiling.endpoint import Endpoint
     from gridctl.profiling.load import LoadPlan
-    from gridctl.profiling.probe import measure, only_model
+    from gridctl.profiling.probe import only_model
     from gridctl.profiling.solve import solve
     from gridctl.render.profiles import CALIBRATION_COLUMNS, calibration_items
 
     if bool(gpu) != bool(model):
         raise UsageError("a profile needs both --gpu and --model", fix="give both, or neither to see the figures only")
+    batches = _counts("--concurrency", concurrency)
     engine = None
     if gpu:
-        limits = engine_limits(
-            kv_cache_dtype, max(_counts("--concurrency", concurrency)), max_num_batched_tokens or 2048
-        )
+        limits = engine_limits(kv_cache_dtype, max(batches), max_num_batched_tokens or USUAL_CHUNK)
         engine = profiles.target(
             gpu, model, dtype, tensor_parallel=tensor_parallel, data_parallel=data_parallel, limits=limits
         )
     plan = LoadPlan(
         prompt_tokens=_counts("--prompt-tokens", prompt_tokens),
-        concurrency=_counts("--concurrency", concurrency),
+        concurrency=batches,
         output_tokens=output_tokens,
         max_requests=requests,
         max_tokens=total_tokens,
-        duration_s=seconds(duration, "--duration"),
+        duration_s=span_of(duration, "--duration"),
     )
-    peer = Endpoint(endpoint, model_name, _key(api_key_env))
+    peer = Endpoint(endpoint, model_name, key_in(api_key_env))
     if dry_run:
         _say_plan(peer, plan)
         return
-    if not model_name:
-        peer = only_model(peer)
+    peer = peer if model_name else only_model(peer)
+    calibration = solve(_observed(peer, plan), max_num_batched_tokens)
+    if engine is not None:
+        deliver(profiles.calibrated(engine, calibration, peer.base, name=name), out)
+    else:
+        emit(calibration_items(calibration), CALIBRATION_COLUMNS, output, kind="Calibration")
+    _say_fit(calibration)
+
+
+def _observed(peer: "Endpoint", plan: "LoadPlan") -> "Observations":
+    """Put the load on the engine; progress is of the time that it may last, in milliseconds."""
+    from gridctl.profiling.probe import measure
+
     with progress("measuring", total=round(plan.duration_s * 1000)) as advance:
         shown = 0
 
@@ -123,13 +136,7 @@ def calibrate(
             advance(round(done * 1000) - shown)
             shown = round(done * 1000)
 
-        observations = measure(peer, plan, listen)
-    calibration = solve(observations, max_num_batched_tokens)
-    if engine is not None:
-        deliver(profiles.calibrated(engine, calibration, peer.base, name=name), out)
-    else:
-        emit(calibration_items(calibration), CALIBRATION_COLUMNS, output, kind="Calibration")
-    _say_fit(calibration)
+        return measure(peer, plan, listen)
 
 
 def _counts(option: str, text: str) -> tuple[int, ...]:
@@ -140,17 +147,6 @@ def _counts(option: str, text: str) -> tuple[int, ...]:
     if not counts or min(counts) < 1:
         raise UsageError(f"{option} is {text!r}", fix=COUNTS_FIX)
     return counts
-
-
-def _key(variable: str) -> str | None:
-    if not variable:
-        return None
-    key = os.environ.get(variable)
-    if not key:
-        raise InputError(
-            f"the environment variable {variable} is not set", where="--api-key-env", fix="export it first"
-        )
-    return key
 
 
 def _say_plan(peer: "Endpoint", plan: "LoadPlan") -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from gridctl.cli.credential import key_in
 from gridctl.cli.engineoptions import (
     BatchedOption,
     CacheOption,
@@ -20,7 +21,7 @@ from gridctl.cli.engineoptions import (
 )
 from gridctl.cli.options import complete_names
 from gridctl.cli.output import OutputOption, emit, note
-from gridctl.errors import InputError, UnreachableError, UsageError
+from gridctl.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 
 LARGEST_MS = 3_600_000.0
+MOST_SPEED = 1e6
 PATIENCE_S = 1.5
 
 
@@ -148,18 +150,12 @@ def mock(
         async_scheduling=async_scheduling,
     )
     wanted = Wanted(profile, gpu, model, cluster, variant, tensor_parallel, data_parallel, limits, kv_blocks)
-    if not 0 < speed <= 1e6:
+    if not 0 < speed <= MOST_SPEED:
         raise UsageError(f"time cannot pass {speed:g} times as fast", where="--speed", fix="--speed 1, --speed 10")
     make, served, source = _pace(wanted, ttft_ms, tpot_ms, speed, max_num_seqs)
-    manner = Manner(
-        model=model_name or served,
-        telemetry=metrics,
-        api_key=_key(api_key_env),
-        mean_output_tokens=output_tokens,
-        speed=speed,
-    )
-    told = parse_faults(faults)
-    address = _address(listen, port)
+    key = key_in(api_key_env)
+    manner = Manner(model_name or served, metrics, key, mean_output_tokens=output_tokens, speed=speed)
+    told, address = parse_faults(faults), _address(listen, port)
     if dry_run:
         note(f"dry run: {manner.model} ({source}) would be served; nothing listens")
         return
@@ -242,12 +238,3 @@ def _address(listen: str, port: int) -> "Address":
     if not host or not digits.isdecimal() or int(digits) > 65535:
         raise UsageError(f"{listen[:80]!r} is no address", where="--listen", fix="HOST:PORT or unix:PATH")
     return Address(host.strip("[]"), int(digits))
-
-
-def _key(variable: str) -> str | None:
-    if not variable:
-        return None
-    key = os.environ.get(variable, "")
-    if not key:
-        raise InputError(f"the variable {variable} is not set", where="--api-key-env", fix=f"export {variable}=…")
-    return key

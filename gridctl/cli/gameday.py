@@ -10,14 +10,22 @@ import typer
 from gridctl.cli.output import OutputOption, emit, note, progress, write
 from gridctl.cli.readymade import (
     FlowsOption,
+    LastsOption,
+    NoticedOption,
     PolicyOption,
-    PricesOption,
-    SeedOption,
-    TraceArgument,
     emit_report,
     flash_crowd,
     region_loss,
     stale_telemetry,
+)
+from gridctl.cli.replayoptions import (
+    AccountedOption,
+    CheckOption,
+    ReplaceOption,
+    ReplaysOption,
+    RunNameOption,
+    RunSeedOption,
+    TraceArgument,
 )
 from gridctl.cli.run_argument import RunArgument
 
@@ -34,13 +42,13 @@ app.command("stale-telemetry")(stale_telemetry)
 def run(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A file with kind: GameDay.")],
     trace: TraceArgument,
-    name: Annotated[str | None, typer.Option(metavar="RUN", help="The run's name; run-1, run-2, … otherwise.")] = None,
+    name: RunNameOption = None,
     policy: PolicyOption = None,
-    prices: PricesOption = "default",
-    seed: SeedOption = 1,
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a run of that name.")] = False,
+    prices: AccountedOption = "default",
+    seed: RunSeedOption = 1,
+    replace: ReplaceOption = False,
     flows: FlowsOption = 10,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, replay nothing.")] = False,
+    dry_run: CheckOption = False,
     output: OutputOption = "table",
 ) -> None:
     """Replay a trace while the file's faults happen, beside the same run without them, and report.
@@ -50,12 +58,13 @@ def run(
     Example:
       gridctl gameday run lose-paris.yaml trace.jsonl.gz --name paris-gone
     """
+    from gridctl.cli.replaying import say_checked
     from gridctl.cli.warmup import ready_replay
     from gridctl.manifest.gameday_file import read_game_day
     from gridctl.orchestrator.context import current_grid
     from gridctl.orchestrator.gamedays import report_of
     from gridctl.orchestrator.inputs import TraceSource, absolute
-    from gridctl.orchestrator.replaying import Listener, Order, check_order, replay_trace
+    from gridctl.orchestrator.replaying import Listener, Order, replay_trace
     from gridctl.traces.reader import open_traffic
 
     home = current_grid()
@@ -71,8 +80,7 @@ def run(
     )
     requests = open_traffic(trace)
     if dry_run:
-        checked = check_order(home, requests, order, note)
-        note(f"dry run: {len(requests):,} requests over {checked} engines would be replayed; nothing was written")
+        say_checked(home, requests, order)
         return
     ready_replay()
     with progress("replaying", 2 * len(requests)) as advance:
@@ -100,21 +108,15 @@ def report(run: RunArgument = None, flows: FlowsOption = 10, output: OutputOptio
 def single_losses(
     trace: TraceArgument,
     policy: PolicyOption = None,
-    prices: PricesOption = "default",
-    seed: SeedOption = 1,
+    prices: AccountedOption = "default",
+    seed: RunSeedOption = 1,
     at: Annotated[
         str | None, typer.Option("--at", metavar="TIME", help="When a site is lost; a quarter in otherwise.")
     ] = None,
-    lasts: Annotated[
-        str | None, typer.Option("--for", metavar="TIME", help="How long; half the trace otherwise.")
-    ] = None,
-    noticed_after: Annotated[
-        str | None, typer.Option("--noticed-after", metavar="TIME", help="How long the router does not know.")
-    ] = None,
+    lasts: LastsOption = None,
+    noticed_after: NoticedOption = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Print the N most harmful only.")] = None,
-    jobs: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Replays at a time; all processors otherwise.")
-    ] = None,
+    jobs: ReplaysOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print a game day for each site as YAML, replay nothing.")
     ] = False,

@@ -41,7 +41,7 @@ def command(
       gridctl init planet --example world --sites 4400 --seed 7
     """
     from gridctl.orchestrator.context import current_grid
-    from gridctl.orchestrator.founding import Blueprint, found_grid
+    from gridctl.orchestrator.founding import Blueprint, declares_sites, found_grid
 
     blueprint = Blueprint(example=example, sites=sites, seed=seed, sites_file=sites_file)
     founded = found_grid(Path(name), blueprint, force=force)
@@ -60,9 +60,11 @@ def command(
     if founded.forgotten is not None or chosen.folder != founded.home.folder:
         note(f"  cd {folder}")
         folder = "."
-    if example is not None:
+    if example is not None and declares_sites(founded.home.folder):
         note(f"  gridctl apply -f {folder}")
         note("  gridctl site list")
+    elif example is not None:
+        note(f"  {folder.rstrip('/')}/README.md says which grid its files are for, and what to run")
     else:
         note("  gridctl site register NAME --lat LAT --lon LON --country CC --tier edge")
         note("  gridctl help manifests")

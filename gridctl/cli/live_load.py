@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from gridctl.cli.credential import key_in
 from gridctl.cli.output import emit, note, progress
 from gridctl.errors import InputError, UsageError
 
@@ -100,9 +100,9 @@ def run_live(
     dry_run: bool,
 ) -> None:
     """Send a trace to an endpoint and print the run it made; with `dry_run`, say what would be sent."""
+    from gridctl.cli.amounts import span_of
     from gridctl.cli.gating import emit_gated
     from gridctl.cli.run_argument import read_run
-    from gridctl.cli.trace import seconds
     from gridctl.liveload.heard import Limits
     from gridctl.liveload.target import target_of
     from gridctl.orchestrator.liveloading import LiveOrder, plan_load, replay_live
@@ -115,9 +115,9 @@ def run_live(
             where="--live",
             fix="--live http://HOST:PORT",
         )
-    target = target_of(options.url, _key(options.api_key_env))
-    think_s = None if options.think == "trace" else seconds(options.think, "--think")
-    limits = Limits(options.connections, seconds(options.timeout, "--answer-timeout"), think_s)
+    target = target_of(options.url, key_in(options.api_key_env))
+    think_s = None if options.think == "trace" else span_of(options.think, "--think")
+    limits = Limits(options.connections, span_of(options.timeout, "--answer-timeout"), think_s)
     if limits.timeout_s <= 0:
         raise UsageError("no answer comes in no time", where="--answer-timeout", fix="--answer-timeout 10m")
     _check_descriptors(limits.connections)
@@ -147,15 +147,6 @@ def run_live(
         return
     emit([item], DRAWN_COLUMNS, output, kind="Run", single=True)
     note(f"next: gridctl tokenomics {info.name}; gridctl sla {info.name}; gridctl replay compare TWIN {info.name}")
-
-
-def _key(variable: str) -> str | None:
-    if not variable:
-        return None
-    key = os.environ.get(variable, "")
-    if not key:
-        raise InputError(f"the variable {variable} is not set", where="--api-key-env", fix=f"export {variable}=…")
-    return key
 
 
 def _check_descriptors(connections: int) -> None:

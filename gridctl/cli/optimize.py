@@ -130,19 +130,27 @@ def optimize(
     yardstick = Yardstick(quality_text, text_tokens, window, base_quality, python)
     measuring = prepare(yardstick, found, is_quantized=bool(scheme)) if quality_text else None
     request, kept = calibrated(found, request, count, calibration, out, dry_run=dry_run)
+    rows = _made_from(kept, found, request, out, threads or min(8, os.cpu_count() or 1), dry_run)
+    if not dry_run:
+        _told(source, found, out, measuring)
+    emit(rows, COLUMNS, output, kind="OptimizedTensorList")
+
+
+def _made_from(
+    kept: Path | None, found: "Checkpoint", request: "Request", out: Path, threads: int, dry_run: bool
+) -> list[dict[str, str | int | float | None]]:
+    """`_made`; `kept`, the file of what was seen, goes once it is of no more use."""
     try:
-        rows = _made(found, request, out, threads or min(8, os.cpu_count() or 1), dry_run)
+        rows = _made(found, request, out, threads, dry_run)
     except ConflictError:
         raise  # what was seen is the other process's, too
     except InputError:
         if kept is not None:
             kept.unlink(missing_ok=True)
         raise
-    if not dry_run:
-        if kept is not None:
-            kept.unlink(missing_ok=True)
-        _told(source, found, out, measuring)
-    emit(rows, COLUMNS, output, kind="OptimizedTensorList")
+    if not dry_run and kept is not None:
+        kept.unlink(missing_ok=True)
+    return rows
 
 
 def _made(

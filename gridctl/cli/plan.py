@@ -9,11 +9,13 @@ import typer
 
 from gridctl.cli.options import complete_names
 from gridctl.cli.output import OutputOption, emit, note, progress, write
+from gridctl.cli.replayoptions import FirstRequestsOption
 from gridctl.cli.run_argument import comma_list
 from gridctl.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from gridctl.accounts.plans import Axis
+    from gridctl.accounts.plans import Axis, BreakEvens
+    from gridctl.planning.place import Found, Prepared
     from gridctl.traces.trace import Trace
 
 app = typer.Typer(
@@ -104,12 +106,12 @@ def breakeven(
       gridctl plan breakeven --from trace.jsonl.gz --axis rtt -o json
       gridctl plan breakeven --edge-markup 0.15 --dry-run
     """
+    from gridctl.cli.warmup import ready_replay
     from gridctl.orchestrator.context import current_grid
     from gridctl.orchestrator.replaying import resources_of
     from gridctl.planning.breakeven import Question, find_breakevens, most_replays, prepare
     from gridctl.planning.cells import Wish
     from gridctl.planning.trial import Limits
-    from gridctl.render.plan import breakeven_columns, breakeven_items, breakeven_text
 
     resources = resources_of(current_grid())
     question = Question(
@@ -131,18 +133,10 @@ def breakeven(
             f" at most {most_replays(study) * seeds:,} replays; nothing was replayed"
         )
         return
-    _warm()
+    ready_replay()
     with progress("replaying small scenarios", settings) as advance:
         found = find_breakevens(study, seeds, jobs=jobs, executor=executor, advanced=advance)
-    if output in ("table", "wide", "markdown"):
-        write(breakeven_text(found, output))
-    elif output in ("json", "yaml"):
-        emit([{"name": "breakeven"}], [], output, kind="BreakEven", single=True, documents=[found])
-    else:
-        emit(breakeven_items(found), breakeven_columns(), output, kind="BreakEven", documents=found.items)
-    note(f"{found.replayed:,} replays; prices count idle GPUs, which a pooled core has fewer of: gridctl help planning")
-    for text in dict.fromkeys(f"{row.workload} in {row.region}: {one}" for row in found.items for one in row.notes):
-        note(text)
+    _emit_breakevens(found, output)
 
 
 @app.command()
@@ -174,7 +168,7 @@ def place(
         float, typer.Option(metavar="SHARE", min=0, max=0.5, help="Stop when no placement can be cheaper by more.")
     ] = 0.02,
     speed: Annotated[float, typer.Option(metavar="X", help="Replay the trace X times as fast.")] = 1.0,
-    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N requests.")] = None,
+    limit: FirstRequestsOption = None,
     edge_markup: MarkupOption = 0.0,
     prices: PricesOption = "default",
     policy: PolicyOption = None,
@@ -196,11 +190,11 @@ def place(
       gridctl plan place trace.jsonl.gz --gpus h100-sxm,rtx-pro-6000 --edge-markup 0.15 --out placed/
       gridctl plan place trace.jsonl.gz --gpus l40s --budget 40 -o json
     """
+    from gridctl.cli.warmup import ready_replay
     from gridctl.orchestrator.context import current_grid
     from gridctl.orchestrator.replaying import resources_of
     from gridctl.planning.place import Request, check_folder, find_placement, prepare, write_grid
     from gridctl.planning.program import Limits
-    from gridctl.render.plan import PLACED_COLUMNS, placed_items, placement_text
 
     home = current_grid()
     resources = resources_of(home)
@@ -219,39 +213,59 @@ def place(
         seed=seed,
     )
     prepared = prepare(resources, _shaped(_read(trace), speed, limit), request, note)
-    questions = len(prepared.bench.questions)
     if dry_run:
-        note(
-            f"dry run: {len(prepared.trace):,} requests from {len(prepared.demand.names)} places,"
-            f" {len(prepared.sites):,} sites, {len(prepared.offers)} kinds of engine,"
-            f" {questions} capacities to measure; nothing was replayed or written"
-        )
+        _say_prepared(prepared)
         return
-    _warm()
-    with progress("measuring engines, placing, replaying", 2 * questions) as advance:
-        found = find_placement(
-            prepared,
-            home.database.parent / "capacities.json",
-            jobs=jobs,
-            executor=executor,
-            say=note,
-            measured=advance,
-        )
+    ready_replay()
+    with progress("measuring engines, placing, replaying", 2 * len(prepared.bench.questions)) as advance:
+        store = home.database.parent / "capacities.json"
+        found = find_placement(prepared, store, jobs=jobs, executor=executor, say=note, measured=advance)
     if out is not None:
         write_grid(out, found.resources)
+    _emit_placement(found, output)
+    if out is not None:
+        note(f"the grid with placement {found.chosen} is in {out}; next: gridctl diff -f {out}")
+
+
+def _emit_breakevens(found: BreakEvens, output: str) -> None:
+    """Break-evens on stdout, what they do not say on stderr."""
+    from gridctl.render.plan import breakeven_columns, breakeven_items, breakeven_text
+
+    if output in ("table", "wide", "markdown"):
+        write(breakeven_text(found, output))
+    elif output in ("json", "yaml"):
+        emit([{"name": "breakeven"}], [], output, kind="BreakEven", single=True, documents=[found])
+    else:
+        emit(breakeven_items(found), breakeven_columns(), output, kind="BreakEven", documents=found.items)
+    note(f"{found.replayed:,} replays; prices count idle GPUs, which a pooled core has fewer of: gridctl help planning")
+    for text in dict.fromkeys(f"{row.workload} in {row.region}: {one}" for row in found.items for one in row.notes):
+        note(text)
+
+
+def _say_prepared(prepared: Prepared) -> None:
+    """What a placement would be chosen from, and how much there is to measure."""
+    note(
+        f"dry run: {len(prepared.trace):,} requests from {len(prepared.demand.names)} places,"
+        f" {len(prepared.sites):,} sites, {len(prepared.offers)} kinds of engine,"
+        f" {len(prepared.bench.questions)} capacities to measure; nothing was replayed or written"
+    )
+
+
+def _emit_placement(found: Found, output: str) -> None:
+    """The placement on stdout, the notes of each arrangement on stderr."""
+    from gridctl.render.plan import PLACED_COLUMNS, placed_items, placement_text
+
+    arrangements = found.placement.arrangements
     if output in ("table", "wide", "markdown"):
         write(placement_text(found.placement, output))
     elif output in ("json", "yaml"):
         emit([{"name": "placement"}], [], output, kind="Placement", single=True, documents=[found.placement])
     else:
-        items = placed_items(found.placement)
-        chosen = next(one for one in found.placement.arrangements if one.name == found.chosen)
-        emit(items, PLACED_COLUMNS, output, kind="Placement", documents=chosen.placed)
-    for one in found.placement.arrangements:
+        chosen = next(one for one in arrangements if one.name == found.chosen)
+        emit(placed_items(found.placement), PLACED_COLUMNS, output, kind="Placement", documents=chosen.placed)
+    for one in arrangements:
         for text in one.notes:
             note(f"{one.name}: {text}")
-    if out is not None:
-        note(f"the grid with placement {found.chosen} is in {out}; next: gridctl diff -f {out}")
 
 
 def _axes(text: str) -> tuple[Axis, ...]:
@@ -281,11 +295,3 @@ def _shaped(trace: Trace, speed: float, limit: int | None) -> Trace:
     if limit is not None:
         trace = slicing.cut(trace, limit=limit)
     return slicing.scale_time(trace, speed)
-
-
-def _warm() -> None:
-    from gridctl.replay.warmup import is_warm, warm_up
-
-    if not is_warm():
-        note("compiling the replay engine (once per version; gridctl warmup does it ahead of time)")
-    warm_up()

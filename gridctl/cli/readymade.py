@@ -10,6 +10,14 @@ import typer
 from gridctl.cli.options import complete_names
 from gridctl.cli.output import OutputOption, emit, note, progress, write
 from gridctl.cli.policy import complete_policy
+from gridctl.cli.replayoptions import (
+    AccountedOption,
+    ReplaceOption,
+    ReplaysOption,
+    RunNameOption,
+    RunSeedOption,
+    TraceArgument,
+)
 from gridctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,20 +26,13 @@ if TYPE_CHECKING:
     from gridctl.resources.gameday import GameDay
     from gridctl.traces.trace import Traffic
 
-TraceArgument = Annotated[
-    str, typer.Argument(metavar="TRACE", help="A trace in any format gridctl reads; - for stdin.")
-]
 PolicyOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|FILE", help="A policy of the grid, a manifest, or an algorithm.", autocompletion=complete_policy
     ),
 ]
-PricesOption = Annotated[str, typer.Option(metavar="NAME", help="The price book to account with.")]
-SeedOption = Annotated[int, typer.Option(min=0, max=2**62, help="The same seed gives the same run, byte for byte.")]
 FlowsOption = Annotated[int, typer.Option("--flows", metavar="N", min=0, help="Print the N largest flows of a fault.")]
-NameOption = Annotated[str | None, typer.Option(metavar="RUN", help="The run's name; run-1, run-2, … otherwise.")]
-ReplaceOption = Annotated[bool, typer.Option("--replace", help="Overwrite a run of that name.")]
 AtOption = Annotated[
     str | None, typer.Option("--at", metavar="TIME", help="When it begins; a quarter into the trace otherwise.")
 ]
@@ -42,9 +43,6 @@ NoticedOption = Annotated[
 PrintOption = Annotated[bool, typer.Option("--print", help="Print the game day as YAML, replay nothing.")]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Check everything and print the game day, replay nothing.")
-]
-JobsOption = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Replays at a time; all processors otherwise.")
 ]
 
 
@@ -68,16 +66,16 @@ def region_loss(
         ),
     ],
     each: Annotated[bool, typer.Option("--each", help="Lose each region in turn and rank the losses.")] = False,
-    name: NameOption = None,
+    name: RunNameOption = None,
     policy: PolicyOption = None,
-    prices: PricesOption = "default",
-    seed: SeedOption = 1,
+    prices: AccountedOption = "default",
+    seed: RunSeedOption = 1,
     at: AtOption = None,
     lasts: LastsOption = None,
     noticed_after: NoticedOption = None,
     replace: ReplaceOption = False,
     flows: FlowsOption = 10,
-    jobs: JobsOption = None,
+    jobs: ReplaysOption = None,
     print_only: PrintOption = False,
     dry_run: DryRunOption = False,
     output: OutputOption = "table",
@@ -121,10 +119,10 @@ def flash_crowd(
     ],
     trace: TraceArgument,
     times: Annotated[float, typer.Option("--times", metavar="N", help="How many times the load.")] = 10.0,
-    name: NameOption = None,
+    name: RunNameOption = None,
     policy: PolicyOption = None,
-    prices: PricesOption = "default",
-    seed: SeedOption = 1,
+    prices: AccountedOption = "default",
+    seed: RunSeedOption = 1,
     at: AtOption = None,
     lasts: LastsOption = None,
     replace: ReplaceOption = False,
@@ -160,8 +158,8 @@ def stale_telemetry(
     trace: TraceArgument,
     seconds: Annotated[float, typer.Option("--seconds", metavar="N", help="How long no telemetry arrives.")] = 300.0,
     policy: PolicyOption = None,
-    prices: PricesOption = "default",
-    seed: SeedOption = 1,
+    prices: AccountedOption = "default",
+    seed: RunSeedOption = 1,
     at: AtOption = None,
     print_only: PrintOption = False,
     dry_run: DryRunOption = False,
@@ -211,6 +209,7 @@ def _show(home: GridHome, requests: Traffic, order: Order, days: list[GameDay], 
     """Print game days as files; with `check`, hold each against the grid and the trace first."""
     from dataclasses import replace
 
+    from gridctl.cli.replaying import say_unplayed
     from gridctl.manifest.gameday_file import GameDayFile
     from gridctl.orchestrator.replaying import check_order
     from gridctl.render.rows import yaml_text
@@ -221,7 +220,7 @@ def _show(home: GridHome, requests: Traffic, order: Order, days: list[GameDay], 
     for day in days:
         write(f"{'---' + chr(10) if len(days) > 1 else ''}kind: GameDay\n{yaml_text(day)}")
     if check:
-        note(f"dry run: {len(requests):,} requests over {engines} engines would be replayed; nothing was written")
+        say_unplayed(len(requests), engines)
 
 
 def _play(home: GridHome, requests: Traffic, order: Order, day: GameDay, flows: int, output: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,13 +25,22 @@ from gridctl.cli.live_load import (
 )
 from gridctl.cli.output import OutputOption, emit, note, progress
 from gridctl.cli.policy import complete_policy
+from gridctl.cli.replayoptions import (
+    EVERY_SOURCE,
+    AccountedOption,
+    BlockTokensOption,
+    CheckOption,
+    DrawOption,
+    FirstRequestsOption,
+    MakerOption,
+    ReplaceOption,
+    ReplaysOption,
+    RunNameOption,
+    RunSeedOption,
+    TraceArgument,
+    UntilOption,
+)
 from gridctl.cli.run_argument import RunArgument, read_run
-from gridctl.errors import UsageError
-
-if TYPE_CHECKING:
-    from gridctl.manifest.gameday_file import GameDayFile
-    from gridctl.orchestrator.inputs import TraceSource
-    from gridctl.traces.trace import Traffic
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Send a trace through the router in virtual time.")
 
@@ -45,8 +54,8 @@ ROWS_SHOWN = 50
 
 @app.command()
 def run(
-    trace: Annotated[str, typer.Argument(metavar="TRACE", help="A trace in any format gridctl reads; - for stdin.")],
-    name: Annotated[str | None, typer.Option(metavar="RUN", help="The run's name; run-1, run-2, … otherwise.")] = None,
+    trace: TraceArgument,
+    name: RunNameOption = None,
     policy: Annotated[
         str | None,
         typer.Option(
@@ -55,36 +64,28 @@ def run(
             autocompletion=complete_policy,
         ),
     ] = None,
-    prices: Annotated[str, typer.Option(metavar="NAME", help="The price book to account with.")] = "default",
-    seed: Annotated[int, typer.Option(min=0, max=2**62, help="The same seed gives the same run, byte for byte.")] = 1,
+    prices: AccountedOption = "default",
+    seed: RunSeedOption = 1,
     speed: Annotated[float, typer.Option(metavar="X", help="Replay X times as fast: 2 doubles the load.")] = 1.0,
     start: Annotated[str, typer.Option("--from", metavar="TIME", help="Skip what comes before: 90, 30s, 5m.")] = "0",
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Drop what comes at this time or later.")] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N requests.")] = None,
+    until: UntilOption = None,
+    limit: FirstRequestsOption = None,
     repeat: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="The trace N times in a row.")] = 1,
     sort: Annotated[bool, typer.Option("--sort", help="Accept requests in any order and sort them.")] = False,
-    block_tokens: Annotated[
-        int | None, typer.Option(metavar="N", help="Tokens per prefix block, where the file does not say.")
-    ] = None,
+    block_tokens: BlockTokensOption = None,
     centralized: Annotated[
         bool,
         typer.Option(
             "--centralized/--no-centralized", help="Replay the same trace on the same GPUs, all in the core, too."
         ),
     ] = True,
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a run of that name.")] = False,
+    replace: ReplaceOption = False,
     seeds: Annotated[
         int, typer.Option(metavar="N", min=1, max=10_000, help="N replays, drawn differently: intervals in the tables.")
     ] = 1,
-    draw: Annotated[
-        str, typer.Option(metavar="LIST", help="What differs between them: jitter, mix, arrivals, profile.")
-    ] = "jitter,mix,arrivals,profile",
-    jobs: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Replays at a time; all processors otherwise.")
-    ] = None,
-    executor: Annotated[
-        Literal["local", "ray"], typer.Option(help="Who makes them: this machine, or the cluster at RAY_ADDRESS.")
-    ] = "local",
+    draw: DrawOption = EVERY_SOURCE,
+    jobs: ReplaysOption = None,
+    executor: MakerOption = "local",
     resume: Annotated[
         bool, typer.Option("--resume", help="Make the replays that an interrupted command of that name did not.")
     ] = False,
@@ -118,7 +119,7 @@ def run(
     baseline: BaselineOption = None,
     junit: JunitOption = None,
     summary: SummaryOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, replay nothing.")] = False,
+    dry_run: CheckOption = False,
     output: OutputOption = "table",
 ) -> None:
     """Replay a trace over the grid and keep the result as a run.
@@ -140,66 +141,32 @@ def run(
       gridctl replay run trace.jsonl.gz --name friday --rollout friday.yaml
       gridctl replay run trace.jsonl.gz --name real --live http://127.0.0.1:8080 --api-key-env GRID_KEY
     """
-    from gridctl.cli.gating import emit_gated, gates_of
-    from gridctl.cli.warmup import ready_replay
+    from gridctl.cli import replaying
+    from gridctl.cli.gating import gates_of
     from gridctl.orchestrator.context import current_grid
-    from gridctl.orchestrator.ensemble import Spread, parse_sources, replay_seeds
-    from gridctl.orchestrator.plan import load_ensemble
-    from gridctl.orchestrator.replaying import CacheOrder, Listener, Order, check_order
-    from gridctl.render.runs import DRAWN_COLUMNS, cache_lines, drawn_item
+    from gridctl.orchestrator.ensemble import Spread, parse_sources
+    from gridctl.orchestrator.replaying import Order
 
     home = current_grid()
     held = gates_of(gates, baseline, junit, summary, home, seeds)
-    source = _source(trace, sort, block_tokens, start, until, limit, speed, repeat)
-    requests = _read(source)
+    source = replaying.source_of(trace, sort, block_tokens, start, until, limit, speed, repeat)
+    requests = replaying.read_source(source)
+    alone = Order(name, policy, prices, seed, False, replace, None, source)
+    meanwhile = replaying.Meanwhile(faults, rollout, cache, cache_at)
     if live is not None or model or api_key_env or plain:
+        of_replays = [("--policy", policy is not None), ("--seeds", seeds > 1), ("--resume", resume)]
+        refuse_beside_live([*of_replays, ("--keep-draws", keep_draws), *meanwhile.options()])
         given = LiveOptions(
             live or "", model, api_key_env, max_connections, answer_timeout, think, network, plain, prompt_seed
         )
-        refuse_beside_live(
-            [("--policy", policy is not None), ("--seeds", seeds > 1), ("--resume", resume),
-             ("--keep-draws", keep_draws), ("--faults", faults is not None), ("--rollout", rollout is not None),
-             ("--cache", cache != "off")]
-        )  # fmt: skip
-        alone = Order(name, None, prices, seed, False, replace, None, source)
         run_live(home, requests, alone, given, held, output, dry_run=dry_run)
         return
-    planned = None
-    if rollout is not None:
-        from gridctl.cli.rolloutreplay import prepared
-
-        planned = prepared(
-            rollout, home, requests, Order(name, policy, prices, seed, False), [("--faults", faults is not None)]
-        )
-    day = _game_day(faults) if planned is None else planned.day
-    # A run with faults stands beside its calm one, and so do not its draws.
-    caches = None if cache == "off" else CacheOrder(cache, cache_at)
-    if caches is not None and (seeds > 1 or resume):
-        raise UsageError("caches and draws do not go together", where="--cache", fix="--seeds 1, or --cache off")
-    order = Order(name, policy, prices, seed, centralized and day is None, replace, day, source, caches)
+    replay = replaying.planned(home, requests, alone, meanwhile, centralized=centralized, is_drawn=seeds > 1 or resume)
     spread = Spread(seeds, parse_sources(draw), jobs, executor, resume, keep_draws)
     if dry_run:
-        checked = check_order(home, requests, order, note)
-        note(f"dry run: {len(requests):,} requests over {checked} engines would be replayed; nothing was written")
+        replaying.say_checked(home, requests, replay.order)
         return
-    ready_replay()
-    total = len(requests) * (2 if order.with_centralized else 1) * seeds + (len(requests) if day else 0)
-    with progress("replaying" if seeds == 1 else f"replaying {seeds} times", total) as advance:
-        info = replay_seeds(home, requests, order, spread, Listener(note, advance))
-    item = drawn_item(info, load_ensemble(info, home))
-    if held:
-        emit_gated(item, DRAWN_COLUMNS, output, held, read_run(info.name), home)
-        return
-    if planned is not None:
-        from gridctl.cli.rolloutreplay import emit_phases
-
-        emit_phases(planned, read_run(info.name), read_run(info.calm), output)
-        return
-    emit([item], DRAWN_COLUMNS, output, kind="Run", single=True)
-    for line in cache_lines(info):
-        note(line)
-    first = f"gridctl gameday report {info.name}; " if info.calm else ""
-    note(f"next: {first}gridctl tokenomics {info.name}; gridctl sla {info.name}")
+    replaying.emit_run(replay, replaying.made(replay, spread), held, output)
 
 
 @app.command()
@@ -237,47 +204,3 @@ def requests(
     emit(items(found, shown), REQUEST_COLUMNS, output, kind="RequestList", name_key="id")
     if len(shown) < len(rows):
         note(f"{len(shown)} of {len(rows):,} requests; -o csv prints all, --limit N more")
-
-
-def _game_day(faults: str | None) -> GameDayFile | None:
-    """The game day of --faults."""
-    if faults is None:
-        return None
-    from gridctl.manifest.gameday_file import read_game_day
-
-    return read_game_day(faults)
-
-
-def _source(
-    path: str,
-    sort: bool,
-    block_tokens: int | None,
-    start: str,
-    until: str | None,
-    limit: int | None,
-    speed: float,
-    repeat: int,
-) -> TraceSource:
-    """The trace that is asked for, in words the run keeps."""
-    from gridctl.cli.trace import seconds
-    from gridctl.orchestrator.inputs import TraceSource, absolute
-
-    return TraceSource(
-        path=absolute(path),
-        sort=sort,
-        block_tokens=block_tokens,
-        from_s=seconds(start, "--from"),
-        until_s=None if until is None else seconds(until, "--until"),
-        limit=limit,
-        speed=speed,
-        repeat=repeat,
-    )
-
-
-def _read(source: TraceSource) -> Traffic:
-    from gridctl.orchestrator.inputs import shaped
-    from gridctl.traces.reader import open_traffic
-
-    with progress("reading"):
-        traffic = open_traffic(source.path, sort=source.sort, block_tokens=source.block_tokens)
-    return shaped(traffic, source)

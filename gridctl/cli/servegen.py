@@ -1,7 +1,7 @@
 """`gridctl trace generate --servegen`: days of a published client pool as a trace, or what they would be.
 
-Parses options, calls the traces room, prints. The command itself is in `trace`, beside the synthetic generator; here is
-what it does when given ServeGen tables.
+Parses options, calls the traces room, prints. The command itself is in `generating`; here is what it does when given
+ServeGen tables.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from gridctl.cli.output import emit, note, progress
+from gridctl.cli.tracefiles import grid_mix
 from gridctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +53,16 @@ def check_options(context: typer.Context, *, is_servegen: bool) -> None:
         flag = "--" + stray[0].replace("_", "-")
         what = "does not go with --servegen, whose tables decide it" if is_servegen else "needs --servegen"
         raise UsageError(f"{flag} {what}", where=flag, fix=f"remove {flag}")
+
+
+def generate_span(asked: Asked, target: str | None, output: Format, *, no_grid: bool, dry_run: bool) -> None:
+    """Write the span, or print what writing it would give."""
+    sites, workloads = ([], []) if no_grid else grid_mix()
+    stream = open_stream(asked, sites, workloads)
+    if target is None or dry_run:
+        print_plan(stream, compress=target is None or target.endswith(".gz"), output=output)
+    else:
+        write_span(stream, target)
 
 
 def open_stream(asked: Asked, sites: Sequence[Site], workloads: Sequence[Workload]) -> ServegenStream:
@@ -100,14 +111,14 @@ def write_span(stream: ServegenStream, target: str) -> None:
 
 def print_plan(stream: ServegenStream, *, compress: bool, output: Format) -> None:
     """Print what writing the span would give and take."""
-    from gridctl.cli import tracerows
+    from gridctl.render import traces
     from gridctl.traces.servegen_plan import plan
 
     with progress("estimating"):
         found = plan(stream, compress=compress)
     emit(
-        [tracerows.plan_row(stream.name, stream.duration_s, found)],
-        tracerows.PLAN,
+        [traces.plan_row(stream.name, stream.duration_s, found)],
+        traces.PLAN,
         output,
         kind="TracePlan",
         single=True,

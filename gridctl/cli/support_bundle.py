@@ -9,6 +9,7 @@ import typer
 
 from gridctl.cli.options import DryRunOption
 from gridctl.cli.output import OutputOption, emit, note
+from gridctl.errors import UsageError
 from gridctl.render.rows import Column
 
 COLUMNS = (
@@ -35,6 +36,8 @@ def command(
     """
     from gridctl.orchestrator.support import default_name, gather, write_bundle
 
+    if out is not None and out.suffix.lower() != ".zip":
+        raise UsageError(f"{out.name} would be a ZIP file by another name", where="--out", fix=f"{out.stem}.zip")
     parts = gather(listen)
     path = out if out is not None else Path(default_name())
     if not dry_run:

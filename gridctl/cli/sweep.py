@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gridctl.cli.options import YesOption
 from gridctl.cli.output import OutputOption, emit, is_interactive, note, painted, progress, write, write_file
 from gridctl.cli.pivoting import pivot
+from gridctl.cli.replayoptions import EVERY_SOURCE, DrawOption, MakerOption, ReplaysOption
 from gridctl.cli.sweep_argument import SweepArgument, WorkloadOption, complete_sweep, read_sweep
 from gridctl.errors import InputError, StoreError, UsageError
 
@@ -45,15 +46,9 @@ def run(
     seeds: Annotated[
         int, typer.Option(metavar="N", min=1, max=10_000, help="N replays of each scenario, drawn differently.")
     ] = 1,
-    draw: Annotated[
-        str, typer.Option(metavar="LIST", help="What differs between them: jitter, mix, arrivals, profile.")
-    ] = "jitter,mix,arrivals,profile",
-    jobs: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Replays at a time; all processors otherwise.")
-    ] = None,
-    executor: Annotated[
-        Literal["local", "ray"], typer.Option(help="Who makes them: this machine, or the cluster at RAY_ADDRESS.")
-    ] = "local",
+    draw: DrawOption = EVERY_SOURCE,
+    jobs: ReplaysOption = None,
+    executor: MakerOption = "local",
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep the results there are, make those that are missing.")
     ] = False,
@@ -79,10 +74,10 @@ def run(
       gridctl sweep run sweep.yaml --seeds 5 --svg front.svg
       gridctl sweep run sweep.yaml --name fleets --trace day.jsonl.gz -o csv > fleets.csv
     """
+    from gridctl.cli.warmup import ready_replay
     from gridctl.orchestrator.context import current_grid
     from gridctl.orchestrator.ensemble import parse_sources
     from gridctl.orchestrator.replaying import resources_of
-    from gridctl.replay.warmup import is_warm, warm_up
     from gridctl.sweeps.axes import scenarios
     from gridctl.sweeps.reading import read_question, with_trace
     from gridctl.sweeps.sweeping import Wanted, make_sweep
@@ -95,9 +90,7 @@ def run(
     _check_count(question, seeds, yes=yes)
     listed = list(scenarios(question.cases))
     requests = _requests(question)
-    if not is_warm():
-        note("compiling the replay engine (once per version; gridctl warmup does it ahead of time)")
-    warm_up()
+    ready_replay()
     if dry_run:
         _emit_plan(question, listed, resources, requests, wanted, output)
         return

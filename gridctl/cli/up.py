@@ -16,7 +16,7 @@ from gridctl.render.rows import Column
 if TYPE_CHECKING:
     from gridctl.broker.plan import Settings
     from gridctl.control.live import Live
-    from gridctl.control.order import Order
+    from gridctl.control.order import Order, Shared
     from gridctl.orchestrator.context import GridHome
     from gridctl.orchestrator.live import Preview
 
@@ -103,6 +103,13 @@ def command(
         str, typer.Option(metavar="TIME", help="How often sites' agents report; six times that ends a trial.")
     ] = "30s",
     backends: Annotated[int, typer.Option(min=1, help="Room for so many engines.")] = 1024,
+    cache_shared: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="A Redis or Valkey on which gateways keep exact answers together."),
+    ] = None,
+    cache_shared_key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The key that those gateways share, for the owner only.")
+    ] = None,
     tls_cert: Annotated[Path | None, typer.Option(metavar="PEM", help="Certificate chain, to serve TLS.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="PEM", help="Its key.")] = None,
     insecure: Annotated[
@@ -120,6 +127,7 @@ def command(
       gridctl up --dry-run
       gridctl up --workers 4 --record recordings/
       gridctl up --detach --listen 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem
+      gridctl up --cache-shared rediss://cache.example:6380/0 --cache-shared-key-file cache.key
     """
     from gridctl.orchestrator.context import current_grid
     from gridctl.orchestrator.live import LocalServices, preview, up
@@ -175,8 +183,26 @@ def _order(home: GridHome, flags: dict[str, object]) -> Order:
         log_requests=bool(flags["log_requests"]),
         recordings=_path(flags["record"]),
         renews_salt=bool(flags["new_salt"]),
+        shared=_shared(_text(flags["cache_shared"]), _text(flags["cache_shared_key_file"])),
         settings=_settings(flags, anonymous=listen.is_private if anonymous is None else bool(anonymous)),
     )
+
+
+def _shared(url: str | None, key_file: str | None) -> Shared | None:
+    """Where exact answers are shared: by the options, the environment, or the configuration."""
+    from gridctl.control.order import Shared
+    from gridctl.orchestrator.config import setting
+
+    place, key = setting("cache_shared", flag=url).value, setting("cache_shared_key_file", flag=key_file).value
+    if not place and not key:
+        return None
+    if not place or not key:
+        raise UsageError(
+            "a shared cache needs a server and a key that its gateways share",
+            where="--cache-shared, --cache-shared-key-file",
+            fix="give both; a key: (umask 077; openssl rand -hex 32 > FILE)",
+        )
+    return Shared(place, Path(key).expanduser().absolute())
 
 
 def _settings(flags: dict[str, object], *, anonymous: bool) -> Settings:

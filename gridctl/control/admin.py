@@ -127,6 +127,8 @@ class _Endpoint:
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
+        if self._live.renew_keys is not None:
+            await self._live.renew_keys()
         principal = _caller(self._live, request)
         route = self._routes.get("GET" if request.method == "HEAD" else request.method)
         if route is None:

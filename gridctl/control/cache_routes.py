@@ -45,7 +45,14 @@ async def _report(call: Call) -> object:
         embedders={str(name): str(known) for name, known in told.get("embedders", {}).items()},
         workloads=_workloads(call, told.get("workloads", {})),
         reasons=cache_reasons(read_totals(call.live.board)),
+        shared=_shared(told),
+        tenants=msgspec.convert(told.get("tenants", ()), tuple[messages.CacheTenant, ...]),
     )
+
+
+def _shared(told: Mapping[str, Any]) -> messages.CacheShared | None:
+    found = told.get("shared")
+    return None if found is None else msgspec.convert(found, messages.CacheShared)
 
 
 def _workloads(call: Call, told: Mapping[str, Any]) -> tuple[messages.CacheWorkload, ...]:
@@ -100,7 +107,12 @@ async def _purge(call: Call) -> object:
     if not body.dry_run:
         await _note(call, f"{body.by}:{body.value}", body.cause or "cache purge")
     return messages.CachePurged(
-        by=body.by, value=body.value, entries=told.get("entries"), number=told.get("number"), dry_run=body.dry_run
+        by=body.by,
+        value=body.value,
+        entries=told.get("entries"),
+        number=told.get("number"),
+        dry_run=body.dry_run,
+        shared=told.get("shared", "none"),
     )
 
 
@@ -118,7 +130,7 @@ async def _switch(call: Call, order: str) -> object:
         _check_workload(call, body.workload)
     told = await call.live.keeper.order(order, {"workload": body.workload or ""})
     await _note(call, body.workload or "all", body.cause or f"cache {order}")
-    return messages.CacheSwitched(workloads=tuple(told["workloads"]))
+    return messages.CacheSwitched(workloads=tuple(told["workloads"]), shared=told.get("shared", "none"))
 
 
 async def _feedback(call: Call) -> object:
@@ -129,7 +141,10 @@ async def _feedback(call: Call) -> object:
     if told.get("is_counted"):
         await _note(call, body.request_id, "cache feedback: the answer was wrong")
     return messages.CacheFeedbackTaken(
-        request_id=body.request_id, is_counted=bool(told["is_counted"]), entries=int(told["entries"])
+        request_id=body.request_id,
+        is_counted=bool(told["is_counted"]),
+        entries=int(told["entries"]),
+        shared=told.get("shared", "none"),
     )
 
 

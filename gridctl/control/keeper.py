@@ -22,11 +22,14 @@ from typing import Any
 import msgspec
 
 from gridctl.answers import wire
+from gridctl.answers.shared_place import keys_of
 from gridctl.broker.plan import Plan
+from gridctl.control.order import Shared
 from gridctl.control.worker import Heard, Say
 from gridctl.errors import InputError, UnreachableError
 from gridctl.registry.faults import disk_fault
 from gridctl.resources import Model, Workload
+from gridctl.signals.cache_counts import SharedTier
 
 PROGRAM = ("-P", "-m", "gridctl.answers.process")
 FOLDER = "cache"
@@ -42,12 +45,15 @@ END_S = 3.0
 class Keeper:
     """The keeper's process and its folder. `told` is its last status, `pid` 0 while there is none."""
 
-    def __init__(self, live_folder: Path, board_name: str, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, live_folder: Path, board_name: str, say: Callable[[str], None], shared: Shared | None = None
+    ) -> None:
         self.folder = live_folder / FOLDER
         self.presence = f"{board_name}-answers"
         self.told: dict[str, Any] | None = None
         self.restarts = 0
         self._say = say
+        self._shared = shared
         self._listener: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -85,6 +91,13 @@ class Keeper:
         found = {name: known.get("bound") for name, known in workloads.items() if isinstance(known, Mapping)}
         return {name: float(bound) for name, bound in found.items() if bound is not None}
 
+    def shared(self) -> SharedTier | None:
+        """The server that it shares with other gateways, as last told; None where there is none."""
+        if self._shared is None:
+            return None
+        told = (self.told or {}).get("shared") or {}
+        return SharedTier(told.get("state") == "up", int(told.get("owed", 0)), told.get("counts", {}))
+
     def worker_flags(self) -> tuple[str, ...]:
         """What workers are told of the cache on their command line."""
         return "--cache", str(self.folder), "--presence", self.presence
@@ -102,15 +115,18 @@ class Keeper:
             raise disk_fault(error, self.folder) from error
 
     def _keep_secret(self) -> None:
-        """Answers outlive the orchestrator, so what their keys are made under must, too."""
+        """Answers outlive the orchestrator, so what their keys are made under must, too. Gateways that share answers
+        make the same keys: what was kept under another secret is found no more."""
         place = self.folder / SECRET_FILE
+        wanted = None if self._shared is None else keys_of(self._shared.key_file).questions
         with contextlib.suppress(FileNotFoundError):
-            if len(place.read_bytes()) == SECRET_BYTES:
+            found = place.read_bytes()
+            if found == wanted or (wanted is None and len(found) == SECRET_BYTES):
                 return
         aside = place.with_name(f".{SECRET_FILE}.{os.getpid()}")
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(SECRET_BYTES))
+            file.write(wanted or secrets.token_bytes(SECRET_BYTES))
             file.flush()
             os.fsync(file.fileno())
         aside.replace(place)
@@ -242,6 +258,8 @@ class Keeper:
         listen_fd = self._listener.fileno()
         words = ["--folder", str(self.folder), "--plan", str(self._plan), "--presence", self.presence]
         words += ["--listen-fd", str(listen_fd), "--channel-fd", str(theirs.fileno())]
+        if self._shared is not None:
+            words += ["--shared", self._shared.url, "--shared-key-file", str(self._shared.key_file.absolute())]
         generation = self._generation
         try:
             self._process = await asyncio.create_subprocess_exec(

@@ -57,6 +57,7 @@ class Live:
     problem: str | None = None
     recording: Path | None = None
     record: Callable[[Path | None], Awaitable[None]] | None = None
+    renew_keys: Callable[[], Awaitable[None]] | None = None
     admin_url: str | None = None
     rollouts: Rollouts | None = None
     started_unix_ns: int = field(default_factory=time.time_ns)

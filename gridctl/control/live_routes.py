@@ -55,7 +55,12 @@ async def _metrics(call: Call) -> object:
     style = best_format(call.accept)
     live = call.live
     text = await asyncio.to_thread(
-        exposition, live.board, time.monotonic_ns(), style, cache_bounds=live.keeper.bounds()
+        exposition,
+        live.board,
+        time.monotonic_ns(),
+        style,
+        cache_bounds=live.keeper.bounds(),
+        cache_shared=live.keeper.shared(),
     )
     return Text(text, CONTENT_TYPES[style])
 

@@ -348,6 +348,11 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     ended: str | None
 
 
+SharedWord = Literal["none", "told", "owed"]
+"""Whether other gateways were told: there is nothing to tell, or nobody; the server has it; it is told as soon as it
+can be, also after a restart."""
+
+
 class CachePurge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Answers to forget: those with a tag, of a tenant, a workload or a model (`NAME` or `NAME/VARIANT`), under a key,
     or everything that a request was served or brought."""
@@ -359,13 +364,15 @@ class CachePurge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class CachePurged(msgspec.Struct, frozen=True, kw_only=True):
-    """What was forgotten, or would be. `entries` None: there are too many to count; `number` is the purge's."""
+    """What was forgotten, or would be. `entries` None: there are too many to count; `number` is the purge's; `shared`:
+    whether the gateways that share answers were told, or are owed it."""
 
     by: str
     value: str
     entries: int | None
     number: int | None
     dry_run: bool
+    shared: SharedWord = "none"
 
 
 class CacheSwitch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -376,9 +383,10 @@ class CacheSwitch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class CacheSwitched(msgspec.Struct, frozen=True, kw_only=True):
-    """Which workloads were switched."""
+    """Which workloads were switched; `shared`: whether the gateways that share answers were told, or are owed it."""
 
     workloads: tuple[str, ...]
+    shared: SharedWord = "none"
 
 
 class CacheFeedback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -395,6 +403,7 @@ class CacheFeedbackTaken(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     is_counted: bool
     entries: int
+    shared: SharedWord = "none"
 
 
 class CacheWorkload(msgspec.Struct, frozen=True, kw_only=True):
@@ -424,9 +433,37 @@ class CacheWorkload(msgspec.Struct, frozen=True, kw_only=True):
     wrong_labels: int
 
 
+class CacheShared(msgspec.Struct, frozen=True, kw_only=True):
+    """The server that gateways share exact answers on. `state`: up, slow (asked again once it is quick) or down;
+    `notices` orders were read in this `epoch`, `owed` ones it has not been told of; `counts` are since the keeper
+    started."""
+
+    place: str
+    state: Literal["up", "slow", "down"]
+    problem: str
+    epoch: str
+    notices: int
+    owed: int
+    waiting: int
+    counts: dict[str, int]
+
+
+class CacheTenant(msgspec.Struct, frozen=True, kw_only=True):
+    """What the cache did for one tenant of a workload: answers that went out lately and what they saved, and what of
+    its questions was judged since the keeper started. The error rate is the workload's, not each tenant's."""
+
+    workload: str
+    tenant: str
+    hits: int
+    semantic_hits: int
+    saved_usd: float
+    labels: int
+    wrong_labels: int
+
+
 class CacheReport(msgspec.Struct, frozen=True, kw_only=True):
     """The cache of an orchestrator. `state`: off (no workload caches), up, or down (requests go on without it);
-    `reasons` count why requests were not answered."""
+    `reasons` count why requests were not answered; `shared` is None where answers are this gateway's alone."""
 
     state: Literal["off", "up", "down"]
     pid: int
@@ -439,6 +476,8 @@ class CacheReport(msgspec.Struct, frozen=True, kw_only=True):
     embedders: dict[str, str]
     workloads: tuple[CacheWorkload, ...]
     reasons: dict[str, int]
+    shared: CacheShared | None = None
+    tenants: tuple[CacheTenant, ...] = ()
 
 
 class CacheServing(msgspec.Struct, frozen=True, kw_only=True):

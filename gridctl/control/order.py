@@ -11,6 +11,7 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gridctl.answers.shared_place import check_packages, keys_of, place_of
 from gridctl.broker.plan import BOARD_ROWS, Settings
 from gridctl.control.listening import Address
 from gridctl.errors import InputError, UsageError
@@ -30,12 +31,21 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """A server that gateways share exact answers on, and the file with the key they share."""
+
+    url: str
+    key_file: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """One `gridctl up`. `settings` is what the gateway is told; `admin` is an address of the admin API beside its
     Unix socket in the live folder.
 
     `sync` is how often sites' agents ask, and how long they may be silent. `recordings` None: nothing is recorded.
-    `renews_salt`: prompts are hashed anew from now on. A ready worker that has not said that it lives for
+    `renews_salt`: prompts are hashed anew from now on. `shared` is where exact answers are kept together with other
+    gateways. A ready worker that has not said that it lives for
     `stuck_after_s` is ended. `program` is what a worker runs, after the interpreter."""
 
     database: Path
@@ -51,6 +61,7 @@ class Order:
     log_requests: bool = False
     recordings: Path | None = None
     renews_salt: bool = False
+    shared: Shared | None = None
     stuck_after_s: float = 30.0
     sync: Timing = field(default_factory=Timing)
     settings: Settings = field(default_factory=Settings)
@@ -67,6 +78,10 @@ def check_order(order: Order, keys: int) -> None:
         raise UsageError(f"a grace of {order.grace_s:g} s", where="--grace", fix="0 to 86400 seconds")
     if order.tls is not None:
         server_context(order.tls)
+    if order.shared is not None:
+        check_packages()
+        place_of(order.shared.url)
+        keys_of(order.shared.key_file)
     _check_listen(order, keys)
     if order.admin is not None and not order.admin.is_private and order.tls is None:
         raise InputError(

@@ -7,7 +7,7 @@ that what was counted stays theirs.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -41,12 +41,14 @@ def plan_of(
     own_ports: Sequence[int] = (),
     recording: Path | None = None,
     salt: str | None = None,
+    digest_of: Callable[[Backend], str] = lambda backend: "",
 ) -> Plan:
     """The next plan. `own_ports` are those this orchestrator listens on: no engine can be there. Requests are recorded
-    to `recording`. `salt` is of the first plan; the others go on with it.
+    to `recording`. `salt` is of the first plan; the others go on with it. `digest_of` tells an engine's weights.
 
     Raises InputError when the grid cannot be served: no engine with an endpoint, no workload, too many engines."""
     backends = live_backends(declared.resources, before.backends if before is not None else (), rows=order.backends)
+    backends = tuple(msgspec.structs.replace(one, digest=digest_of(one)) for one in backends)
     _check_servable(declared, backends)
     _refuse_forbidden(backends, own_ports, allows_link_local=order.settings.allow_link_local)
     return Plan(

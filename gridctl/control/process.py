@@ -102,7 +102,7 @@ async def _serve(
         enrol(board, plan)
         path = folder.plan(plan.generation)
         write_plan(path, plan)
-        keeper = Keeper(folder.path, board.name, say)
+        keeper = Keeper(folder.path, board.name, say, order.shared)
         keeper.prepare()
         stack.push_async_callback(keeper.stop)
         facts = Facts(order.program, board.name, listener.fileno(), (*_worker_flags(order), *keeper.worker_flags()))
@@ -149,6 +149,7 @@ async def _serve(
         folder.write(live.control_file())
         watch = Watch(live, own_ports, say, lambda: folder.write(live.control_file()))
         live.record = watch.record
+        live.renew_keys = watch.renew_keys
         alongside = (watch.run(), live.observer.run(), live.history.run(), live.rollouts.run(live))
         for work in (*alongside, certificates.run(), keeper.run(), _attend(live)):
             await stack.enter_async_context(_alongside(work, say))

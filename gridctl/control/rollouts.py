@@ -27,6 +27,7 @@ from gridctl.control.canary import (
 )
 from gridctl.control.declaring import declare
 from gridctl.control.prices import price_figure, usd_per_mtok
+from gridctl.control.weights import Weights
 from gridctl.errors import GridctlError
 from gridctl.rollout.analysis import Figure, Verdict, judge
 from gridctl.rollout.desired import Timing, desired_of, etag_of
@@ -57,6 +58,7 @@ class Rollouts:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.timing = timing or Timing()
+        self.weights = Weights()
         self._folder = folder
         self._say = say
         self._clock = clock
@@ -94,7 +96,8 @@ class Rollouts:
         """Take a site's report; what it should hold, as JSON, and its tag. None when `seen` is that tag."""
 
         def work(store: RolloutStore) -> tuple[bytes | None, str]:
-            store.report(site, report, self._clock())
+            if store.report(site, report, self._clock()):
+                self.weights.take(site, report)
             content, etag = self._answer(store, site)
             return (None if seen == etag else content), etag
 
@@ -158,6 +161,9 @@ class Rollouts:
     def _restart(self, store: RolloutStore) -> None:
         for name in store.active:
             store.happen(name, Restarted(), self._clock())
+        for site in store.heard_s():
+            if (known := store.known_site(site)) is not None:
+                self.weights.take(site, known.report)
 
     def _pass_time(self, store: RolloutStore, name: str) -> None:
         rollout, now_s = store.active.get(name), self._clock()
@@ -209,8 +215,9 @@ class Rollouts:
         others = control_sites(rollout, live.plan)
         control = sample_of(others, now, then, probes) if others else sample_before(rollout, live.history.series)
         here, there = like_sites(rollout, live.plan, others)
-        canary = msgspec.structs.replace(canary, ttft=sample_of(here, now, then, {}).ttft)
-        control = msgspec.structs.replace(control, ttft=sample_of(there, now, then, {}).ttft)
+        alike, others_alike = sample_of(here, now, then, {}), sample_of(there, now, then, {})
+        canary = msgspec.structs.replace(canary, ttft=alike.ttft, tpot=alike.tpot)
+        control = msgspec.structs.replace(control, ttft=others_alike.ttft, tpot=others_alike.tpot)
         return judge(canary, control, rollout.settings.limits)
 
     async def _price_figure(self, live: Live, rollout: Rollout) -> Figure | None:

@@ -16,6 +16,7 @@ from gridctl.broker.plan import Plan, write_plan
 from gridctl.control.live import Live
 from gridctl.control.plans import enrol, is_same_service, plan_of
 from gridctl.control.services import Declared
+from gridctl.control.weights import Weights
 from gridctl.errors import GridctlError, StoreError
 from gridctl.registry import Registry
 
@@ -33,8 +34,10 @@ class Watch:
         self._say = say
         self._planned = planned
         self._mark: int | None = None
+        self._mark_of_keys: int | None = None
         self._registry: Registry | None = None
         self._planning = asyncio.Lock()
+        self._weights_changes = 0
 
     async def run(self) -> None:
         """Look twice a second, until cancelled."""
@@ -42,7 +45,7 @@ class Watch:
             while True:
                 await asyncio.sleep(PERIOD_S)
                 try:
-                    if self._has_changed():
+                    if self._has_changed() or self._weights.changes != self._weights_changes:
                         await self.refresh()
                 except GridctlError as error:
                     self._complain(error)
@@ -55,13 +58,26 @@ class Watch:
         async with self._planning:
             declared = await asyncio.to_thread(live.services.declared)
             live.learn_keys(declared.keys)
-            if declared.version == live.declared.version:
+            changes = self._weights.changes
+            if declared.version == live.declared.version and changes == self._weights_changes:
                 return
+            self._weights_changes = changes
             plan = await self._next(declared)
             if is_same_service(plan, live.plan):
                 live.take(declared, live.plan)
                 return
             await self._follow(declared, plan)
+
+    async def renew_keys(self) -> None:
+        """Know the keys as they are now, not as half a second ago. Microseconds when nobody wrote to the database."""
+        try:
+            registry = self._open_registry()
+            mark = registry.change_mark()
+            if mark != self._mark_of_keys:
+                self._live.learn_keys(tuple(registry.access_keys()))
+                self._mark_of_keys = mark
+        except GridctlError as error:
+            self._complain(error)
 
     async def record(self, recording: Path | None) -> None:
         """Have the workers record to this folder from now on, or no more."""
@@ -69,10 +85,21 @@ class Watch:
             self._live.recording = recording
             await self._follow(self._live.declared, await self._next(self._live.declared))
 
+    @property
+    def _weights(self) -> Weights:
+        """What sites say they serve."""
+        return self._live.rollouts.weights if self._live.rollouts is not None else Weights()
+
     async def _next(self, declared: Declared) -> Plan:
         live = self._live
         return await asyncio.to_thread(
-            plan_of, declared, live.order, live.plan, own_ports=self._own_ports, recording=live.recording
+            plan_of,
+            declared,
+            live.order,
+            live.plan,
+            own_ports=self._own_ports,
+            recording=live.recording,
+            digest_of=self._weights.digest_of,
         )
 
     async def _follow(self, declared: Declared, plan: Plan) -> None:
@@ -95,11 +122,14 @@ class Watch:
 
     def _has_changed(self) -> bool:
         """Whether anybody wrote to the database since the last look."""
-        if self._registry is None:
-            self._registry = self._live.services.open_registry(None)
-        mark = self._registry.change_mark()
+        mark = self._open_registry().change_mark()
         changed, self._mark = mark != self._mark, mark
         return changed
+
+    def _open_registry(self) -> Registry:
+        if self._registry is None:
+            self._registry = self._live.services.open_registry(None)
+        return self._registry
 
     def _complain(self, error: GridctlError) -> None:
         if isinstance(error, StoreError):
@@ -114,4 +144,4 @@ class Watch:
             self._registry.close()
             self._registry = None
         # A mark means nothing to another connection: look again.
-        self._mark = None
+        self._mark = self._mark_of_keys = None

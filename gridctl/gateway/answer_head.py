@@ -25,6 +25,8 @@ LAST_LINE: Final = {
 CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 STREAM: Final = b"x-accel-buffering: no\r\n"
 
+_JSON: Final = b"content-type: application/json\r\n"
+_EVENTS: Final = b"content-type: text/event-stream\r\n"
 _HEAD: Final = (
     b"%bcache-control: no-store\r\nx-request-id: %b\r\n%b%bx-gridctl-predicted-ttft-ms: %.3f\r\n"
     b"x-gridctl-usd: %.9f\r\nx-gridctl-attempts: %d\r\n%b"
@@ -37,6 +39,9 @@ def compose(attempt: Attempt, framing: bytes, end: bytes) -> bytes:
     """The head of the answer that `attempt` brought; `framing` says how its body ends, `end` closes the head."""
     head = attempt.head
     assert head is not None
+    visit = attempt.exchange.visit
+    if visit is not None and head.status == 200 and visit.hides and not head.is_encoded:
+        return compose_own(attempt.exchange, (_EVENTS if attempt.scanner is not None else _JSON) + framing, end)
     return compose_promise(attempt, status_line(head.status) + head.forwarded + framing, end)
 
 
@@ -56,12 +61,15 @@ def compose_promise(attempt: Attempt, beginning: bytes, end: bytes) -> bytes:
 
 
 def compose_own(exchange: Exchange, framing: bytes, end: bytes) -> bytes:
-    """The head of an answer that no engine was asked for; `framing` tells its kind and how its body ends."""
-    return b"%b%bcache-control: no-store\r\nx-request-id: %b\r\n%bx-gridctl-usd: 0\r\n%b" % (
+    """The head of an answer that no engine was asked for, or of which nobody may learn whether one was; `framing` tells
+    its kind and how its body ends."""
+    visit = exchange.visit
+    return b"%b%bcache-control: no-store\r\nx-request-id: %b\r\n%b%b%b" % (
         status_line(200),
         framing,
         exchange.request_id,
         _words(exchange.workload, exchange.cache_word),
+        b"" if visit is not None and visit.hides else b"x-gridctl-usd: 0\r\n",
         end,
     )
 

@@ -14,16 +14,14 @@ if TYPE_CHECKING:
     from gridctl.answers.question import Kept
     from gridctl.gateway.visit import Visit
 
-KNOWING_ROLES = ("operator", "admin")
-"""Who may learn of a public workload's cache what it did."""
 MOST_WORDS = 256
 _words: dict[tuple[str, str], bytes] = {}
 
 
 def word_of(visit: Visit) -> bytes:
     """The value of x-gridctl-cache; nothing for those who may not know."""
-    terms = visit.understood.terms if visit.understood is not None else None
-    if terms is not None and terms.sharing == "public" and not _may_know(visit):
+    understood = visit.understood
+    if understood is not None and understood.caller.is_ignorant:
         return b""
     if visit.outcome == "hit":
         return b"hit; level=shared; age=0" if visit.kept is None else _word_of_hit(visit.kept)
@@ -45,10 +43,6 @@ def _word_of_hit(kept: Kept) -> bytes:
     if kept.age == "stale":
         parts.append("stale")
     return "; ".join(parts).encode("ascii", "replace")
-
-
-def _may_know(visit: Visit) -> bool:
-    return visit.ask is not None and visit.ask.principal.role in KNOWING_ROLES
 
 
 def plain(reason: str) -> str:

@@ -14,12 +14,13 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from gridctl.gateway.keeping import Keeping
 from gridctl.gateway.questions import Questions
 from gridctl.gateway.reply import NOTHING
 from gridctl.gateway.single_flight import Flights
-from gridctl.gateway.terms import Terms, Understood, terms_of, versions_of
+from gridctl.gateway.terms import Again, Terms, Understood, terms_of, versions_of
 from gridctl.gateway.unattended import Nobody
 from gridctl.gateway.visit import Visit
 from gridctl.resources import Workload
@@ -27,11 +28,10 @@ from gridctl.signals.cache_counts import CacheCounts
 
 if TYPE_CHECKING:
     from gridctl.answers.client import Answers
-    from gridctl.answers.question import Found, Fresh, Kept, Question
+    from gridctl.answers.question import Found, Kept
     from gridctl.broker.ask import Ask
     from gridctl.broker.plan import Plan
     from gridctl.gateway.exchange import Exchange
-    from gridctl.gateway.head import Head
     from gridctl.gateway.recipient import Recipient
     from gridctl.gateway.serving import Serving
     from gridctl.signals.board import Board
@@ -41,29 +41,15 @@ MOST_BACKGROUND = 4
 MOST_QUEUED = 512
 LONGEST_AGAIN = 64 << 10
 """Bytes of a body that is kept to be asked again."""
-WEIGHT_OF_LAST = 0.05
-"""In the mean of how long engines took of late: about twenty requests."""
 BUDGET_NS = 30_000_000
 """How long a request waits for the keeper of the answers; what it finds later is not worth the wait."""
+HOP_NS = 5_000_000
+"""Of that, the way to the keeper and back where it only looks for the very question, among other gateways' answers."""
 
 SECRET_FILE = "secret"
 """In the cache's folder: what keys are made under. Who has it can tell which questions were asked."""
 
-KEEP_AFTER_S = 0.025
-"""Answers are handed in together, so often: each for itself would cost a system call, and wake the keeper for one."""
-MOST_TOGETHER = 128
-
 Report = Callable[[BaseException], None]
-
-
-class Again(NamedTuple):
-    """A request to be asked again without a client; `ticket` names the label that its answer is."""
-
-    head: Head
-    endpoint: str
-    body: bytes
-    understood: Understood
-    ticket: int | None
 
 
 class Caching:
@@ -78,15 +64,12 @@ class Caching:
         self.report = report
         self.flights = Flights()
         self.budget_ns = BUDGET_NS
-        self.keep_after_s = KEEP_AFTER_S
-        self._handed_in: list[tuple[Question, Fresh]] = []
-        self._keeping: asyncio.TimerHandle | None = None
+        self.keeping = Keeping(answers, counts, report)
         self._questions = Questions(secret)
         self._terms: dict[str, Terms] = {}
         self._queue: deque[Again] = deque()
         self._running: set[Exchange] = set()
         self._renewing: set[bytes] = set()
-        self._took_us: dict[tuple[str, bool], float] = {}
         self.adopt(plan)
 
     def adopt(self, plan: Plan) -> None:
@@ -122,7 +105,7 @@ class Caching:
         """Ask an engine for what was just answered: to check it, where there is a ticket, else to renew it."""
         understood, serving = visit.understood, self.serving
         assert understood is not None
-        exact = understood.question.exact
+        exact = understood.exact
         if ticket is None and exact in self._renewing:
             return
         if serving.is_draining or len(self._queue) >= MOST_QUEUED or len(visit.body) > LONGEST_AGAIN:
@@ -154,7 +137,7 @@ class Caching:
     def ended_again(self, exchange: Exchange, understood: Understood) -> None:
         """A background request has ended."""
         self._running.discard(exchange)
-        self._renewing.discard(understood.question.exact)
+        self._renewing.discard(understood.exact)
         if self._queue:
             self._start_next()
 
@@ -164,42 +147,12 @@ class Caching:
         nobody.attend(exchange)
         return nobody
 
-    # ── handing answers in ──
-
-    def keep(self, question: Question, fresh: Fresh) -> None:
-        """Hand an answer in, soon."""
-        self._handed_in.append((question, fresh))
-        if not self.keep_after_s or len(self._handed_in) >= MOST_TOGETHER:
-            self._keep_now()
-        elif self._keeping is None:
-            self._keeping = asyncio.get_running_loop().call_later(self.keep_after_s, self._keep_now)
-
-    def _keep_now(self) -> None:
-        if self._keeping is not None:
-            self._keeping.cancel()
-            self._keeping = None
-        handed_in, self._handed_in = self._handed_in, []
-        try:
-            for question, fresh in handed_in:
-                self.answers.keep(question, fresh)
-        except Exception as error:
-            self.report(error)
-
-    # ── counting, and what a hit saves ──
+    # ── counting ──
 
     def count(self, visit: Visit, name: str, amount: int = 1) -> None:
         """Count something of a request's workload."""
         assert visit.understood is not None
-        self.counts.add(visit.understood.terms.name, name, amount)
-
-    def took(self, workload: str, is_stream: bool, took_us: float) -> None:
-        """An engine took so long to the first token of a stream, or to the whole answer."""
-        before = self._took_us.get((workload, is_stream))
-        self._took_us[workload, is_stream] = took_us if before is None else before + WEIGHT_OF_LAST * (took_us - before)
-
-    def saved_us(self, workload: str, is_stream: bool, took_us: float) -> int:
-        """What an engine would have taken longer, going by how long engines took of late."""
-        return max(0, int(self._took_us.get((workload, is_stream), took_us) - took_us))
+        self.counts.add(visit.understood.caller.terms.name, name, amount)
 
     # ── safely ──
 
@@ -212,11 +165,14 @@ class Caching:
             visit.exchange.broke()
 
     def look(self, visit: Visit, then: Callable[[Found], None]) -> Callable[[], None]:
-        """Ask the keeper; what `then` does wrong ends no more than its request."""
-        assert visit.understood is not None
-        return self.answers.look(
-            visit.understood.question, lambda found: self.guarded(visit, lambda: then(found)), self.budget_ns
-        )
+        """Ask the keeper, and through it other gateways; what `then` does wrong ends no more than its request."""
+        understood = visit.understood
+        assert understood is not None
+        question = understood.question
+        budget_ns = self.budget_ns if question.mode == "semantic" else HOP_NS
+        if understood.caller.terms.is_shared:
+            budget_ns += self.answers.shared_ns
+        return self.answers.look(question, lambda found: self.guarded(visit, lambda: then(found)), budget_ns)
 
     def saved(self, visit: Visit, kept: Kept) -> None:
         """Note a kept answer that was served."""
@@ -232,7 +188,7 @@ class Caching:
         self._queue.clear()
         for exchange in tuple(self._running):
             exchange.client_gone("draining")
-        self._keep_now()
+        self.keeping.hand_in()
         self.answers.close()
 
 

@@ -292,15 +292,26 @@ class Exchange:
         self.attempt, self._rival = survivor, None
 
     def _hedge(self) -> None:
-        """Ask a second engine while the first has not begun: whoever begins first serves."""
+        """Ask a second engine, if one is idle, while the first has not begun: whoever begins first serves."""
         self._hedge_at_ns = NEVER
+        serving = self.serving
         assert self._ask is not None
-        if self.relaying is not None or self._rival is not None or not self.serving.hedges.take():
+        if self.relaying is not None or self._rival is not None or not serving.hedges.take():
             return
-        try:
-            self._rival = self._decide(self._ask)
-        except Refusal:
+        now = time.monotonic_ns()
+        choice = serving.broker.spare(self._ask, now, self._tried)
+        if choice is None:
+            serving.hedges.give_back()
             return
+        self.attempts += 1
+        upstream = serving.upstream(choice.row)
+        if upstream is None:
+            # An engine that the gateway refuses to reach: as good as one that takes no connection.
+            serving.broker.failed(choice.row, "connect-failed", now)
+            serving.broker.ended(choice, self._ask, "failed", 0, now)
+            return
+        self._tried = (*self._tried, choice.row)
+        self._rival = Attempt(self, choice, upstream)
         self._rival.start()
 
     # ── relaying ──
@@ -314,9 +325,8 @@ class Exchange:
     def answered_whole(self, attempt: Attempt, body: bytes) -> None:
         """An answer in one piece is complete and nothing of it has gone to the client yet."""
         self._adopt(attempt)
-        if self.visit is not None:
-            self.visit.heard_whole(attempt, body)
-        self._reply.whole(attempt, body)
+        visit = self.visit
+        self._reply.whole(attempt, body if visit is None else visit.heard_whole(attempt, body))
         head = attempt.head
         assert head is not None
         usage = usage_of_answer(body) if head.status < 300 and not head.is_encoded else None

@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from gridctl.answers.said import Whole
 from gridctl.broker.refusal import Refusal
-from gridctl.gateway.hits import Whole
 from gridctl.gateway.telling import done, say
 
 if TYPE_CHECKING:

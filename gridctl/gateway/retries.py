@@ -59,24 +59,6 @@ class RetryBudget:
         self.retrying -= 1
 
 
-class HedgeBudget:
-    """Lets at most a share of all requests have a second copy."""
-
-    __slots__ = ("hedged", "requests", "share")
-
-    def __init__(self, share: float = 0.02) -> None:
-        self.share = share
-        self.requests = 0
-        self.hedged = 0
-
-    def take(self) -> bool:
-        """Count one more hedge, if it may be made."""
-        if self.hedged + 1 > self.share * self.requests:
-            return False
-        self.hedged += 1
-        return True
-
-
 class _Suspect:
     """A request under which `losses` engines broke, the last ones at `at_ns`: which, by board row."""
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 from gridctl.broker.refusal import UNAVAILABLE, Refusal
 from gridctl.errors import InputError
+from gridctl.gateway.hedging import HedgeBudget
 from gridctl.gateway.limits import Limits
 from gridctl.gateway.origin import Address, parse_origin
 from gridctl.gateway.outbox import Outbox
 from gridctl.gateway.pool import Pool
-from gridctl.gateway.retries import HedgeBudget, RetryBudget, Suspects
+from gridctl.gateway.retries import RetryBudget, Suspects
 from gridctl.gateway.upstream import Upstream
 from gridctl.signals.finished import Finished, missed
 from gridctl.signals.rows import SLOT_AT, SLOT_WORDS

@@ -1,9 +1,10 @@
 """Single flight: one engine request for any number of clients that ask the same at the same time.
 
 The first to ask leads; those that ask the same meanwhile follow, and get what its engine says as it says it. Only equal
-exact keys meet here, which are made within a partition, so never two tenants. Invariants: a key has one flight; a
+exact keys meet here, which are made within a partition, so never two tenants. Invariants: a key has one leader; a
 follower ends served, gone, or sent on alone; what failed is never handed on: a follower that has got nothing yet goes
 alone, once, and one that has got a part is told that it broke. A leader whose client leaves flies on for its followers.
+Nearly nobody is followed: a flight is made when the first one joins.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from gridctl.answers.question import Kept
-    from gridctl.gateway.hits import Whole
+    from gridctl.answers.said import Whole
 
 MOST_BUFFERED = 8 << 20
 """Bytes of a stream that are held for followers; a longer one is given to those who keep up."""
-FlightKey = tuple[bytes, int | None, str, str]
+FlightKey = tuple[bytes, int | None, str]
+"""The exact key, the longest answer that is wanted, and who asks where an answer on its way is nobody else's yet."""
 
 
 class Follower(Protocol):
@@ -36,64 +38,66 @@ class Follower(Protocol):
 
 
 class Leader(Protocol):
-    """Whose request it is; when the flight lands, what its engine said, or the kept answer that it found after all."""
+    """Whose request it is. `parts` are the bytes of its stream so far, `size` how many it has had; `flight` is there
+    once somebody follows. When the flight lands, `whole` is what its engine said, or `kept` what it found after all."""
 
     whole: Whole | None
     kept: Kept | None
+    flight: Flight | None
+    parts: list[bytes] | tuple[()]
+    size: int
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether its client asked for a stream."""
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether its client asked for the usage in a stream."""
 
     def abandoned(self) -> None:
         """Nobody follows any more."""
 
 
 class Flight:
-    """One key's request under way. `parts` are the stream's bytes so far, for those who follow it as it comes:
-    `is_stream` and `wants_usage` say of what kind it is."""
+    """One key's request under way, which others follow. `parts` are the stream's bytes so far, for those who follow it
+    as it comes: `is_stream` and `wants_usage` say of what kind it is."""
 
-    __slots__ = ("followers", "is_stream", "key", "leader", "parts", "size", "wants_usage")
+    __slots__ = ("followers", "is_stream", "key", "leader", "parts", "wants_usage")
 
-    def __init__(self, key: FlightKey, leader: Leader, *, is_stream: bool, wants_usage: bool) -> None:
+    def __init__(self, key: FlightKey, leader: Leader) -> None:
         self.key = key
         self.leader = leader
-        self.is_stream = is_stream
-        self.wants_usage = wants_usage
+        self.is_stream = leader.is_stream
+        self.wants_usage = leader.wants_usage
         self.followers: list[Follower] = []
-        self.parts: list[bytes] = []
-        self.size = 0
-
-    @property
-    def is_overfull(self) -> bool:
-        """Whether more was said than is held: nobody can join any more."""
-        return self.size > MOST_BUFFERED
+        leader.parts = self.parts = list(leader.parts)
 
     def heard(self, data: bytes) -> None:
         """The leader's engine has said more."""
-        self.size += len(data)
         self.parts.append(data)
         for follower in tuple(self.followers):
             follower.follow()
 
 
 class Flights:
-    """A worker's flights. `shared` counts the requests that followed one."""
+    """A worker's leaders, and who follows them. `shared` counts the requests that followed one."""
 
     def __init__(self) -> None:
-        self._flights: dict[FlightKey, Flight] = {}
+        self.leaders: dict[FlightKey, Leader] = {}
         self.shared = 0
 
     def __len__(self) -> int:
-        return len(self._flights)
+        return len(self.leaders)
 
     def find(self, key: FlightKey) -> Flight | None:
-        """The flight of a key that may still be joined."""
-        flight = self._flights.get(key)
-        return None if flight is None or flight.is_overfull else flight
-
-    def begin(self, key: FlightKey, leader: Leader, *, is_stream: bool, wants_usage: bool) -> Flight | None:
-        """A new flight; None where one of that key is under way, which cannot be joined."""
-        if key in self._flights:
+        """The flight of a key; None where nobody leads, or more was said than is held: nobody can join any more."""
+        leader = self.leaders.get(key)
+        if leader is None or leader.size > MOST_BUFFERED:
             return None
-        flight = self._flights[key] = Flight(key, leader, is_stream=is_stream, wants_usage=wants_usage)
-        return flight
+        if leader.flight is None:
+            leader.flight = Flight(key, leader)
+        return leader.flight
 
     def join(self, flight: Flight, follower: Follower) -> None:
         """Follow a flight."""
@@ -106,23 +110,27 @@ class Flights:
             flight.followers.remove(follower)
         return not flight.followers
 
-    def land(self, flight: Flight) -> None:
-        """The answer is complete and may be handed on."""
-        for follower in self._end(flight):
-            follower.landed()
-
-    def fail(self, flight: Flight) -> None:
-        """There is no answer, or none to hand on; each follower decides by what it has got."""
-        for follower in self._end(flight):
-            follower.go_alone()
-
-    def break_off(self, flight: Flight) -> None:
-        """The answer broke off after its beginning."""
-        for follower in self._end(flight):
-            follower.broke()
-
-    def _end(self, flight: Flight) -> list[Follower]:
-        if self._flights.get(flight.key) is flight:
-            del self._flights[flight.key]
+    def end(self, key: FlightKey, leader: Leader) -> list[Follower]:
+        """Nobody can join any more; who follows now."""
+        if self.leaders.get(key) is leader:
+            del self.leaders[key]
+        flight, leader.flight = leader.flight, None
+        if flight is None:
+            return []
         followers, flight.followers = flight.followers, []
         return followers
+
+    def land(self, key: FlightKey, leader: Leader) -> None:
+        """The answer is complete and may be handed on."""
+        for follower in self.end(key, leader):
+            follower.landed()
+
+    def fail(self, key: FlightKey, leader: Leader) -> None:
+        """There is no answer, or none to hand on; each follower decides by what it has got."""
+        for follower in self.end(key, leader):
+            follower.go_alone()
+
+    def break_off(self, key: FlightKey, leader: Leader) -> None:
+        """The answer broke off after its beginning."""
+        for follower in self.end(key, leader):
+            follower.broke()

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from gridctl.answers.said import Whole
 from gridctl.gateway.cache_word import plain, word_of
 from gridctl.gateway.following import break_off, follow, go_alone, land
-from gridctl.gateway.hits import Whole
+from gridctl.gateway.questions import ABSENT
 from gridctl.gateway.reply import NOTHING
 from gridctl.gateway.settling import settle
-from gridctl.gateway.single_flight import MOST_BUFFERED, Flight
-from gridctl.gateway.telling import say
+from gridctl.gateway.single_flight import MOST_BUFFERED
+from gridctl.gateway.telling import as_hit, say, say_late
 from gridctl.gateway.unattended import is_nobody
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
     from gridctl.broker.ask import Ask
     from gridctl.broker.refusal import Refusal
     from gridctl.gateway.attempt import Attempt
-    from gridctl.gateway.caching import Again, Caching
+    from gridctl.gateway.caching import Caching
     from gridctl.gateway.exchange import Exchange
-    from gridctl.gateway.terms import Understood
+    from gridctl.gateway.single_flight import Flight, FlightKey
+    from gridctl.gateway.terms import Again, Understood
     from gridctl.signals.finished import Finished
 
 STALE_IF_ERROR_S = 86_400.0
@@ -40,40 +42,40 @@ RESCUED_STATUSES = (502, 503, 504)
 
 
 class Visit:
-    """One request at the cache. `word` is what the answer's head tells; `body` the request's."""
+    """One request at the cache. `word` is what the answer's head tells; `body` the request's. Most requests are misses
+    that nobody follows: what those never need is here as it begins, and set when it changes."""
 
-    __slots__ = (
-        "_cancel_look", "_size", "ask", "body", "caching", "exchange", "flight", "is_deaf", "is_live", "is_rescued",
-        "is_unattended", "kept", "level", "outcome", "pacing", "parts", "place", "reason", "stamp", "ticket",
-        "understood", "whole", "whole_body",
-    )  # fmt: skip
+    reason = ""
+    understood: Understood | None = None
+    whole: Whole | None = None
+    """The engine's answer, read for those who wait with this request; or what it was answered with."""
+    kept: Kept | None = None
+    level = ""
+    key: FlightKey | None = None
+    """Of the flight that this request leads."""
+    flight: Flight | None = None
+    """The one that it leads, once somebody follows, or the one that it follows."""
+    place = 0
+    """Of the flight's parts that the client has been given."""
+    size = 0
+    stamp = 0
+    ticket: int | None = None
+    whole_body: bytes | None = None
+    is_deaf = False
+    is_live = False
+    is_rescued = False
+    is_unattended = False
+    pacing: asyncio.TimerHandle | None = None
+    outcome = "bypass"
+    parts: list[bytes] | tuple[()] = ()
+    """Of a stream, so far."""
+    _cancel_look: Any = None
 
     def __init__(self, caching: Caching, exchange: Exchange, ask: Ask | None, body: bytes) -> None:
+        self.caching = caching
         self.exchange = exchange
         self.ask: Any = ask
         self.body = body
-        self.outcome = "bypass"
-        self.reason = ""
-        self.understood: Understood | None = None
-        self.whole: Whole | None = None
-        """The engine's answer, once it is complete and understood."""
-        self.caching = caching
-        self.kept: Kept | None = None
-        self.level = ""
-        self.flight: Flight | None = None
-        self.parts: list[bytes] = []
-        self.place = 0
-        """Of the flight's parts that the client has been given."""
-        self._size = 0
-        self.stamp = 0
-        self.ticket: int | None = None
-        self.whole_body: bytes | None = None
-        self._cancel_look: Any = None
-        self.pacing: asyncio.TimerHandle | None = None
-        self.is_deaf = False
-        self.is_live = False
-        self.is_rescued = False
-        self.is_unattended = False
 
     @classmethod
     def unattended(cls, caching: Caching, exchange: Exchange, again: Again) -> Visit:
@@ -85,8 +87,21 @@ class Visit:
         return visit
 
     @property
+    def is_stream(self) -> bool:
+        """Whether its client asked for a stream."""
+        return self.ask is not None and bool(self.ask.stream)
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether its client asked for the usage in a stream."""
+        return self.ask is not None and bool(self.ask.wants_usage)
+
+    @property
     def word(self) -> bytes:
         """The value of x-gridctl-cache; nothing for those who may not know."""
+        understood = self.understood
+        if understood is not None and self.reason == ABSENT:
+            return understood.caller.absent
         return word_of(self)
 
     # ── looking ──
@@ -97,42 +112,47 @@ class Visit:
 
     def withdraw(self) -> None:
         """Something of ours broke: have no more to do with the cache."""
-        flight, self.flight, self.understood = self.flight, None, None
+        key, self.key = self.key, None
+        self.understood = None
         self.outcome, self.reason = "bypass", "other"
-        if flight is not None and flight.leader is self:
-            self.caching.flights.fail(flight)
-        elif flight is not None:
+        if key is not None:
+            self.caching.flights.fail(key, self)
+        elif self.flight is not None:
+            flight, self.flight = self.flight, None
             self.caching.flights.leave(flight, self)
 
     def look(self, understood: Understood) -> bool:
         """Find an answer; whether there is one, now or soon."""
         self.understood = understood
-        caching, question = self.caching, understood.question
+        caching, caller, form = self.caching, understood.caller, understood.form
         answers = caching.answers
         self.outcome = "miss"
-        if understood.is_fresh_only:
+        if caller.is_fresh_only:
             self.reason = "no-cache"
             self.stamp = answers.stamp()
             return False
-        kept = answers.exact(question, time.time_ns())
-        if kept is not None and self.fits(kept):
-            self.serve(kept)
-            return True
-        # Of a public answer others get nothing before enough callers asked for it, nor while it comes.
-        key = (question.exact, understood.most_tokens, question.tenant, question.user)
-        flight = caching.flights.find(key)
-        if flight is not None:
-            self.flight = flight
-            caching.flights.join(flight, self)
-            self.exchange.look_again()
-            self.follow()
-            return True
-        self.stamp = answers.stamp()
-        self.flight = caching.flights.begin(key, self, is_stream=self.ask.stream, wants_usage=self.ask.wants_usage)
-        if self.flight is not None:
-            self.flight.parts = self.parts
-        self.reason = "absent" if kept is None else "longer-than-allowed"
-        if question.mode != "semantic":
+        exact, kept = understood.exact, None
+        stamp = answers.absent(exact)
+        if stamp is None:
+            kept = answers.exact(understood.question, time.time_ns())
+            if kept is not None and self.suits(kept):
+                self.serve(kept)
+                return True
+            stamp = answers.stamp()
+        self.stamp = stamp
+        key = (exact, form.most_tokens, caller.apart)
+        if caching.flights.leaders.setdefault(key, self) is self:
+            self.key = key
+        else:
+            flight = caching.flights.find(key)
+            if flight is not None:
+                self.flight = flight
+                caching.flights.join(flight, self)
+                self.exchange.look_again()
+                self.follow()
+                return True
+        self.reason = ABSENT if kept is None or self.fits(kept) else "longer-than-allowed"
+        if not caller.is_by_meaning and not (answers.shared_ns and caller.terms.is_shared):
             return False
         self._cancel_look = caching.look(self, self._found)
         self.exchange.look_again()
@@ -144,14 +164,14 @@ class Visit:
         if self.exchange.is_over:
             return
         kept = found.kept
-        if found.kind in ("hit", "audit") and kept is not None and self.fits(kept):
+        if found.kind in ("hit", "audit") and kept is not None and self.suits(kept):
             if found.kind == "audit":
                 self.caching.count(self, "audits")
                 self.caching.ask_again(self, found.ticket)
             self.serve(kept)
             return
         self.ticket = found.ticket
-        self.reason = "longer-than-allowed" if kept is not None else plain(found.reason)
+        self.reason = "longer-than-allowed" if kept is not None and not self.fits(kept) else plain(found.reason)
         if found.kind == "explore":
             self.caching.count(self, "explored")
         self.exchange.ask_an_engine()
@@ -159,7 +179,7 @@ class Visit:
     def fits(self, kept: Kept) -> bool:
         """Whether an answer is as short as the client wants it."""
         assert self.understood is not None
-        most = self.understood.most_tokens
+        most = self.understood.form.most_tokens
         return most is None or kept.output_tokens <= most
 
     # ── serving what is kept ──
@@ -172,12 +192,25 @@ class Visit:
         if kept.age == "stale" and not self.is_rescued:
             self.caching.ask_again(self, None)
         self.caching.saved(self, kept)
-        flight = self.flight
-        if flight is not None and flight.leader is self:
-            self.flight = None
-            self.caching.flights.land(flight)
+        key, self.key = self.key, None
+        if key is not None:
+            self.caching.flights.land(key, self)
         whole = Whole(kept.content, kept.finish_reason, kept.model, kept.prompt_tokens, kept.output_tokens)
-        say(self, whole)
+        if self.hides and not self.is_rescued:
+            say_late(self, whole)
+        else:
+            say(self, whole)
+
+    @property
+    def hides(self) -> bool:
+        """Whether its client may not learn whether this is a hit."""
+        return self.understood is not None and self.understood.caller.hides_hits
+
+    def suits(self, kept: Kept) -> bool:
+        """Whether an answer fits, and can be served without telling what may not be told."""
+        assert self.understood is not None
+        is_known = not self.hides or self.caching.keeping.paces.knows((*self.understood.caller.kind, self.ask.stream))
+        return is_known and self.fits(kept)
 
     def rescues(self, refusal: Refusal) -> bool:
         """Whether an answer past its time goes out instead of an error, because no engine gave one."""
@@ -208,7 +241,7 @@ class Visit:
 
     def on_resume(self) -> None:
         """The client has caught up."""
-        if self.flight is not None and self.flight.leader is not self:
+        if self.flight is not None and self.key is None:
             follow(self)
 
     def landed(self) -> None:
@@ -235,25 +268,30 @@ class Visit:
         if attempt.scanner is None:
             self.is_deaf = True
             return
-        self._size += len(data)
-        if self._size > MOST_BUFFERED and not (flight is not None and flight.followers):
+        self.size += len(data)
+        if self.size > MOST_BUFFERED and not (flight is not None and flight.followers):
             self.is_deaf = True
-            self.parts.clear()
+            self.parts = []
         elif flight is not None:
             flight.heard(data)
-        else:
+        elif isinstance(self.parts, list):
             self.parts.append(data)
+        else:
+            self.parts = [data]
 
-    def heard_whole(self, attempt: Attempt, body: bytes) -> None:
-        """An answer in one piece goes to the client."""
+    def heard_whole(self, attempt: Attempt, body: bytes) -> bytes:
+        """An answer in one piece goes to the client; as which it goes."""
         head = attempt.head
         if self.understood is not None and head is not None and head.status == 200 and not head.is_encoded:
             self.whole_body = body
+            if self.understood.caller.hides_hits:
+                return as_hit(self, attempt.choice.backend.model, body)
+        return body
 
     def goes_on_without(self, reason: str) -> bool:
         """The client has left: whether its request goes on, because others wait for the same answer."""
         flight, exchange = self.flight, self.exchange
-        if flight is None or flight.leader is not self or not flight.followers or exchange.serving.is_draining:
+        if flight is None or self.key is None or not flight.followers or exchange.serving.is_draining:
             return False
         if not is_nobody(exchange.client):
             left = exchange.has_lost_its_client(self.caching.alone(exchange), reason)
@@ -268,6 +306,19 @@ class Visit:
 
     def ended(self, finished: Finished) -> bool:
         """The request has ended: tell whoever waits, hand in what is to be kept. Whether a client's request ended."""
+        key, understood = self.key, self.understood
+        body = self.whole_body
+        if (
+            key is not None
+            and understood is not None
+            and self.flight is None
+            and body is not None
+            and finished.outcome == "completed"
+        ):  # a miss that nobody followed, answered in one piece: nearly every one
+            self.caching.flights.leaders.pop(key, None)
+            finished.cache, finished.cache_reason = "miss", self.reason
+            self.caching.keeping.add(understood, finished, body, False, self.ticket, self.stamp, True)
+            return True
         if self._cancel_look is not None:
             self._cancel_look()
             self._cancel_look = None

@@ -48,6 +48,8 @@ KEYS: dict[str, Key] = {
             ("table", "wide", "json", "jsonl", "yaml", "csv", "markdown", "name"),
             "output format of commands that print rows",
         ),
+        Key("cache_shared", "", (), "the Redis or Valkey on which `up` keeps exact answers with other gateways"),
+        Key("cache_shared_key_file", "", (), "the file with the key that those gateways share"),
     )
 }
 

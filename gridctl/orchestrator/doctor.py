@@ -277,6 +277,7 @@ def _orchestrator(home: GridHome) -> Iterator[Finding]:
         return
     with LiveClient(Remote(found.admin)) as client:
         yield from _status(client)
+        yield from _shared_cache(client)
 
 
 def _elsewhere(home: GridHome) -> Iterator[Finding]:
@@ -284,6 +285,7 @@ def _elsewhere(home: GridHome) -> Iterator[Finding]:
 
     with client_of(home) as client:
         yield from _status(client)
+        yield from _shared_cache(client)
 
 
 def _status(client: LiveClient) -> Iterator[Finding]:
@@ -301,6 +303,25 @@ def _status(client: LiveClient) -> Iterator[Finding]:
         yield Finding("orchestrator", "WARN", f"{found}, by gridctl {status.version}; this is {__version__}", fix)
     else:
         yield Finding("orchestrator", "OK", found)
+
+
+def _shared_cache(client: LiveClient) -> Iterator[Finding]:
+    """The server that gateways share exact answers on, where there is one."""
+    from gridctl.control import messages
+
+    shared = client.get("/v1/cache", messages.CacheReport).shared
+    if shared is None:
+        return
+    found, counts = f"{shared.place} is {shared.state}", shared.counts
+    fix = "requests go on without it; see: gridctl cache status"
+    if counts.get("foreign") or counts.get("tampered"):
+        found += "; somebody without the key writes there"
+        yield Finding("shared cache", "FAIL", found, "let gateways alone reach it, and give them a user of their own")
+    elif shared.state != "up" or shared.problem or shared.owed:
+        owed = f"; {shared.owed:,} orders are owed to it" if shared.owed else ""
+        yield Finding("shared cache", "WARN", f"{found}{owed}{f': {shared.problem}' if shared.problem else ''}", fix)
+    else:
+        yield Finding("shared cache", "OK", found)
 
 
 def _port(home: GridHome, listen: str) -> Iterator[Finding]:

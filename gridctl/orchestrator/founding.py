@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 DEFAULT_WORLD_SITES = 4400
 _NAME = re.compile(r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$", re.IGNORECASE)
+_SITE = re.compile(r"^kind:\s*Site\s*$", re.MULTILINE)
 _SKIPPED = shutil.ignore_patterns(STATE_FOLDER, "__pycache__", ".*", "expected*")
 
 
@@ -78,6 +79,11 @@ def found_grid(target: Path, blueprint: Blueprint, *, force: bool = False, remem
         shutil.rmtree(partial, ignore_errors=True)
     founded = Founded(target.name, home_of(target, f"context {target.name}"), moved)
     return _remembered(founded) if remember else founded
+
+
+def declares_sites(folder: Path) -> bool:
+    """Whether the manifests of a founded folder make a grid; files of an example may be for another one."""
+    return any(_SITE.search(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.yaml")))
 
 
 def _remembered(founded: Founded) -> Founded:

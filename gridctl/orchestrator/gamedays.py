@@ -25,8 +25,9 @@ from gridctl.grid.candidates import CandidateLists
 from gridctl.grid.image import build_image
 from gridctl.manifest.gameday_file import GameDayFile
 from gridctl.orchestrator.context import GridHome
+from gridctl.orchestrator.playing import HeldRows
 from gridctl.orchestrator.policies import choose_policy
-from gridctl.orchestrator.replaying import HeldRows, Listener, Order, overlaid, replayed, resources_of
+from gridctl.orchestrator.replaying import Listener, Order, overlaid, replayed, resources_of
 from gridctl.orchestrator.runs import load_run
 from gridctl.replay.origins import origins_of
 from gridctl.replay.replay import candidates_of, played_out

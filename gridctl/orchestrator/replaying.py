@@ -6,37 +6,34 @@ Decides which policy and prices apply and what a run is called; the replay itsel
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import msgspec
-import numpy as np
 
 from gridctl import __version__
-from gridctl.accounts.caching import savings
-from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, ROW_TYPES, CacheFacts, Run, RunInfo, RunRows
-from gridctl.errors import InputError, Interrupted
+from gridctl.accounts.rows import ROW_TYPES, Run, RunInfo
+from gridctl.errors import InputError
 from gridctl.grid.candidates import CandidateLists
 from gridctl.grid.centralized import centralize
 from gridctl.grid.image import GridImage, build_image
 from gridctl.manifest.gameday_file import GameDayFile
 from gridctl.orchestrator.context import GridHome
 from gridctl.orchestrator.inputs import VERSION, InputsHeader, RunInputs, TraceSource, encode_inputs
+from gridctl.orchestrator.playing import HeldRows, Part, RowSink, play
 from gridctl.orchestrator.policies import centralized_policy, choose_policy
-from gridctl.orchestrator.runs import columns_of, load_info
-from gridctl.replay.caching import CachePlan, replay_cached, with_savings
-from gridctl.replay.digest import digest_columns
+from gridctl.orchestrator.runs import load_info
+from gridctl.replay.caching import CachePlan, check_cached
 from gridctl.replay.faults import Fault
 from gridctl.replay.origins import origins_of
 from gridctl.replay.prefixes import parts
 from gridctl.replay.repeats import Telling
-from gridctl.replay.replay import check_trace, replay_into
+from gridctl.replay.replay import check_trace
 from gridctl.replay.resolving import resolve_faults
 from gridctl.resources import Policy, Resource, Site, Workload
 from gridctl.resources.pricebook import PriceBookSpec
-from gridctl.traces.crowd import crowded, is_crowd
+from gridctl.traces.crowd import crowded
 from gridctl.traces.identity import trace_digest
 from gridctl.traces.overlay import overlay
 from gridctl.traces.trace import UNSAID, Traffic
@@ -103,19 +100,20 @@ def replay_trace(home: GridHome, trace: Traffic, order: Order, listener: Listene
     image = build_image(resources, price_book=order.prices)
     # A game day that cannot be is refused before anything is replayed.
     told, faults = scripted(complete, image, order.game_day)
+    part = Part(name=name, trace=told, image=image, policy=policy, seed=order.seed, central=central, faults=faults)
     store = home.open_runs()
     digest = trace_digest(trace)
     with contextlib.ExitStack() as drafts:
         draft = drafts.enter_context(store.writing(name, ROW_TYPES, len(told), replace=order.replace))
-        info = _played(name, told, image, policy, order, listener, central, draft, faults)
+        info = _played(part, order, draft, listener)
         if order.game_day is not None:
             info = msgspec.structs.replace(info, calm=beside_name)
         if beside_name:
             beside = drafts.enter_context(store.writing(beside_name, ROW_TYPES, len(complete), replace=True))
             there, alike = (centralize(resources), centralized_policy(policy)) if central else (resources, policy)
-            quiet = Listener(advanced=listener.advanced)
             grid = build_image(there, price_book=order.prices)
-            made = _played(beside_name, complete, grid, alike, calm, quiet, central, beside)
+            other = replace(part, name=beside_name, trace=complete, image=grid, policy=alike, faults=())
+            made = _played(other, calm, beside, Listener(advanced=listener.advanced))
             beside.finish(msgspec.json.encode(made), _inputs(digest, trace, there, alike, calm))
         try:
             draft.finish(msgspec.json.encode(info), _inputs(digest, trace, resources, policy, order))
@@ -151,7 +149,9 @@ def check_order(home: GridHome, trace: Traffic, order: Order, say: Callable[[str
     complete = overlaid(trace, resources, order.seed, say)
     image = build_image(resources, price_book=order.prices)
     check_trace(image.view, complete)
-    scripted(complete, image, order.game_day)
+    told, _ = scripted(complete, image, order.game_day)
+    if order.cache is not None:
+        check_cached(image, told.whole(), cache_plan(image, order.cache, order))
     return len(image.engines)
 
 
@@ -225,50 +225,6 @@ def _is_unsaid(trace: Traffic, column: str) -> bool:
     return any(int(getattr(rows, column).min()) == UNSAID for rows, _ in parts(trace))
 
 
-class RowSink(Protocol):
-    """Where rows go as they become final, and where a digest reads them."""
-
-    def append(self, columns: Mapping[str, np.ndarray[Any, Any]]) -> None: ...
-    def read(self, name: str) -> Iterable[np.ndarray[Any, Any]]: ...
-
-
-class HeldRows:
-    """Rows kept in memory, behind those that are there already."""
-
-    def __init__(self, before: HeldRows | None = None) -> None:
-        self._parts: list[dict[str, np.ndarray[Any, Any]]] = [] if before is None else list(before._parts)
-
-    def keep(self, rows: RunRows) -> None:
-        """Take the next rows."""
-        self.append(columns_of(rows))
-
-    def append(self, columns: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        self._parts.append({name: column.astype(ROW_TYPES[name]) for name, column in columns.items()})
-
-    def read(self, name: str) -> Iterable[np.ndarray[Any, Any]]:
-        return (part[name] for part in self._parts)
-
-    def rows(self) -> RunRows:
-        """All of them."""
-        return RunRows(**{name: np.concatenate([part[name] for part in self._parts]) for name in ROW_TYPES})
-
-
-class _Tally:
-    """Hands rows on as they become final, and counts what a run's description says of them."""
-
-    def __init__(self, sink: RowSink) -> None:
-        self.outcomes = np.zeros(3, np.int64)
-        self.input_tokens = self.output_tokens = 0
-        self._sink = sink
-
-    def keep(self, rows: RunRows) -> None:
-        """Take the next rows."""
-        self.outcomes += np.bincount(rows.outcome, minlength=3)
-        self.input_tokens += int(rows.input_tokens.sum())
-        self.output_tokens += int(rows.output_tokens.sum())
-        self._sink.append(columns_of(rows))
-
-
 def replayed(
     name: str,
     trace: Traffic,
@@ -285,88 +241,28 @@ def replayed(
     held = HeldRows()
     image = changed(build_image(resources, price_book=order.prices))
     told, faults = scripted(trace, image, order.game_day)
-    info = _played(name, told, image, policy, order, listener, central, held, faults, lists)
-    return Run(info, held.rows())
-
-
-def _played(
-    name: str,
-    trace: Traffic,
-    image: GridImage,
-    policy: Policy,
-    order: Order,
-    listener: Listener,
-    central: str,
-    sink: RowSink,
-    faults: tuple[Fault, ...] = (),
-    lists: CandidateLists | None = None,
-) -> RunInfo:
-    done = 0
-
-    def advanced(requests: int) -> None:
-        nonlocal done
-        done += requests
-        listener.advanced(requests)
-
-    tally = _Tally(sink)
-    cache: tuple[CacheFacts, ...] = ()
-    held: list[RunRows] = []
-
-    def keep(rows: RunRows) -> None:
-        held.append(rows)
-        tally.keep(rows)
-
-    started = time.perf_counter()
-    try:
-        if order.cache is not None:
-            plan = cache_plan(image, order.cache, order)
-            played, cache = replay_cached(
-                keep, image, trace.whole(), policy.spec, plan, seed=order.seed, advanced=advanced, faults=faults
-            )
-        else:
-            played = replay_into(
-                tally.keep, image, trace, policy.spec, seed=order.seed, advanced=advanced, faults=faults, lists=lists
-            )
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"stopped after {done} of {len(trace)} requests; no run was saved, the grid is unchanged",
-            fix="replay less: --limit N, --from, --until",
-        ) from None
-    wall_s = time.perf_counter() - started
-    if name != central:
-        for text in played.notes:
-            listener.say(text)
-    info = RunInfo(
+    part = Part(
         name=name,
-        trace=trace.name,
-        policy=policy.name,
-        algorithm=policy.spec.algorithm,
+        trace=told,
+        image=image,
+        policy=policy,
         seed=order.seed,
-        created_ns=time.time_ns(),
-        wall_s=wall_s,
-        requests=len(trace),
-        completed=int(tally.outcomes[COMPLETED]),
-        rejected=int(tally.outcomes[REJECTED]),
-        failed=int(tally.outcomes[FAILED]),
-        input_tokens=tally.input_tokens,
-        output_tokens=tally.output_tokens,
-        window_ns=played.window_ns,
-        digest=digest_columns(sink.read, played),
-        gridctl_version=__version__,
-        engines=played.engines,
-        origins=played.origins,
-        workloads=played.workloads,
-        workload_names=trace.workloads,
-        tenant_names=trace.tenants,
-        notes=(*trace.notes, *played.notes),
-        faults=played.faults,
-        crowds=tuple(number for number, origin in enumerate(played.origins) if is_crowd(origin.name)),
-        centralized=central,
-        cache=cache,
+        central=central,
+        faults=faults,
+        lists=lists,
     )
-    if not cache:
-        return info
-    return msgspec.structs.replace(info, cache=with_savings(cache, dict(savings(Run(info, held[0])))))
+    return Run(_played(part, order, held, listener), held.rows())
+
+
+def _played(part: Part, order: Order, sink: RowSink, listener: Listener) -> RunInfo:
+    """Play it with the order's caches, and say what was noticed, unless it is the alternative of another run."""
+    if order.cache is not None:
+        part = replace(part, cache=cache_plan(part.image, order.cache, order))
+    info = play(part, sink, listener.advanced)
+    if part.name != part.central:
+        for text in info.notes[len(part.trace.notes) :]:
+            listener.say(text)
+    return info
 
 
 def cache_plan(image: GridImage, cache: CacheOrder, order: Order) -> CachePlan:

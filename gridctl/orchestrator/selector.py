@@ -84,7 +84,7 @@ def value_of(resource: Resource, key: str, sites: Mapping[str, Site]) -> str | N
 
 
 def explain_nothing(selector: Selector, kind: type[Resource], resources: Sequence[Resource]) -> str:
-    """Why nothing was chosen, in words: most often a key that no resource has."""
+    """Why nothing was chosen, in words: most often a key or a value that no resource has."""
     fields = _spec_fields(resources)
     labels = {label for resource in resources for label in resource.metadata.labels}
     known = {*fields, *labels, "name", *(SITE_KEYS if kind is Cluster else ())}
@@ -92,6 +92,10 @@ def explain_nothing(selector: Selector, kind: type[Resource], resources: Sequenc
         if term.key not in known:
             near = did_you_mean(term.key, sorted(known))
             return f"no {kind.noun} has {term.key!r}" + (f"; did you mean {near}?" if near else "")
+    for term in selector.terms:
+        values = {value for one in resources if (value := value_of(one, term.key, {})) is not None}
+        if term.op == "is" and term.value not in values and (near := did_you_mean(term.value, sorted(values))):
+            return f"no {kind.noun} has {term.key}={term.value}; did you mean {near}?"
     return f"no {kind.noun} matches"
 
 

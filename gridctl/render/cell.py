@@ -37,6 +37,15 @@ def short_float(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.4g}"
 
 
+def counted(value: int) -> str:
+    """A count for people.
+
+    >>> counted(1234567)
+    '1,234,567'
+    """
+    return f"{value:,}"
+
+
 def visible(text: str) -> str:
     """`text` with control characters, line breaks and other unprintable characters as escapes.
 

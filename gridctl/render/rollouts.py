@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from gridctl.render.cell import counted
 from gridctl.render.rows import Column, render_rows
 from gridctl.render.time import utc_text
 from gridctl.units import NS_PER_S
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
 
 Item = dict[str, object]
 Paint = Callable[[str, Any], str]
-
-
-def _counted(value: Any) -> str:
-    return f"{value:,}"
 
 
 def _percent(value: Any) -> str:
@@ -38,8 +35,8 @@ ROLLOUT_COLUMNS = (
     Column("phase", "phase"),
     Column("wave", "wave", align="right"),
     Column("waves", "of", align="right"),
-    Column("committed", "committed", align="right", text=_counted),
-    Column("sites", "sites", align="right", text=_counted),
+    Column("committed", "committed", align="right", text=counted),
+    Column("sites", "sites", align="right", text=counted),
     Column("failed", "failed", align="right"),
     Column("reverted", "reverted", align="right"),
     Column("unreachable", "away", align="right"),
@@ -56,7 +53,7 @@ SITE_COLUMNS = (
     Column("phase", "phase"),
     Column("percent", "fetched", align="right", text=_percent),
     Column("bytes_per_s", "MB/s", align="right", text=_rate),
-    Column("bytes_received", "received", align="right", text=_counted),
+    Column("bytes_received", "received", align="right", text=counted),
     Column("ways", "ways"),
     Column("serves", "serves"),
     Column("heard_s_ago", "heard s ago", align="right", text=lambda value: f"{value:.0f}"),
@@ -81,10 +78,10 @@ PLAN_COLUMNS = (
     Column("country", "country"),
     Column("jurisdiction", "jurisdiction", wide=True),
     Column("method", "method"),
-    Column("bytes", "bytes", align="right", text=_counted),
+    Column("bytes", "bytes", align="right", text=counted),
     Column("seconds", "seconds", align="right", text=lambda value: f"{value:,.1f}"),
     Column("usd", "egress $", align="right", text=lambda value: f"{value:,.4f}"),
-    Column("disk_bytes", "disk bytes", align="right", text=_counted),
+    Column("disk_bytes", "disk bytes", align="right", text=counted),
 )
 
 

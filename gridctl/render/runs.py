@@ -104,13 +104,15 @@ def cache_lines(info: RunInfo) -> list[str]:
     """What caches did, a line for each workload."""
     lines = []
     for one in info.cache:
-        hits = one.exact_hits + one.shared_hits + one.semantic_hits
+        hits = one.exact_hits + one.shared_hits + one.semantic_hits + one.stale_hits
         text = f"cache {one.workload}: {hits / one.requests:.1%} hits ({one.exact_hits:,} exact, {one.shared_hits:,} "
-        text += f"shared, {one.semantic_hits:,} by meaning), told by {one.told_by}"
+        text += f"shared, {one.semantic_hits:,} by meaning"
+        text += f", {one.stale_hits:,} stale" if one.stale_hits else ""
+        text += f"), told by {one.told_by}"
         if one.wrong_per_request is not None and one.mode == "semantic":
             low, high = one.wrong_per_request_low or 0.0, one.wrong_per_request_high or 0.0
             text += f"; wrong {one.wrong_per_request:.2%} of requests"
-            text += f" ({low:.2%} to {high:.2%}; {one.error_rate:.0%} allowed)"
+            text += f" ({low:.2%} to {high:.2%}; {100 * one.error_rate:g} % allowed)"
         text += f"; saved ${one.saved_usd:,.4f}"
         if one.saved_ms_per_hit is not None:
             text += f" and {one.saved_ms_per_hit:,.0f} ms a hit"

@@ -2,10 +2,12 @@
 
 Decides where caches stand, which requests they answer, and what the rows of those say. The cache's own code decides
 each request (`cache.rehearsal`) in the order of arrival; an answer can be given again once the engine that made it has
-finished. That moment depends on the load, and the load on the hits, so both are found in turn: a rehearsal with usual
-times, a replay of what missed, a rehearsal with the times of that replay, and a last replay. Hits cost a look-up and
-the
-network; no engine sees them. Noise belongs to requests, so what is answered from a cache changes nobody's jitter.
+finished. That moment depends on the load, and the load on the hits, so both are found in turn: a replay without
+caches, a rehearsal with its times, a replay of what missed, a rehearsal with the times of that, and a last replay.
+Hits cost a look-up and the network; no engine sees them. An answer past its time goes out the same way, and an engine
+is asked behind the client's back: that row has the cache's times and the engine's work and dollars, so it saves no
+money. What is looked for by meaning and not found reaches its engine that look later (`cachedrows`). Noise belongs to
+requests, so what is answered from a cache changes nobody's jitter.
 
 Edge placement asks the nearest site with a cache (`cache_gib`) that may answer a request's origin; regional placement
 the nearest of a larger tier. Each cache is alone: nothing is shared between sites.
@@ -14,7 +16,7 @@ the nearest of a larger tier. Each cache is alone: nothing is shared between sit
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,31 +24,30 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from gridctl.accounts.rows import COMPLETED, CacheFacts, EngineFacts, Origin, RunRows, empty_rows
-from gridctl.cache.forecast import FIRST_TOKEN_S, SECONDS_PER_TOKEN, Stream
+from gridctl.accounts.rows import CacheFacts, EngineFacts, Origin, RunRows, empty_rows
+from gridctl.cache.embedders import open_embedder
+from gridctl.cache.forecast import Stream
 from gridctl.cache.population import expected_error
-from gridctl.cache.rehearsal import HITS, NEVER, CacheRule, Got, Rehearsal
+from gridctl.cache.rehearsal import HITS, SAVES, CacheRule, Got, Rehearsal
 from gridctl.errors import InputError
 from gridctl.geography.place import Place, place_of
 from gridctl.geography.regions import region_of
 from gridctl.grid.image import GridImage
 from gridctl.grid.view import jurisdiction_at
 from gridctl.network.estimate import rtt_matrix_us
+from gridctl.replay.cachedrows import LEVELS, Answered, ends_ns, in_vain, merged
 from gridctl.replay.declared import workload_specs
 from gridctl.replay.faults import Fault
 from gridctl.replay.origins import resolve_origins
-from gridctl.replay.repeats import Telling, stream_of
+from gridctl.replay.repeats import Telling, stream_of, told_by
 from gridctl.replay.stage import Played, set_stage
 from gridctl.resources import PolicySpec, Site, WorkloadSpec
 from gridctl.traces.slicing import take
 from gridctl.traces.trace import Trace
-from gridctl.units import GIB, NS_PER_MS, NS_PER_S, NS_PER_US
+from gridctl.units import GIB
 
 ROUNDS = 2
-EXACT_LOOKUP_NS, SEMANTIC_LOOKUP_NS = 100_000, 8 * NS_PER_MS
-"""A look in a table; an embedding of a short prompt by a small model on one processor core, and a search."""
 LARGER_TIERS = ("metro", "regional", "core")
-LEVELS = ("exact", "joined", "semantic")
 Ints = NDArray[np.int64]
 
 
@@ -70,45 +71,63 @@ def replay_cached(
     seed: int = 1,
     advanced: Callable[[int], None] = lambda requests: None,
     faults: Sequence[Fault] = (),
-) -> tuple[Played, tuple[CacheFacts, ...]]:
+) -> tuple[Played, tuple[CacheFacts, ...], RunRows]:
     """As `replay.replay_into`, with caches in front; the rows of hits name engines of kind `cache` behind the others.
-    Also what the caches did, by workload. Everything is in memory. Raises InputError when no site has a cache or the
-    trace tells nothing of repeats."""
+    Also what the caches did, by workload, and the rows of the same requests without caches. Everything is in memory.
+    Raises InputError when no site has a cache or the trace tells nothing of repeats."""
     notes: list[str] = []
     specs = workload_specs(image.view, traffic)
     places, origins = resolve_origins(image.view, traffic)
     sites, nearest, rtt_us = _cache_sites(image, places, origins, specs, plan)
     where = nearest[traffic.origin, traffic.workload]
     walls = [origins[origin].jurisdiction for origin in traffic.origin.tolist()]
-    stream, told, has_meaning = stream_of(traffic, plan.telling, notes.append, walls)
+    _, has_meaning = told_by(traffic, plan.telling.evidence)
     rules = {name: _rule(spec, plan, has_meaning) for name, spec in specs.items()}
-    answered = _usual(traffic)
+    is_semantic = any(rule.mode == "semantic" for rule in rules.values())
+    stream, told, _ = stream_of(traffic, plan.telling, notes.append, walls, by_meaning=is_semantic)
+    without, _ = _replayed(image, traffic, np.arange(len(traffic)), policy, seed, faults, _silent)
+    ends = ends_ns(without)
     for turn in range(ROUNDS):
-        got = _rehearsed(stream, where, sites, rules, answered, seed)
-        is_hit = np.array([one.level in HITS for one in got])
-        missed = np.flatnonzero(~is_hit)
-        tell = advanced if turn == ROUNDS - 1 else lambda requests: None
+        got = _rehearsed(stream, where, sites, rules, ends, seed)
+        missed = np.flatnonzero([one.level not in SAVES for one in got])
+        tell = advanced if turn == ROUNDS - 1 else _silent
         rows, played = _replayed(image, traffic, missed, policy, seed, faults, tell)
-        answered = _answered(traffic, rows, missed)
+        ends[missed] = ends_ns(rows)
     caches = [
         _facts(sites[site], level, plan)
         for site in range(len(sites))
         for level in LEVELS
     ]  # fmt: skip
-    whole = _merged(traffic, rows, missed, got, where, rtt_us, answered, len(image.engines), specs)
+    whole = merged(traffic, rows, missed, Answered(got, where, rtt_us, len(image.engines)), specs)
     advanced(len(traffic) - len(missed))
     keep(whole)
-    ends = whole.arrival_ns + whole.rtt_ns // 2 + whole.queue_ns + whole.compute_ns + whole.decode_ns
+    last_ns = whole.arrival_ns + whole.rtt_ns // 2 + whole.queue_ns + whole.compute_ns + whole.decode_ns
     played = dataclasses.replace(
         played,
         engines=(*played.engines, *caches),
         origins=origins,
         workloads=specs,
         tenants=traffic.tenants,
-        window_ns=max(1, played.window_ns, int(ends.max() - whole.arrival_ns[0])),
+        window_ns=max(1, played.window_ns, int(last_ns.max() - whole.arrival_ns[0])),
         notes=(*played.notes, *notes),
     )
-    return played, _told(traffic, got, rules, told)
+    return played, _told(traffic, in_vain(got, whole), rules, told), without
+
+
+def _silent(requests: int) -> None:
+    """Tell nobody."""
+
+
+def check_cached(image: GridImage, traffic: Trace, plan: CachePlan) -> None:
+    """Raise InputError for what `replay_cached` would stumble over: no cache to ask, nothing that tells of repeats, an
+    embedder that cannot be opened. Replays nothing."""
+    specs = workload_specs(image.view, traffic)
+    places, origins = resolve_origins(image.view, traffic)
+    _cache_sites(image, places, origins, specs, plan)
+    told, has_meaning = told_by(traffic, plan.telling.evidence)
+    is_semantic = any(_rule(spec, plan, has_meaning).mode == "semantic" for spec in specs.values())
+    if told == "text" and is_semantic:
+        open_embedder(plan.telling.embedder)
 
 
 def _rule(spec: WorkloadSpec, plan: CachePlan, has_meaning: bool) -> CacheRule:
@@ -117,7 +136,11 @@ def _rule(spec: WorkloadSpec, plan: CachePlan, has_meaning: bool) -> CacheRule:
     if mode == "semantic" and not has_meaning:
         mode = "exact"
     return CacheRule(
-        mode=mode, error_rate=declared.error_rate or 0.01, ttl_s=declared.ttl_s, audit_budget=declared.audit_budget
+        mode=mode,
+        error_rate=declared.error_rate or 0.01,
+        ttl_s=declared.ttl_s,
+        stale_s=declared.stale_s,
+        audit_budget=declared.audit_budget,
     )
 
 
@@ -161,12 +184,6 @@ def _may_answer(spec: WorkloadSpec, origin: Origin, site: Site) -> bool:
     if rule.rule == "same-jurisdiction":
         return bool(origin.jurisdiction) and law == origin.jurisdiction
     return country in rule.allow or law in rule.allow
-
-
-def _usual(traffic: Trace) -> Ints:
-    """When engines have answered, before anything is known of them."""
-    lasts_s = FIRST_TOKEN_S + SECONDS_PER_TOKEN * traffic.output_tokens
-    return np.asarray(traffic.arrival_ns + np.rint(lasts_s * NS_PER_S).astype(np.int64), np.int64)
 
 
 def _rehearsed(
@@ -218,59 +235,6 @@ def _replayed(
     return rows, played_out(stage, advanced)
 
 
-def _answered(traffic: Trace, rows: RunRows, missed: Ints) -> Ints:
-    """When each request's answer was back where it came from; what a cache answered would have taken as long as its
-    workload's requests did on the mean; NEVER where no engine answered."""
-    lasts = rows.rtt_ns + rows.queue_ns + rows.compute_ns + rows.decode_ns
-    is_done = rows.outcome == COMPLETED
-    answered = _usual(traffic)
-    for workload in range(len(traffic.workloads)):
-        own = is_done & (rows.workload == workload)
-        if own.any():
-            mean = int(lasts[own].mean())
-            answered = np.where(traffic.workload == workload, traffic.arrival_ns + mean, answered)
-    answered[missed] = np.where(is_done, rows.arrival_ns + lasts, NEVER)
-    return answered
-
-
-def _merged(
-    traffic: Trace,
-    rows: RunRows,
-    missed: Ints,
-    got: list[Got],
-    where: Ints,
-    rtt_us: Ints,
-    answered: Ints,
-    engines: int,
-    specs: dict[str, WorkloadSpec],
-) -> RunRows:
-    whole = empty_rows(len(traffic))
-    place = np.full(len(traffic), -1, np.int64)
-    place[missed] = np.arange(len(missed))
-    for field in dataclasses.fields(RunRows):
-        getattr(whole, field.name)[missed] = getattr(rows, field.name)
-    whole.arrival_ns[:] = traffic.arrival_ns
-    for name in ("origin", "workload", "tenant", "input_tokens", "output_tokens"):
-        getattr(whole, name)[:] = getattr(traffic, name)
-    access_us = [round(spec.access_rtt_ms * 1000) for spec in specs.values()]
-    for number in np.flatnonzero(place < 0).tolist():
-        one = got[number]
-        if one.level == "joined" and answered[one.leader] == NEVER:
-            leader = int(place[one.leader])
-            whole.outcome[number], whole.reason[number] = rows.outcome[leader], rows.reason[leader]
-            whole.engine[number] = -1
-            continue
-        site = int(where[number])
-        whole.engine[number] = engines + site * len(LEVELS) + LEVELS.index(one.level)
-        whole.outcome[number] = COMPLETED
-        trip_us = int(rtt_us[traffic.origin[number], site]) + access_us[int(traffic.workload[number])]
-        whole.rtt_ns[number] = trip_us * NS_PER_US
-        whole.compute_ns[number] = SEMANTIC_LOOKUP_NS if one.level == "semantic" else EXACT_LOOKUP_NS
-        if one.level == "joined":
-            whole.queue_ns[number] = max(0, int(answered[one.leader]) - int(traffic.arrival_ns[number]))
-    return whole
-
-
 def _facts(site: Site, level: str, plan: CachePlan) -> EngineFacts:
     own = site.spec.egress_usd_per_gb
     return EngineFacts(
@@ -308,6 +272,7 @@ def _told(
                 exact_hits=levels.count("exact"),
                 shared_hits=levels.count("joined"),
                 semantic_hits=levels.count("semantic"),
+                stale_hits=levels.count("stale"),
                 audits=levels.count("audit"),
                 wrong=wrong if knows else None,
                 wrong_per_request=wrong / len(own) if knows else None,
@@ -319,7 +284,9 @@ def _told(
     return tuple(facts)
 
 
-def with_savings(facts: tuple[CacheFacts, ...], saved: dict[str, tuple[float, float | None]]) -> tuple[CacheFacts, ...]:
+def with_savings(
+    facts: tuple[CacheFacts, ...], saved: Mapping[str, tuple[float, float | None]]
+) -> tuple[CacheFacts, ...]:
     """The facts with dollars saved and milliseconds saved a hit, by workload."""
     return tuple(
         msgspec.structs.replace(one, saved_usd=saved[one.workload][0], saved_ms_per_hit=saved[one.workload][1])

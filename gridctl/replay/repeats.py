@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.cache.forecast import Stream, drawn_memories, exact_of_lengths, exact_of_texts, text_memories
-from gridctl.cache.population import Kind
+from gridctl.cache.population import Kind, Population
 from gridctl.cache.rehearsal import Asked
 from gridctl.errors import InputError
 from gridctl.traces.trace import Trace
@@ -29,43 +29,68 @@ UNNAMED = "all"
 @dataclass(frozen=True, slots=True)
 class Telling:
     """By what repeats are told. `evidence` auto takes the texts where there are any; `like` is the measured population
-    that keys are like, None to tell by how often each is asked for; `usd_per_mtok` prices input and output tokens."""
+    that keys are like, None to tell by how often each is asked for; `measured` is one of own prompts instead;
+    `usd_per_mtok` prices input and output tokens."""
 
     evidence: Literal["auto", "text", "keys"] = "auto"
     embedder: str = "hashed"
     like: Kind | None = None
+    measured: Population | None = None
     usd_per_mtok: tuple[float, float] = (0.0, 0.0)
     seed: int = 1
 
 
 def stream_of(
-    trace: Trace, order: Telling, say: Callable[[str], None], further_walls: Sequence[Hashable] | None = None
+    trace: Trace,
+    order: Telling,
+    say: Callable[[str], None],
+    further_walls: Sequence[Hashable] | None = None,
+    *,
+    by_meaning: bool = True,
 ) -> tuple[Stream, Told, bool]:
     """The trace as a rehearsal takes it, what tells of its repeats, and whether repeats in meaning can be told, too.
-    `further_walls` stand between answers beside workload, tenant and model."""
-    if not len(trace):
-        raise InputError("the trace has no requests", where=trace.name, fix="give a trace with at least one request")
-    has_text = trace.prompts is not None and any(trace.prompts)
-    if order.evidence == "text" and not has_text:
-        raise InputError("the trace has no prompt texts", where=trace.name, fix="--evidence keys, or record them")
-    uses_text = has_text and order.evidence != "keys"
+    `further_walls` stand between answers beside workload, tenant and model. Where nobody asks `by_meaning` no text is
+    embedded."""
+    told, has_keys = told_by(trace, order.evidence)
     keys = np.full(len(trace), -1, np.int64) if trace.answers is None else trace.answers
     walls = _partitions(trace, further_walls)
-    if not uses_text and not (keys >= 0).any():
-        exact = _exact_of_blocks(trace)
+    if told == "blocks":
         say("no texts and no answer keys: equal chains of prefix blocks are the only repeats that can be told")
-        return _stream(trace, order, keys, exact, walls, uses_text=False), "blocks", False
-    if uses_text and not (keys >= 0).any():
-        say("no answer keys: which answers are right is not known, so word-for-word repeats are all that is told")
-    if uses_text:
+        return _stream(trace, order, keys, _exact_of_blocks(trace), walls, uses_text=False), told, False
+    if told == "text":
+        if not has_keys:
+            say("no answer keys: which answers are right is not known, so word-for-word repeats are all that is told")
         assert trace.prompts is not None
         exact = exact_of_texts(trace.prompts)
     else:
         say("without texts: verbatim repeats are estimated from lengths, likenesses drawn from measured prompts")
         exact = exact_of_lengths(walls, keys, trace.input_tokens, order.seed)
-    has_keys = bool((keys >= 0).any())
-    stream = _stream(trace, order, keys, exact, walls, uses_text=uses_text and has_keys)
-    return stream, "text" if uses_text else "keys", has_keys
+    return (
+        _stream(trace, order, keys, exact, walls, uses_text=told == "text" and has_keys and by_meaning),
+        told,
+        has_keys,
+    )
+
+
+def told_by(trace: Trace, evidence: Literal["auto", "text", "keys"]) -> tuple[Told, bool]:
+    """What tells of the trace's repeats, and whether right answers are known. Raises InputError where nothing does."""
+    if not len(trace):
+        raise InputError("the trace has no requests", where=trace.name, fix="give a trace with at least one request")
+    has_text = trace.prompts is not None and any(trace.prompts)
+    if evidence == "text" and not has_text:
+        raise InputError("the trace has no prompt texts", where=trace.name, fix="--evidence keys, or record them")
+    has_keys = trace.answers is not None and bool((trace.answers >= 0).any())
+    if has_text and evidence != "keys":
+        return "text", has_keys
+    if has_keys:
+        return "keys", True
+    if not len(trace.block_ids):
+        raise InputError(
+            "the trace tells nothing of repeats: it has no texts, no answer keys and no prefix blocks",
+            where=trace.name,
+            fix="give prompt, answer_key or hash_ids in its rows",
+        )
+    return "blocks", False
 
 
 def _stream(
@@ -89,13 +114,15 @@ def _stream(
         remember = text_memories(trace.prompts, vectors)
         dimension = embedder.dimension
     else:
-        remember = drawn_memories(keys, order.embedder, order.like)
+        remember = drawn_memories(
+            keys, trace.input_tokens, order.embedder, order.like, order.measured, trace.workload.tolist()
+        )
     prices = order.usd_per_mtok
     asked = [
         Asked(
             number=number,
             partition=wall,
-            workload=_workload(trace, number),
+            workload=workload_of(trace, number),
             key=key,
             exact=same,
             input_tokens=tokens_in,
@@ -109,7 +136,8 @@ def _stream(
     return Stream(trace.arrival_ns, asked, remember, dimension * BYTES_PER_NUMBER)
 
 
-def _workload(trace: Trace, number: int) -> str:
+def workload_of(trace: Trace, number: int) -> str:
+    """The workload of a request, `UNNAMED` where the trace does not say."""
     place = int(trace.workload[number])
     return trace.workloads[place] if place >= 0 else UNNAMED
 
@@ -122,12 +150,6 @@ def _partitions(trace: Trace, further: Sequence[Hashable] | None) -> list[Hashab
 
 def _exact_of_blocks(trace: Trace) -> list[Hashable]:
     """Equal chains of prefix blocks and equal lengths name equal prompts."""
-    if not len(trace.block_ids):
-        raise InputError(
-            "the trace tells nothing of repeats: it has no texts, no answer keys and no prefix blocks",
-            where=trace.name,
-            fix="give prompt, answer_key or hash_ids in its rows",
-        )
     first, last = trace.block_offsets[:-1], trace.block_offsets[1:]
     blocks = (last - first).tolist()
     ends = np.where(last > first, trace.block_ids[np.maximum(last - 1, 0)], -1).tolist()

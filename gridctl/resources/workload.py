@@ -50,7 +50,10 @@ class CachePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     `live_ttl_s` keeps answers that change by themselves, 0 none. `audit_budget` is the most requests, over all, asked
     again in order to check. Where sharing is public, an answer goes to others once `public_after` callers asked for it,
     and to others who word it differently once its group passed `probation` checks. `embedder` is `hashed`, a folder, a
-    package or the URL of a /v1/embeddings endpoint."""
+    package or the URL of a /v1/embeddings endpoint. `admission` second keeps the answer to an exact repeat only once
+    the very same was asked before. Where sharing is public a hit takes `hit_timing` as long as a miss. `shared` says
+    whether a server that gateways share may hold its exact answers; `auto`: unless they are bound to places or may be
+    about persons."""
 
     mode: Literal["off", "exact", "semantic"] = "off"
     error_rate: Fraction = 0.01
@@ -65,7 +68,10 @@ class CachePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     public_after: Annotated[int, Meta(ge=1, le=100)] = 3
     probation: Annotated[int, Meta(ge=0, le=100)] = 2
     embedder: Annotated[str, Meta(pattern=r"^[!-~]{1,255}$(?!\n)")] = "hashed"
+    admission: Literal["first", "second"] = "first"
     hit_pace: Literal["at-once", "natural"] = "at-once"
+    hit_timing: Literal["as-miss", "as-is"] = "as-miss"
+    shared: Literal["auto", "never", "always"] = "auto"
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

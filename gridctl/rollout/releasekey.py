@@ -12,7 +12,7 @@ import base64
 import binascii
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -20,7 +20,7 @@ from gridctl.errors import InputError
 from gridctl.rollout.protocol import Desired, signed_bytes
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 KEY_FILE = "release.pem"
 PUBLIC_FILE = "release.pub"
@@ -77,20 +77,27 @@ def open_release_key(folder: Path) -> ReleaseKey:
 
 def is_signed_by(desired: Desired, public_pem: str) -> bool:
     """Whether the pinned public key vouches for exactly this document. Raises: InputError when it is no such key."""
-    serialization, ed25519, invalid = _cryptography()
-    try:
-        key = serialization.load_pem_public_key(public_pem.encode())
-    except (ValueError, TypeError):
-        key = None
-    if not isinstance(key, ed25519.Ed25519PublicKey):
-        raise InputError(
-            "no ed25519 public key in PEM", where="release key", fix=f"copy {PUBLIC_FILE} of the orchestrator"
-        )
+    key = read_public_key(public_pem, "release key")
+    _, _, invalid = _cryptography()
     try:
         key.verify(base64.b64decode(desired.signature, validate=True), signed_bytes(desired))
     except (invalid, binascii.Error, ValueError):
         return False
     return True
+
+
+def read_public_key(pem: str, where: str) -> Ed25519PublicKey:
+    """The release key's public half. Raises: InputError when the text is none, or cryptography is not installed."""
+    serialization, ed25519, _ = _cryptography()
+    try:
+        key = serialization.load_pem_public_key(pem.encode())
+    except (ValueError, TypeError):
+        key = None
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return cast("Ed25519PublicKey", key)
+    raise InputError(
+        "this is no release key (an ed25519 public key in PEM)", where=where, fix="gridctl rollout key > FILE"
+    )
 
 
 def _write_once(path: Path, content: bytes) -> None:

@@ -7,6 +7,7 @@ became of a request. What of the answers is right or wrong, the keeper of the an
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from gridctl.signals import metrics
 from gridctl.signals.board import Board
@@ -52,9 +53,9 @@ class CacheCounts:
         row = self._rows.get(workload, OTHER_ROW)
         self._words[self._at + row * CACHE_WORDS + CACHE_AT[name]] += amount
 
-    def reason(self, word: str) -> None:
-        """Count why a request was not answered."""
-        self._words[self._reasons_at + _REASON_AT.get(word, 0)] += 1
+    def reason(self, word: str, amount: int = 1) -> None:
+        """Count why requests were not answered."""
+        self._words[self._reasons_at + _REASON_AT.get(word, 0)] += amount
 
 
 def cache_counts(totals: Totals) -> dict[str, dict[str, int]]:
@@ -111,6 +112,31 @@ def show_cache(page: Page, totals: Totals, bounds: Mapping[str, float]) -> None:
     page.family(metrics.CACHE_ERROR_BOUND)
     for workload, bound in sorted(bounds.items()):
         page.sample(bound, (("workload", workload),))
+
+
+class SharedTier(NamedTuple):
+    """The server that gateways share answers on, as the keeper tells of it."""
+
+    is_up: bool
+    owed: int
+    counts: Mapping[str, int]
+
+
+def show_shared(page: Page, tier: SharedTier | None) -> None:
+    """The families of that server; none where answers are not shared."""
+    if tier is None:
+        return
+    page.family(metrics.CACHE_SHARED_UP)
+    page.sample(int(tier.is_up), ())
+    page.family(metrics.CACHE_SHARED_OWED)
+    page.sample(tier.owed, ())
+    for metric, words in (
+        (metrics.CACHE_SHARED_LOOKS, ("hits", "misses", "void", "foreign", "late", "unasked")),
+        (metrics.CACHE_SHARED_ANSWERS, ("stored", "dropped", "refused", "too_large", "not_offered")),
+    ):
+        page.family(metric)
+        for word in words:
+            page.sample(tier.counts.get(word, 0), (("result", word),))
 
 
 assert len(CACHE_REASONS) <= CACHE_REASON_WORDS

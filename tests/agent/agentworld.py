@@ -201,7 +201,7 @@ class Orchestrator:
         self.life_s = 3600.0
         self.tokens = {TOKEN}
         self.clock_ahead_s = 0.0
-        self.refusals: list[tuple[int, dict[str, str]]] = []
+        self.refusals: list[tuple[Any, ...]] = []
         self.spoil: Callable[[Desired], Desired] | None = None
         self.lead: Callable[[str, Report], None] | None = None
         self.statuses: list[int] = []

@@ -140,6 +140,7 @@ class KeeperProcess:
         folder.mkdir(parents=True, exist_ok=True)
         self.plan = plan
         self.listener = listen(folder)
+        self.more: tuple[str, ...] = ()
         self.process: subprocess.Popen[bytes] | None = None
         self.channel: socket.socket | None = None
 
@@ -148,7 +149,7 @@ class KeeperProcess:
         words = ["--folder", str(self.folder), "--plan", str(self.plan), "--presence", self.presence]
         words += ["--listen-fd", str(self.listener.fileno()), "--channel-fd", str(theirs.fileno())]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gridctl.answers.process", *words],
+            [sys.executable, "-m", "gridctl.answers.process", *words, *self.more],
             pass_fds=(self.listener.fileno(), theirs.fileno()),
             stdin=subprocess.DEVNULL,
         )

@@ -15,6 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from answer_parts import Bench, KeeperProcess, plan_at
+from shared_parts import Server, program
 
 
 @pytest.fixture
@@ -56,3 +57,16 @@ def semantic_folder() -> Path:
     if not folder.is_dir():
         pytest.skip("the real prompts are not here")
     return folder
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A Redis or Valkey that keeps nothing on disk."""
+    if program() is None:
+        pytest.skip("neither Valkey nor Redis is installed (apt-get install redis-server)")
+    folder = tmp_path / "server"
+    folder.mkdir()
+    found = Server(folder)
+    found.start()
+    yield found
+    found.kill()

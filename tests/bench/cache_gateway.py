@@ -2,8 +2,9 @@
 
     python tests/bench/cache_gateway.py [--rounds 4] [--seconds 2] [--connections 64]
 
-Three grids before the same mock engines: no workload caches; exact, and every prompt is new (each answer is kept: what
-a miss costs in full); exact, and 64 prompts come again and again (hits). Requests a second come from a closed loop on
+Four grids before the same mock engines: no workload caches; exact, and every prompt is new (each answer is kept: what a
+miss costs in full); the same where answers are kept at the second asking; exact, and 64 prompts come again and again
+(hits). Requests a second come from a closed loop on
 another core, which on two cores it shares with the engines and the keeper; CPU is of the worker's process, in
 microseconds a request, and of all processes. Printed are medians over rounds that take turns, and
 ratios to the grid without a cache.
@@ -101,12 +102,13 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64)
     arguments = parser.parse_args()
     exact: dict[str, object] = {"mode": "exact", "max_temperature": 1.0}
+    second = {**exact, "admission": "second"}
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         compile_programs(folder)
         engines = stack.enter_context(Engines.running(folder, 8, 1))
         cases = []
-        for title, cache in (("off", None), ("misses", exact), ("hits", exact)):
+        for title, cache in (("off", None), ("misses", exact), ("second", second), ("hits", exact)):
             case = started(folder, title, engines, cache)
             assert case.side.process is not None
             stack.callback(case.side.process.stop)

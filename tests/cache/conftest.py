@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# As the keeper's process does, before numpy is imported: waking threads for matrices of this size costs more than
+# they bring.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray

@@ -184,3 +184,42 @@ def test_the_epochs_share_what_may_fail() -> None:
         account.resume(epoch, 0, 0, 0.0, (0.0, 0.0, 0.0, 0.0))
         total += account.alpha
     assert 0.0499 < total <= 0.05
+
+
+def test_limits_worked_out_ahead_are_those_of_the_wrong_labels_that_come() -> None:
+    """Another thread works out what holds after 30 wrong labels of 300, and after one and two more; the third one's is
+    worked out when it has come, from all labels there are then."""
+    account = Account(0.05)
+    for _ in range(2_000):
+        account.arrived()
+    for place in range(300):
+        account.learn(0.1, place % 10 == 0)
+    account.refreshes_itself = False
+    copy = account.copy()
+    copy.work_out(ahead=2)
+    account.learn(0.1, True)  # while the other thread is at work
+    assert account.adopt(copy)
+    for came, predicted in ((1, 30.0), (2, 30.0), (3, 30.3)):
+        limit = most_spendable(100.0, 30.0 + came, predicted, account.alpha)
+        account.spent = limit - 0.101
+        assert account.affords(0.1)
+        account.spent = limit - 0.099
+        assert not account.affords(0.1)
+        account.learn(0.1, True)
+
+
+def test_limits_are_not_taken_from_before_more_wrong_labels_than_they_reach_to_or_another_epoch() -> None:
+    account = Account(0.05)
+    for _ in range(2_000):
+        account.arrived()
+        account.learn(0.1, False)
+    copy = account.copy()
+    copy.work_out(ahead=1)
+    account.learn(0.1, True)
+    account.learn(0.1, True)
+    assert not account.adopt(copy)
+    late = account.copy()
+    late.work_out(ahead=1)
+    account.resume(2, 0, 0, 0.0, (0.0, 0.0, 0.0, 0.0))
+    assert not account.adopt(late)
+    assert not account.affords(0.01)

@@ -208,6 +208,33 @@ def test_the_candidate_is_the_group_with_most_weight_near_not_the_single_nearest
     assert (found.group, found.judged) == (crowd, (crowd, lone))
     assert found.features[FEATURES.index("margin")] == pytest.approx(-0.01, abs=1e-6)
     assert found.features[FEATURES.index("near_share")] == pytest.approx(2.336 / 3.336, abs=1e-3)
+    # The crowd's middle: (2.67, 0, 0.456) / 2.7087, of which the first is 0.9857; the lone one's is its own 0.90.
+    assert found.features[FEATURES.index("centre_cosine")] == pytest.approx(0.9857, abs=1e-4)
+    assert found.features[FEATURES.index("centre_margin")] == pytest.approx(0.0857, abs=1e-4)
+    assert found.features[FEATURES.index("centre_margin_by_size")] == pytest.approx(0.0857 * np.log(4.0), abs=2e-4)
+
+
+def test_the_middle_of_a_group_is_the_mean_of_the_prompts_it_has_whatever_came_and_went(
+    rows: NDArray[np.float32],
+) -> None:
+    groups, draw = AnswerGroups(24), np.random.default_rng(4)
+    number, founder = groups.found("first", rows[0])
+    kept = {founder: rows[0]}
+    for place in range(1, 200):
+        if len(kept) > 1 and draw.random() < 0.45:
+            going = int(draw.choice(sorted(kept)))
+            assert groups.drop_alias(going)
+            del kept[going]
+        else:
+            alias = groups.alias(number, f"prompt {place}", rows[place])
+            assert alias is not None
+            kept[alias] = rows[place]
+        found = groups.centre_cosine(number, rows[250])
+        if len(kept) == 1:
+            assert found is None
+        else:
+            mean = np.mean(list(kept.values()), 0, dtype=np.float64)
+            assert found == pytest.approx(float(mean @ rows[250]) / np.linalg.norm(mean), abs=1e-5)
 
 
 def test_a_user_surrounds_no_answer_with_prompts_of_his_own(rows: NDArray[np.float32]) -> None:

@@ -41,7 +41,7 @@ def test_keys_and_lengths_alone_forecast_the_hits_of_the_texts_within_three_poin
 
     vectors = embed(open_embedder("hashed"), texts)
     told = hits(list(exact_of_texts(texts)), Stream(arrival, (), of_texts(texts, vectors), 0), 1)
-    drawn = drawn_memories(keys, "hashed")
+    drawn = drawn_memories(keys, lengths, "hashed", workloads=names)
     blind = [
         hits(list(exact_of_lengths(names, keys, lengths, seed)), Stream(arrival, (), drawn, 0), seed) for seed in (1, 2)
     ]

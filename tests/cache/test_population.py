@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from gridctl.cache.evidence import FEATURES
-from gridctl.cache.population import KINDS, Population, Repeats, alias_bin, expected_error, load_population, quantised
+from gridctl.cache.population import (
+    KINDS,
+    Population,
+    Repeats,
+    alias_bin,
+    expected_error,
+    kinds_of,
+    load_population,
+    quantised,
+)
 from gridctl.errors import InputError
 
 
@@ -73,6 +82,16 @@ def test_rows_come_from_stores_of_about_the_same_size() -> None:
     assert max(drawn) <= 300 + 15 * 2**0.5
 
 
+def test_the_last_150_rows_stand_for_stores_larger_than_any_that_was_measured() -> None:
+    table = population([0] * 400, list(range(400)), [True] * 400)
+    coin = random.Random(1)
+    drawn = [table.draw(0, 5000, 0.01, coin).features[0] for _ in range(400)]
+    middle = (250 + 399) / 2
+    assert max(abs(value - middle) for value in drawn) <= 75 * 2**0.5
+    assert min(drawn) < 275
+    assert max(drawn) > 375
+
+
 def test_a_table_of_other_features_is_refused() -> None:
     empty = np.zeros(0, np.int32)
     with pytest.raises(InputError, match="measured evidence"):
@@ -86,6 +105,16 @@ def test_the_shipped_tables_have_wrong_candidates_wherever_no_right_one_is_store
     assert len(table) > 1000
     assert all(table.draw(0, 200, 0.02, coin).is_wrong for _ in range(200))
     assert not all(table.draw(4, 200, 0.02, coin).is_wrong for _ in range(200))
+
+
+def test_a_workload_whose_answers_are_nearly_all_asked_for_twice_is_one_of_questions() -> None:
+    """`few`: 40 requests for 20 answers, none alone. `many`: 20 answers asked for once, two twelve times, in prompts of
+    20 tokens and of 6."""
+    keys = [*range(20), *range(20), *range(100, 120), *[200] * 12, *[201] * 12]
+    kinds = kinds_of(keys, ["few"] * 40 + ["many"] * 44, [6] * 40 + [20] * 32 + [6] * 12)
+    assert {kinds[key] for key in range(20)} == {"questions"}
+    assert {kinds[key] for key in range(100, 120)} == {"commands"}
+    assert (kinds[200], kinds[201]) == ("questions", "commands")
 
 
 def test_bins_of_aliases_double() -> None:

@@ -16,13 +16,15 @@ from gridctl.cache.rehearsal import NEVER, Asked, CacheRule, Rehearsal
 S = 1_000_000_000
 
 
-def cache(capacity_bytes: int = 1 << 30, mode: str = "exact", ttl_s: float = 100.0, seed: int = 1) -> Rehearsal:
+def cache(
+    capacity_bytes: int = 1 << 30, mode: str = "exact", ttl_s: float = 100.0, seed: int = 1, stale_s: float = 0.0
+) -> Rehearsal:
     tables = dict.fromkeys(range(1000), load_population("questions", "minilm"))
 
     def remember(partition: Hashable, rate: float) -> Memory:
         return DrawnMemory(tables, rate, random.Random(f"{seed}/{partition}"))
 
-    rules = {"chat": CacheRule(mode=mode, ttl_s=ttl_s, error_rate=0.05)}  # type: ignore[arg-type]
+    rules = {"chat": CacheRule(mode=mode, ttl_s=ttl_s, stale_s=stale_s, error_rate=0.05)}  # type: ignore[arg-type]
     return Rehearsal(rules, capacity_bytes, remember, vector_bytes=1536, seed=seed)
 
 
@@ -39,6 +41,29 @@ def test_an_answer_is_there_once_its_engine_has_finished_and_until_its_time_is_o
     assert one.ask(asked(3, "x"), 94 * S, NEVER).level == "exact"  # 100 s, less a tenth at most, after 5 s
     assert one.ask(asked(4, "x"), 116 * S, 120 * S).level == "miss"
     assert one.expired == 1
+
+
+def test_past_its_time_an_answer_is_served_while_one_engine_is_asked_for_it_anew() -> None:
+    """Born at 1 s, fresh until 91 s at the earliest and 101 s at the latest, gone 50 s after that."""
+    one = cache(stale_s=50.0)
+    one.ask(asked(0, "x"), 0, S)
+    assert one.ask(asked(1, "x"), 90 * S, NEVER).level == "exact"
+    assert one.ask(asked(2, "x"), 102 * S, NEVER).level == "exact"  # no engine would answer
+    assert one.ask(asked(3, "x", key=2), 103 * S, 105 * S)[:2] == ("stale", True)
+    assert one.ask(asked(4, "x"), 104 * S, 106 * S).level == "exact"  # it is under way
+    fresh = one.ask(asked(5, "x", key=2), 106 * S, 107 * S)
+    assert (fresh.level, fresh.is_wrong) == ("exact", False)  # the answer of 105 s
+    assert len(one) == 1
+    assert one.ask(asked(6, "x"), 260 * S, 261 * S).level == "miss"
+
+
+def test_an_answer_renewed_in_meaning_joins_the_group_it_came_from() -> None:
+    one = cache(mode="semantic", stale_s=50.0)
+    one.ask(asked(0, "x"), 0, S)
+    assert one.ask(asked(1, "x"), 110 * S, 111 * S).level == "stale"
+    one.advance(112 * S)
+    assert len(one) == 1
+    assert one.ask(asked(2, "x"), 113 * S, NEVER).level == "exact"
 
 
 def test_an_answer_that_never_comes_is_not_waited_for() -> None:

@@ -84,3 +84,95 @@ def test_a_trace_that_tells_nothing_of_repeats_is_bad_input(shell: Any, tmp_path
     assert "tells nothing of repeats" in result.err
     texts = shell("cache", "forecast", str(file), "--evidence", "text")
     assert "no prompt texts" in texts.err
+
+
+def questions(folder: Path, name: str, count: int, *, with_texts: bool = True) -> Path:
+    """So many different questions about eight things."""
+    rows = [
+        {"timestamp": 1000.0 * row, "answer_key": f"thing {row % 8}", "output_length": 10, "input_length": 9}
+        | ({"prompt": f"please number {row} tell me of thing {row % 8}"} if with_texts else {})
+        for row in range(count)
+    ]
+    file = folder / f"{name}.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def test_a_forecast_by_keys_says_what_was_drawn_and_how_far_off_it_may_be(shell: Any, tmp_path: Path) -> None:
+    asked = questions(tmp_path, "asked", 200, with_texts=False)
+    result = shell("cache", "forecast", str(asked), "--error-rate", "0.05", "--seeds", "3", "-o", "json")
+    (row,) = items(result)
+    assert row["population"] == "shipped: questions, commands"
+    assert row["seeds"] == 3
+    assert row["hit_share_low"] <= max(0.0, row["hit_share"] - 0.17)
+    assert row["hit_share_high"] >= min(1.0, row["hit_share"] + 0.17)
+    assert "17 points off" in result.err
+    assert "--measure" in result.err
+
+
+def test_a_forecast_by_a_sample_of_ones_own_is_drawn_from_it(shell: Any, tmp_path: Path) -> None:
+    asked = questions(tmp_path, "asked", 200, with_texts=False)
+    sample = questions(tmp_path, "sample", 1000)
+    forecast = ("cache", "forecast", str(asked), "--error-rate", "0.05", "--measure", str(sample), "-o", "json")
+    (row,) = items(shell(*forecast))
+    assert row["population"] == "sample: 1,000 prompts"
+    assert row["hit_share_high"] == pytest.approx(min(1.0, row["hit_share"] + 0.13))
+    assert items(shell(*forecast)) == [row]
+
+
+def test_with_texts_the_interval_is_that_of_the_rehearsals_mean(shell: Any, trace: Path) -> None:
+    arguments = ("cache", "forecast", str(trace), "--error-rate", "0.05", "-o", "json")
+    (alone,) = items(shell(*arguments))
+    assert (alone["hit_share_low"], alone["hit_share_high"], alone["population"]) == (None, None, None)
+    shares = [items(shell(*arguments, "--seed", str(seed)))[0]["hit_share"] for seed in (1, 2)]
+    (both,) = items(shell(*arguments, "--seeds", "2"))
+    middle, apart = sum(shares) / 2, abs(shares[0] - shares[1]) / 2
+    assert both["hit_share"] == pytest.approx(middle)
+    # two draws a and b: the mean's error is |a − b| / 2, and Student's t of one degree of freedom is 12.706
+    assert both["hit_share_high"] == pytest.approx(min(1.0, middle + 12.706 * apart), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--measure", "SMALL", "--evidence", "keys"), "too few to measure"),
+        (("--measure", "SMALL"), "told by text"),
+        (("--measure", "SMALL", "--evidence", "keys", "--like", "commands"), "two populations"),
+        (("--seeds", "100"), "at most 200"),
+        (("--stale", "-3"), "is not a span of time"),
+    ],
+    ids=["small-sample", "texts-are-there", "two-populations", "too-many", "no-time"],
+)
+def test_what_cannot_be_forecast_is_refused(
+    shell: Any, tmp_path: Path, trace: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    small = questions(tmp_path, "small", 20)
+    given = [str(small) if one == "SMALL" else one for one in arguments]
+    result = shell("cache", "forecast", str(trace), *given)
+    assert result.code in (2, 3)
+    assert result.out == ""
+    assert words in result.err
+
+
+def test_stale_answers_are_hits_that_save_nothing(shell: Any, tmp_path: Path) -> None:
+    """One question every 10 s, and answers that are fresh for 6 s at most: without stale ones all miss. With them each
+    but the first is answered at once and asked for anew, and the next finds that answer stale in turn."""
+    rows = [
+        {"timestamp": 10_000.0 * row, "prompt": "the same", "answer_key": "k", "output_length": 10} for row in range(20)
+    ]
+    file = tmp_path / "same.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    common = ("cache", "forecast", str(file), "--mode", "exact", "--ttl", "6", "--error-rate", "0.05", "--price", "1,1")
+    (without,) = items(shell(*common, "-o", "json"))
+    (stale,) = items(shell(*common, "--stale", "1h", "-o", "json"))
+    assert (without["hit_share"], without["stale_hits"]) == (0.0, 0)
+    assert (stale["hit_share"], stale["stale_hits"], stale["saved_usd"]) == (0.95, 19, 0.0)
+
+
+def test_a_dry_run_stumbles_over_what_the_cached_replay_would(grid: Any, trace: Path) -> None:
+    """The small grid's sites have no cache."""
+    for arguments in (("--dry-run",), ("--name", "real", "--no-centralized")):
+        result = grid("replay", "run", str(trace), "--cache", "exact", *arguments)
+        assert (result.code, result.out) == (3, ""), result.err
+        assert "no active site has a cache" in result.err
+    assert grid("replay", "run", str(trace), "--dry-run").code == 0

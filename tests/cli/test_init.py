@@ -40,6 +40,12 @@ def test_init_says_what_to_do_where_another_grid_is_at_work(shell: Callable) -> 
     assert f"context a stood for {shell.folder / 'a'}" in again.err
 
 
+def test_init_sends_nobody_to_apply_files_of_another_grid(shell: Callable) -> None:
+    said = shell("init", "pushes", "--example", "rollout").err
+    assert "pushes/README.md says which grid its files are for" in said
+    assert "gridctl apply" not in said
+
+
 def test_a_machine_without_a_home_can_have_a_grid(shell: Callable) -> None:
     made = shell("init", "g", "--example", "metro", XDG_CONFIG_HOME="/dev/null/nowhere")
     assert (made.code, made.out) == (0, f"{shell.folder / 'g'}\n")

@@ -43,7 +43,7 @@ HEAD = {"lm_head": (5.0, 0.25)}
 RUN = "request,input_tokens,output_tokens,queued_s,scheduled_s,first_token_s,last_token_s"
 
 
-def refused(ran: object, code: int, *words: str) -> str:
+def assert_refused(ran: object, code: int, *words: str) -> str:
     """The message, once the exit code is right, stdout is empty and the message has its three parts."""
     assert (ran.code, ran.out) == (code, ""), ran.err
     lines = [line.strip() for line in ran.err.splitlines()]
@@ -122,7 +122,7 @@ def test_bad_tables_are_refused(shell: Callable, fit: Callable, name: str, chang
     broken = change(text)
     assert broken != text
     path.write_text(broken, encoding="utf-8")
-    assert f"op_{name}.csv" in refused(fit(), 3, says)
+    assert f"op_{name}.csv" in assert_refused(fit(), 3, says)
 
 
 @pytest.mark.parametrize(
@@ -137,13 +137,13 @@ def test_bad_tables_are_refused(shell: Callable, fit: Callable, name: str, chang
 )
 def test_files_that_are_no_tables_are_refused(shell: Callable, fit: Callable, suffix: str, data: bytes) -> None:
     (shell.folder / f"bad.{suffix}").write_bytes(data)
-    refused(fit("--dense", f"bad.{suffix}"), 3, f"where: bad.{suffix}")
+    assert_refused(fit("--dense", f"bad.{suffix}"), 3, f"where: bad.{suffix}")
 
 
 def test_a_failed_fit_leaves_the_file_it_would_have_written_alone(shell: Callable, fit: Callable) -> None:
     (shell.folder / "old.yaml").write_text("old", encoding="utf-8")
     (shell.folder / "op_dense.csv").write_text("", encoding="utf-8")
-    refused(fit("--out", "old.yaml"), 3)
+    assert_refused(fit("--out", "old.yaml"), 3)
     assert (shell.folder / "old.yaml").read_text(encoding="utf-8") == "old"
 
 
@@ -165,7 +165,7 @@ def test_a_failed_fit_leaves_the_file_it_would_have_written_alone(shell: Callabl
     ],
 )
 def test_words_that_name_nothing_are_refused(fit: Callable, words: tuple[str, ...], code: int, says: str) -> None:
-    refused(fit(*words), code, says)
+    assert_refused(fit(*words), code, says)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_words_that_name_nothing_are_refused(fit: Callable, words: tuple[str, ..
 def test_tables_of_another_model_are_refused(shell: Callable, tables: str, model: str, says: str) -> None:
     prefix = measured_folder() / f"op_rtxpro6000_{tables}_tp1"
     ran = shell("profile", "fit", "--gpu", "rtx-pro-6000", "--model", model, "--tables", str(prefix))
-    refused(ran, 3, says)
+    assert_refused(ran, 3, says)
 
 
 CONFIG = {
@@ -192,7 +192,7 @@ CONFIG = {
 def test_a_config_json_that_lacks_a_number_is_refused(shell: Callable, lacking: str) -> None:
     config = {name: number for name, number in CONFIG.items() if name != lacking}
     (shell.folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    refused(shell("profile", "roofline", "--gpu", "l4", "--model", "config.json"), 3, f"{lacking} is missing")
+    assert_refused(shell("profile", "roofline", "--gpu", "l4", "--model", "config.json"), 3, f"{lacking} is missing")
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_a_config_json_that_lacks_a_number_is_refused(shell: Callable, lacking: 
 )
 def test_a_config_json_that_is_none_is_refused(shell: Callable, text: str, says: str) -> None:
     (shell.folder / "config.json").write_text(text, encoding="utf-8")
-    refused(shell("profile", "roofline", "--gpu", "l4", "--model", "config.json"), 3, says)
+    assert_refused(shell("profile", "roofline", "--gpu", "l4", "--model", "config.json"), 3, says)
 
 
 @pytest.fixture
@@ -244,7 +244,7 @@ def validate(shell: Callable) -> Callable:
 def test_runs_that_cannot_be_compared_are_refused(
     validate: Callable, text: str, more: tuple[str, ...], says: str
 ) -> None:
-    refused(validate(text, *more), 4 if "--profile" in more else 3, says)
+    assert_refused(validate(text, *more), 4 if "--profile" in more else 3, says)
 
 
 def test_validating_outside_the_measured_range_is_warned_of(validate: Callable) -> None:
@@ -311,15 +311,17 @@ def manifest(
 def test_a_deployment_its_profile_or_its_gpus_cannot_serve_is_refused_at_apply(
     grid: Callable, text: str, reason: str
 ) -> None:
-    refused(grid("apply", "-f", "-", stdin=text), 3, reason, "<stdin>:")
+    assert_refused(grid("apply", "-f", "-", stdin=text), 3, reason, "<stdin>:")
 
 
 def test_a_declared_profile_whose_knots_fall_is_refused_at_its_line(grid: Callable) -> None:
     good = grid("profile", "roofline", "--gpu", "l4", "--model", "llama-3.2-1b", "--name", "p").out
     line = next(number for number, text in enumerate(good.splitlines(), 1) if text.startswith("  dense:"))
     bad = "\n".join("  dense: [[1, 5.0], [64, 4.0]]" if row.startswith("  dense:") else row for row in good.split("\n"))
-    refused(grid("apply", "-f", "-", stdin=bad), 3, "the curve falls or repeats a count: [1, 5.0], then [64, 4.0]")
-    assert f"<stdin>:{line}:" in refused(grid("apply", "-f", "-", stdin=bad), 3)
+    assert_refused(
+        grid("apply", "-f", "-", stdin=bad), 3, "the curve falls or repeats a count: [1, 5.0], then [64, 4.0]"
+    )
+    assert f"<stdin>:{line}:" in assert_refused(grid("apply", "-f", "-", stdin=bad), 3)
 
 
 @pytest.mark.parametrize(

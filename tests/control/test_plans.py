@@ -203,9 +203,19 @@ def test_failures_counted_by_workers_eject_an_engine_and_probes_bring_it_back(
         observer.follow(plan_of(declared, order, None))
         observer._take(Outcome(key="1", cause="ok", detail="it answers", at_ns=now[0], latency_ms=1.0))
         assert board.engines[1]["health"] == HEALTHY
+        # Four connections refused, and given up as failed: one failure each, which is not five in a row.
+        board.slots[0][1]["connect_failures"] += 4
+        board.slots[0][1]["failures"] += 4
+        now[0] += 10**9
+        observer.look()
+        assert board.engines[1]["health"] == HEALTHY
+        board.slots[0][1]["completed"] += 1
+        now[0] += 10**9
+        observer.look()
         # Three connections refused in one worker, two in another: five in a row and no success.
-        board.slots[0][1]["connect_failures"] += 3
-        board.slots[1][1]["connect_failures"] += 2
+        for worker, count in enumerate((3, 2)):
+            board.slots[worker][1]["connect_failures"] += count
+            board.slots[worker][1]["failures"] += count
         now[0] += 10**9
         observer.look()
         assert board.engines[1]["health"] == EJECTED

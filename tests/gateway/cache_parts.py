@@ -13,9 +13,11 @@ from typing import Any
 
 from gateway_parts import Answer, Gateway, Served, StandInBroker, read_answer, request, running_gateway
 
+from gridctl.answers.handed import Handed, Kind, opened
 from gridctl.answers.question import Found, Fresh, Kept, Question
 from gridctl.broker.ask import Ask
 from gridctl.broker.plan import Plan
+from gridctl.cache.cacheable import refusal_of
 from gridctl.gateway.caching import Caching
 from gridctl.resources import Metadata, Objective, Workload, WorkloadSpec
 from gridctl.resources.workload import CachePolicy
@@ -37,6 +39,7 @@ class StandInAnswers:
     cancelled: int = 0
     keeps: bool = True
     is_closed: bool = False
+    shared_ns: int = 0
 
     def stamp(self) -> int:
         return 7
@@ -74,6 +77,15 @@ class StandInAnswers:
                 output_tokens=fresh.output_tokens,
             )
 
+    def absent(self, exact: bytes) -> int | None:
+        return None if exact in self.kept else self.stamp()
+
+    def hand_in(self, kinds: list[Kind], handed: list[Handed]) -> None:
+        for one in handed:
+            question, fresh = opened(kinds, one)
+            if refusal_of(fresh.finish_reason, fresh.status, fresh.content, fresh.has_tool_call) is None:
+                self.keep(question, fresh)
+
     def abandon(self, question: Question, ticket: int) -> None:
         self.abandoned.append(ticket)
 
@@ -102,8 +114,8 @@ class Counts:
     def add(self, workload: str, name: str, amount: int = 1) -> None:
         self.of[name] += amount
 
-    def reason(self, word: str) -> None:
-        self.reasons[word] += 1
+    def reason(self, word: str, amount: int = 1) -> None:
+        self.reasons[word] += amount
 
 
 def workload(**policy: Any) -> Workload:
@@ -161,7 +173,7 @@ def caching_gateway(urls: Sequence[str], **policy: Any) -> Iterator[CachingGatew
 
         async def make() -> Caching:
             made = Caching(gateway.serving, answers, SECRET, counts, plan, errors.append)  # type: ignore[arg-type]
-            made.keep_after_s = 0.0
+            made.keeping.after_s = 0.0
             gateway.serving.caching = made
             return made
 

@@ -44,6 +44,7 @@ class StandInBroker:
         self.first_tokens = 0
         self.cursor = 0
         self.rotates = False
+        self.busy: set[int] = set()
 
     def ask(self, head: Any, body: bytes, now_ns: int) -> Ask:
         try:
@@ -105,6 +106,12 @@ class StandInBroker:
             pending_tokens=10,
             kv_tokens=30,
         )
+
+    def spare(self, ask: Ask, now_ns: int, tried: tuple[int, ...]) -> Choice | None:
+        try:
+            return self.decide(ask, now_ns, (*tried, *self.busy))
+        except Refusal:
+            return None
 
     def first_token(self, choice: Choice, ask: Ask, now_ns: int) -> None:
         assert choice.first_token_ns < 0, "first_token twice"

@@ -530,7 +530,7 @@ def test_a_bug_of_ours_in_the_cache_sends_the_request_to_an_engine() -> None:
         def explode(*_: object) -> None:
             raise RuntimeError("a bug")
 
-        cached.answers.exact = explode  # type: ignore[assignment]
+        cached.answers.absent = explode  # type: ignore[assignment]
         answer = cached.ask(ASKED)
         cached.gateway.settled()
         assert [str(error) for error in cached.errors] == ["a bug"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 from typing import Any
 
@@ -14,7 +13,6 @@ from test_questions import ask, chat
 
 from gridctl.cache.partition import canonical
 from gridctl.gateway.forms import Form, Forms, cut, likeness
-from gridctl.gateway.keyed import Keyed
 from gridctl.gateway.questions import Questions
 from gridctl.gateway.terms import Terms, Understood, terms_of
 from gridctl.gateway.turns import earlier_of
@@ -28,7 +26,7 @@ def read(questions: Questions, body: bytes, endpoint: str = "chat", terms: Terms
     found = questions.read(ask(endpoint=endpoint), {}, body, terms)
     if isinstance(found, str):
         return found
-    return found.question.partition, found.question.exact, found.question.text, found.most_tokens, found.question.tags
+    return found.question.partition, found.question.exact, found.words, found.form.most_tokens, found.question.tags
 
 
 def in_full(body: bytes, endpoint: str = "chat") -> Any:
@@ -84,6 +82,43 @@ def test_odd_bodies_mean_the_same_the_first_time_and_the_tenth(template: bytes, 
     assert read(questions, template % text) == in_full(template % text)
 
 
+@settings(max_examples=300, deadline=None)
+@given(TURNS, MORE, st.lists(TEXTS, min_size=4, max_size=8), st.booleans(), st.sampled_from(["chat", "completions"]))
+def test_a_caller_whose_requests_are_alike_is_read_at_a_glance_and_means_the_same(
+    turns: list[tuple[str, str]], more: dict[str, Any], texts: list[str], is_ascii: bool, endpoint: str
+) -> None:
+    """One head and one group, as requests of one client have them."""
+    questions, headers, asked = Questions(SECRET), dict[bytes, bytes](), ask(endpoint=endpoint)
+    for text in ["Where is Paris?", "Where  is PARIS?", *texts]:
+        messages = [{"role": role, "content": words} for role, words in (*turns, ("user", text))]
+        body = chat(messages=messages, **more) if endpoint == "chat" else {"model": "tiny", "prompt": text, **more}
+        data = json.dumps(body, ensure_ascii=is_ascii).encode("utf-8", "surrogatepass")
+        found = questions.read(asked, headers, data, TERMS)
+        if not isinstance(found, str):
+            questions.comes_again(found, data)
+            again = questions.read(asked, headers, data, TERMS)
+            assert isinstance(again, Understood)
+            assert (again.exact, again.words) == (found.exact, found.words)
+            found = found.form.partition, found.exact, found.words, found.form.most_tokens, found.question.tags
+        assert found == in_full(data, endpoint)
+
+
+def test_one_head_is_many_callers_where_keys_origins_or_plans_differ() -> None:
+    """A connection's headers stay the same dictionary while its request is another's."""
+    questions, headers, body = Questions(SECRET), dict[bytes, bytes](), json.dumps(chat("hi there")).encode()
+    partitions = []
+    for _ in range(3):
+        for asked in (ask("a"), ask("b"), ask("a", model="large"), ask("a", jurisdiction="US"), ask("a", key="l")):
+            found = questions.read(asked, headers, body, TERMS)
+            assert isinstance(found, Understood)
+            partitions.append(found.question.partition)
+            assert found.question.tenant == asked.tenant
+            assert found.question.jurisdiction == asked.jurisdiction
+    assert len(set(partitions)) == 4
+    assert partitions[:5] == partitions[5:10] == partitions[10:]
+    assert partitions[0] == partitions[4], "keys of one tenant share"
+
+
 def test_a_prompt_of_a_completion_has_a_form_too() -> None:
     questions = Questions(SECRET)
     for text in ("One", "one", "ONE "):
@@ -123,12 +158,6 @@ def test_a_body_is_cut_at_its_last_text() -> None:
     assert cut("embeddings", body) is None
     made, word = likeness((("w",), b'{"content":', b"}"))
     assert json.loads(made) == {"content": word}
-
-
-@given(st.binary(max_size=200), st.binary(max_size=200), st.binary(max_size=200))
-def test_a_code_begun_early_is_the_code(secret: bytes, begin: bytes, end: bytes) -> None:
-    keyed = Keyed(secret, begin)
-    assert keyed.digest(end) == keyed.digest(end) == hmac.digest(secret, begin + end, "sha256")
 
 
 @settings(max_examples=200)

@@ -6,8 +6,9 @@ import pytest
 
 from gridctl.broker.refusal import Refusal
 from gridctl.errors import InputError
+from gridctl.gateway.hedging import HedgeBudget
 from gridctl.gateway.limits import Limits, connections_that_fit
-from gridctl.gateway.retries import HELD_NS, REFUSED_NS, HedgeBudget, RetryBudget, Suspects
+from gridctl.gateway.retries import HELD_NS, REFUSED_NS, RetryBudget, Suspects
 
 
 def test_an_address_has_its_own_cap_and_gives_back_what_it_used() -> None:
@@ -47,6 +48,25 @@ def test_hedges_are_two_in_a_hundred_requests() -> None:
         budget.requests += 1
         taken += budget.take()
     assert taken == 20
+
+
+def test_hedges_that_quiet_times_left_over_do_not_meet_an_outage_all_at_once() -> None:
+    budget = HedgeBudget(0.02)
+    budget.requests = 1_000_000
+    assert sum(budget.take() for _ in range(100)) == 5
+    taken = 0
+    for _ in range(1000):  # from here on every stream is late
+        budget.requests += 1
+        taken += budget.take()
+    assert taken == 20
+
+
+def test_a_hedge_that_nobody_could_take_is_not_counted() -> None:
+    budget = HedgeBudget(0.5)
+    budget.requests = 2
+    assert [budget.take(), budget.take()] == [True, False]
+    budget.give_back()
+    assert (budget.hedged, budget.take(), budget.hedged) == (0, True, 1)
 
 
 POISON = ("/v1/x", b"poison")

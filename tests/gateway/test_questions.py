@@ -12,6 +12,7 @@ from cache_parts import SECRET, workload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gridctl.broker.ask import Principal
 from gridctl.broker.plan import Backend, Plan
 from gridctl.cache.exact import exact_key, normalised
 from gridctl.cache.partition import Partition, canonical
@@ -32,7 +33,7 @@ def ask(
     return SimpleNamespace(
         tenant=tenant, jurisdiction=jurisdiction, origin=f"{jurisdiction}/{country}", endpoint=endpoint, model=model,
         group=group, request_id="r",
-        prompt_tokens=1, principal=SimpleNamespace(name=key, role="client"),
+        prompt_tokens=1, principal=Principal(key, "client", tenant),
     )  # fmt: skip
 
 

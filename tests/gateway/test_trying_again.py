@@ -328,6 +328,25 @@ def test_no_hedge_is_sent_when_the_first_engine_begins_in_time() -> None:
     assert (site, requests) == ("site-0", [1, 0])
 
 
+def test_no_hedge_is_sent_where_no_engine_is_idle() -> None:
+    async def late(served: Served) -> None:
+        await asyncio.sleep(0.3)
+        await serves(served)
+
+    settings = Settings(anonymous=True, hedge=True, hedge_budget=1.0)
+    with (
+        scripted_engine(late) as one,
+        scripted_engine(serves) as two,
+        running_gateway([one.url, two.url], settings) as gateway,
+    ):
+        gateway.broker.busy = {1}
+        answer = ask(gateway, STREAMED)
+        gateway.settled()
+        assert answer.headers["x-gridctl-site"] == "site-0"
+        assert [len(one.requests), len(two.requests)] == [1, 0]
+        assert gateway.serving.hedges.hedged == 0
+
+
 @pytest.mark.parametrize(("second", "failure"), [(resets, "reset"), (declines, "status-5xx")], ids=["reset", "503"])
 def test_a_hedge_that_fails_leaves_the_first_engine_to_serve(second: Script, failure: str) -> None:
     async def late(served: Served) -> None:

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "grid"))
 from smallgrids import as_policy, cluster, gpu, model, price_book, site, trace, workload
 
 from gridctl.errors import GridctlError, InputError, Interrupted, NotFoundError, StoreError
-from gridctl.orchestrator import replaying
+from gridctl.orchestrator import playing
 from gridctl.orchestrator.context import GridHome, home_of
 from gridctl.orchestrator.policies import choose_policy
 from gridctl.orchestrator.replaying import Listener, Order, check_order, replay_trace
@@ -136,7 +136,7 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(*_: object, **__: object) -> None:
         raise AssertionError("a replay was started")
 
-    monkeypatch.setattr(replaying, "replay_into", work)
+    monkeypatch.setattr(playing, "replay_into", work)
 
 
 @pytest.mark.parametrize(

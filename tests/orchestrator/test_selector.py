@@ -57,3 +57,4 @@ def test_what_is_no_term_is_a_usage_error(text: str) -> None:
 def test_an_unknown_key_is_named() -> None:
     assert explain_nothing(parse_selector(["teir=edge"]), Site, [PARIS]) == "no site has 'teir'; did you mean tier?"
     assert explain_nothing(parse_selector(["tier=core"]), Site, [PARIS]) == "no site matches"
+    assert explain_nothing(parse_selector(["tier=edgy"]), Site, [PARIS]) == "no site has tier=edgy; did you mean edge?"

@@ -11,7 +11,9 @@ from smallgrids import cluster, gpu, model, site, trace, with_columns, workload
 from gridctl.accounts.rows import COMPLETED, REJECTED, CacheFacts, RunRows
 from gridctl.errors import InputError
 from gridctl.grid.image import build_image
-from gridctl.replay.caching import EXACT_LOOKUP_NS, CachePlan, replay_cached
+from gridctl.replay.cachedrows import EXACT_LOOKUP_NS, SEMANTIC_LOOKUP_NS
+from gridctl.replay.caching import CachePlan, check_cached, replay_cached
+from gridctl.replay.repeats import Telling
 from gridctl.replay.replay import replay
 from gridctl.replay.stage import Played
 from gridctl.resources import PolicySpec, Resource, Workload
@@ -38,7 +40,7 @@ def cached(
     resources: list[Resource], requests: Trace, plan: CachePlan = EXACT
 ) -> tuple[RunRows, Played, tuple[CacheFacts, ...]]:
     kept: list[RunRows] = []
-    played, facts = replay_cached(kept.append, build_image(resources), requests, PolicySpec(), plan)
+    played, facts, _ = replay_cached(kept.append, build_image(resources), requests, PolicySpec(), plan)
     assert len(kept) == 1
     return kept[0], played, facts
 
@@ -59,12 +61,13 @@ def test_without_repeats_a_cache_changes_no_number() -> None:
     assert (facts[0].exact_hits, facts[0].shared_hits, facts[0].requests) == (0, 0, 3)
 
 
-def test_a_repeat_waits_for_the_engine_and_is_answered_at_once_from_then_on() -> None:
+def test_a_repeat_shares_the_tokens_as_they_come_and_is_answered_at_once_from_then_on() -> None:
     rows, played, facts = cached(grid(), asked((0, "Hello ", 1), (1, "hello", 1), (5000, "HELLO", 1)))
     assert levels(rows, played) == ["engine", "shared", "exact"]
-    answered = int(rows.arrival_ns[0] + rows.rtt_ns[0] + rows.queue_ns[0] + rows.compute_ns[0] + rows.decode_ns[0])
-    assert rows.queue_ns[1] == answered - rows.arrival_ns[1]
-    assert rows.queue_ns[2] == 0
+    first_token = int(rows.arrival_ns[0] + rows.rtt_ns[0] + rows.queue_ns[0] + rows.compute_ns[0])
+    assert rows.arrival_ns[1] + rows.queue_ns[1] == first_token
+    assert rows.decode_ns[1] == rows.decode_ns[0] > 0
+    assert (rows.queue_ns[2], rows.decode_ns[2]) == (0, 0)
     assert rows.compute_ns.tolist()[1:] == [EXACT_LOOKUP_NS] * 2
     assert rows.gpu_ns.tolist()[1:] == [0, 0]
     # 10 ms of last mile, and the network within Paris, without jitter
@@ -72,10 +75,57 @@ def test_a_repeat_waits_for_the_engine_and_is_answered_at_once_from_then_on() ->
     assert (facts[0].shared_hits, facts[0].exact_hits, facts[0].wrong) == (1, 1, 0)
 
 
+def test_a_repeat_that_comes_between_two_tokens_gets_the_first_ones_at_once() -> None:
+    rows, _, _ = cached(grid(), asked((0, "hello", 1), (5000, "other", 2)))
+    first_token = int(rows.rtt_ns[0] + rows.queue_ns[0] + rows.compute_ns[0])
+    between_ms = (first_token + int(rows.decode_ns[0]) // 2) / 1e6
+    rows, played, _ = cached(grid(), asked((0, "hello", 1), (between_ms, "hello", 1)))
+    assert levels(rows, played) == ["engine", "shared"]
+    assert rows.queue_ns[1] == 0
+    assert rows.arrival_ns[1] + rows.decode_ns[1] == first_token + rows.decode_ns[0]
+
+
+def test_an_answer_past_its_time_goes_out_at_once_while_an_engine_is_asked_anew() -> None:
+    """Fresh for a second at most, stale for ten more. At 3 s it goes out stale and is asked for again; 1 ms later that
+    is under way; at 3.9 s the new answer is fresh; at 60 s all are gone."""
+    kept = grid(spec=workload(cache=CachePolicy(mode="exact", ttl_s=1.0, stale_s=10.0)))
+    requests = asked(*((at, "hello", 1) for at in (0, 3000, 3001, 3900, 60_000)))
+    rows, played, facts = cached(kept, requests, CachePlan())
+    assert levels(rows, played) == ["engine", "engine", "exact", "exact", "engine"]
+    assert (facts[0].stale_hits, facts[0].exact_hits) == (1, 2)
+    assert rows.gpu_ns.tolist()[1] > 0  # the engine's work is paid for,
+    assert (rows.queue_ns[1], rows.compute_ns[1], rows.decode_ns[1]) == (0, EXACT_LOOKUP_NS, 0)  # not waited for
+    without = grid(spec=workload(cache=CachePolicy(mode="exact", ttl_s=1.0)))
+    rows, played, facts = cached(without, requests, CachePlan())
+    assert levels(rows, played) == ["engine", "engine", "shared", "exact", "engine"]
+    assert facts[0].stale_hits == 0
+
+
+def test_what_is_looked_for_in_vain_reaches_its_engine_that_look_later() -> None:
+    requests = asked((0, "one thing", 1), (5000, "something else", 2))
+    rows, played, _ = cached(grid(), requests, CachePlan(mode="semantic"))
+    plain = replay(build_image(grid()), requests, PolicySpec()).rows
+    assert levels(rows, played) == ["engine", "engine"]
+    assert (rows.queue_ns - plain.queue_ns).tolist() == [SEMANTIC_LOOKUP_NS] * 2
+
+
+def test_what_a_cached_replay_would_stumble_over_is_found_without_replaying() -> None:
+    requests = asked((0, "hello", 1), (5000, "hello", 1))
+    check_cached(build_image(grid()), requests, CachePlan(mode="semantic"))
+    with pytest.raises(InputError, match="no active site of a tier above edge has a cache"):
+        check_cached(build_image(grid()), requests, CachePlan(placement="regional"))
+    with pytest.raises(InputError, match="tells nothing of repeats"):
+        check_cached(build_image(grid()), trace([{"at_ms": 0}, {"at_ms": 10}]), EXACT)
+    elsewhere = CachePlan(mode="semantic", telling=Telling(embedder="nowhere"))
+    with pytest.raises(InputError, match="nowhere"):
+        check_cached(build_image(grid()), requests, elsewhere)
+
+
 def test_what_nobody_answered_is_not_kept() -> None:
     nobody = grid(spec=workload(quality_floor=0.9))  # no variant's quality was measured
-    rows, _, _ = cached(nobody, asked((0, "hello", 1), (5000, "hello", 1)))
+    rows, _, facts = cached(nobody, asked((0, "hello", 1), (5000, "hello", 1)))
     assert rows.outcome.tolist() == [REJECTED, REJECTED]
+    assert facts[0].shared_hits == facts[0].exact_hits == 0
 
 
 def test_a_cache_under_another_law_is_not_asked() -> None:

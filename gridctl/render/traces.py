@@ -1,4 +1,4 @@
-"""Trace rows: a trace's figures and requests as the rows and objects that `gridctl trace` prints.
+"""Traces: a trace's figures and requests as the rows and objects that `gridctl trace` prints.
 
 Decides keys (API: they only grow) and how a figure reads to people. Computes nothing.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from gridctl.render.cell import counted
 from gridctl.render.rows import Column
 from gridctl.traces.servegen_plan import ServegenPlan
 from gridctl.traces.statistics import Group, Lengths, TraceStatistics
@@ -25,10 +26,6 @@ def percent(value: float) -> str:
     return f"{value * 100:.2f} %"
 
 
-def _count(value: int) -> str:
-    return f"{value:,}"
-
-
 def _three(value: float) -> str:
     return f"{value:,.3f}"
 
@@ -39,57 +36,57 @@ def _rate(value: float) -> str:
 
 STATISTICS = (
     Column("name", "trace"),
-    Column("requests", "requests", text=_count),
+    Column("requests", "requests", text=counted),
     Column("duration_s", "duration s", text=_three),
     Column("mean_rps", "mean rate", text=_rate),
     Column("peak_1s_rps", "peak rate, 1 s", text=_rate),
     Column("peak_10s_rps", "peak rate, 10 s", text=_rate),
     Column("interarrival_cv", "inter-arrival CV", text=_three),
     Column("dispersion_1s", "dispersion of 1 s counts", text=_three),
-    Column("input_tokens", "input tokens", text=_count),
+    Column("input_tokens", "input tokens", text=counted),
     Column("input_mean_tokens", "input mean", text=_three),
-    Column("input_p50_tokens", "input p50", text=_count),
-    Column("input_p95_tokens", "input p95", text=_count),
-    Column("input_p99_tokens", "input p99", text=_count),
-    Column("input_max_tokens", "input max", text=_count),
-    Column("output_tokens", "output tokens", text=_count),
+    Column("input_p50_tokens", "input p50", text=counted),
+    Column("input_p95_tokens", "input p95", text=counted),
+    Column("input_p99_tokens", "input p99", text=counted),
+    Column("input_max_tokens", "input max", text=counted),
+    Column("output_tokens", "output tokens", text=counted),
     Column("output_mean_tokens", "output mean", text=_three),
-    Column("output_p50_tokens", "output p50", text=_count),
-    Column("output_p95_tokens", "output p95", text=_count),
-    Column("output_p99_tokens", "output p99", text=_count),
-    Column("output_max_tokens", "output max", text=_count),
-    Column("block_tokens", "prefix block tokens", text=_count),
-    Column("blocks", "prefix blocks", text=_count),
-    Column("unique_blocks", "unique blocks", text=_count),
-    Column("reused_tokens", "reused prompt tokens", text=_count),
+    Column("output_p50_tokens", "output p50", text=counted),
+    Column("output_p95_tokens", "output p95", text=counted),
+    Column("output_p99_tokens", "output p99", text=counted),
+    Column("output_max_tokens", "output max", text=counted),
+    Column("block_tokens", "prefix block tokens", text=counted),
+    Column("blocks", "prefix blocks", text=counted),
+    Column("unique_blocks", "unique blocks", text=counted),
+    Column("reused_tokens", "reused prompt tokens", text=counted),
     Column("reused_share", "prefix reuse, infinite cache", text=percent),
-    Column("sessions", "sessions", text=_count),
-    Column("prompts", "prompt texts", text=_count),
-    Column("unique_prompts", "unique prompt texts", text=_count),
+    Column("sessions", "sessions", text=counted),
+    Column("prompts", "prompt texts", text=counted),
+    Column("unique_prompts", "unique prompt texts", text=counted),
 )
 
 GROUPS = (
     Column("name", "name"),
-    Column("requests", "requests", align="right", text=_count),
+    Column("requests", "requests", align="right", text=counted),
     Column("share", "share", align="right", text=percent),
-    Column("input_tokens", "input tokens", align="right", text=_count),
-    Column("output_tokens", "output tokens", align="right", text=_count),
+    Column("input_tokens", "input tokens", align="right", text=counted),
+    Column("output_tokens", "output tokens", align="right", text=counted),
     Column("reused_share", "reused", align="right", text=percent),
 )
 
 PLAN = (
     Column("name", "trace"),
-    Column("requests", "requests", text=_count),
+    Column("requests", "requests", text=counted),
     Column("is_exact", "exactly"),
     Column("duration_s", "duration s", text=_three),
     Column("mean_rps", "mean rate", text=_rate),
     Column("peak_10min_rps", "peak rate, 10 min", text=_rate),
-    Column("clients", "clients that send", text=_count),
-    Column("input_tokens", "input tokens, expected", text=_count),
-    Column("output_tokens", "output tokens, expected", text=_count),
+    Column("clients", "clients that send", text=counted),
+    Column("input_tokens", "input tokens, expected", text=counted),
+    Column("output_tokens", "output tokens, expected", text=counted),
     Column("borrowed_share", "requests with borrowed lengths", text=percent),
-    Column("silent_windows", "windows without requests", text=_count),
-    Column("file_bytes", "bytes on disk, about", text=_count),
+    Column("silent_windows", "windows without requests", text=counted),
+    Column("file_bytes", "bytes on disk, about", text=counted),
     Column("write_s", "seconds to write, about", text=_three),
 )
 
