@@ -15,6 +15,7 @@ from gridctl.broker.ask import Ask, Principal
 from gridctl.broker.choice import NOT_YET, Choice
 from gridctl.broker.groups import Group, refusal_of
 from gridctl.broker.head import Head
+from gridctl.broker.idleness import have_idle_slots
 from gridctl.broker.live import MOST_TRIED, Live, check_rows, make_sight, resolve
 from gridctl.broker.plan import Plan
 from gridctl.broker.reception import Lessons, Reception
@@ -176,6 +177,22 @@ class Broker:
         if index < 0:
             raise self._refusal(ask, group, index, told, now_ns)
         return self._choice(group, index, told, now_ns)
+
+    def spare(self, ask: Ask, now_ns: int, tried: tuple[int, ...]) -> Choice | None:
+        """An engine with an idle slot for a second copy of a request under way, counted there; None when there is none,
+        or so many are busy that the grid has no room for copies."""
+        group, sight = ask.group, self._sight
+        if group is None or group.generation != self._generation:
+            group = self._regrouped(ask)
+        rows = sight.board_row[group.engines]
+        idle = have_idle_slots(self._board, rows, sight.engines.max_num_seqs[group.engines])
+        excluded = {*tried, *rows[~idle].tolist()}
+        if len(excluded) > MOST_TRIED:
+            return None
+        try:
+            return self.decide(ask, now_ns, tuple(excluded))
+        except Refusal:
+            return None
 
     def _choice(self, group: Group, index: int, told: list[float], now_ns: int) -> Choice:
         number, count = int(told[ENGINE_INDEX]), int(told[COUNT])

@@ -10,7 +10,7 @@ import typer
 from gridctl.cli.amounts import seconds_of
 from gridctl.cli.options import DryRunOption, ReasonOption, YesOption, complete_names
 from gridctl.cli.output import OutputOption, emit, is_interactive, note, write
-from gridctl.registry.keys import DEFAULT_TENANT, AccessKey, Role, WantedKey
+from gridctl.registry.keys import DEFAULT_TENANT, AccessKey, Role, WantedKey, check_key
 from gridctl.render.rows import Column
 from gridctl.render.time import utc_text
 from gridctl.units import NS_PER_S
@@ -107,6 +107,7 @@ def create(
                     f"workload {workload} does not list tenant {tenant}: until it does, this key's requests are refused"
                 )
         if dry_run:
+            check_key(wanted, next((key for key in registry.access_keys() if key.name == name), None))
             note(f"would make the {role} key {name} (dry run: nothing was written)")
             return
         key, token = registry.create_key(wanted, cause="token create" + (f": {reason}" if reason else ""))

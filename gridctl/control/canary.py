@@ -35,10 +35,11 @@ class Counts(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What was counted for a model until now, by site: requests, and TTFTs in cells of `buckets`."""
+    """What was counted for a model until now, by site: requests, and TTFTs and TPOTs in cells of `buckets`."""
 
     counts: Mapping[str, Counts]
     ttft: Mapping[str, NDArray[np.int64]]
+    tpot: Mapping[str, NDArray[np.int64]] = {}
 
 
 def reading_of(totals: Totals, model: str) -> Reading:
@@ -47,7 +48,11 @@ def reading_of(totals: Totals, model: str) -> Reading:
     for row, backend in enumerate(totals.directory.backends):
         if backend.model == model and backend.site:
             rows.setdefault(backend.site, []).append(row)
-    return Reading(counts_of(totals, model), {site: totals.place_ttft(places).counts for site, places in rows.items()})
+    return Reading(
+        counts_of(totals, model),
+        {site: totals.place_ttft(places).counts for site, places in rows.items()},
+        {site: totals.place_tpot(places).counts for site, places in rows.items()},
+    )
 
 
 def counts_of(totals: Totals, model: str) -> dict[str, Counts]:
@@ -76,15 +81,18 @@ def sample_of(sites: Collection[str], now: Reading, then: Reading, probes: Probe
         bad += late.bad - early.bad
         failed += late.failed - early.failed
     known = {site: probes[site] for site in sites if site in probes}
-    ttft = _between(sites, now, then)
-    return Sample(valid=good + bad, bad=bad, failed=failed, sites=len(sites), ttft=ttft, probes=known)
+    ttft, tpot = _between(sites, now.ttft, then.ttft), _between(sites, now.tpot, then.tpot)
+    return Sample(valid=good + bad, bad=bad, failed=failed, sites=len(sites), ttft=ttft, tpot=tpot, probes=known)
 
 
-def _between(sites: Collection[str], now: Reading, then: Reading) -> tuple[int, ...]:
-    """TTFTs of these sites between two readings, in cells."""
+_Times = Mapping[str, NDArray[np.int64]]
+
+
+def _between(sites: Collection[str], now: _Times, then: _Times) -> tuple[int, ...]:
+    """TTFTs or TPOTs of these sites between two readings, in cells."""
     parts = []
     for site in sites:
-        late, early = now.ttft.get(site), then.ttft.get(site)
+        late, early = now.get(site), then.get(site)
         if late is not None:
             parts.append(late if early is None or (late < early).any() else late - early)
     return tuple(np.sum(parts, axis=0).tolist()) if parts else ()

@@ -105,10 +105,10 @@ class Observer:
         counts = self._counts()
         for row, condition in self.conditions.items():
             completed, failures, unreached, breaks = (counts[row] - self._counted[row]).tolist()
-            if completed > 0 or failures + unreached > 0:
+            if completed > 0 or failures > 0:
                 kind = _mostly(failures, unreached, breaks)
-                condition.observe_counts(max(0, completed), max(0, failures + unreached), now_ns, event=kind)
-            if failures + unreached > 0:
+                condition.observe_counts(max(0, completed), max(0, failures), now_ns, event=kind)
+            if failures > 0 or unreached > 0:
                 self._prober.hurry(str(row))
             state = self._board.scraped(row).telemetry_state
             if state == FAILING and self._reported.get(row) != FAILING:
@@ -148,8 +148,8 @@ class Observer:
     def _compare(self, counts: np.ndarray[tuple[int, int], np.dtype[np.int64]], now_ns: int) -> None:
         samples = []
         for row, backend in self._backends.items():
-            completed, failures, unreached, _ = (counts[row] - self._compared[row]).tolist()
-            failed = max(0, failures + unreached)
+            completed, failures, _, _ = (counts[row] - self._compared[row]).tolist()
+            failed = max(0, failures)
             samples.append(
                 Sample(
                     row,
@@ -183,7 +183,8 @@ class Observer:
                 self._board.set_health(member.row, _CODES[member.state], granted[member.row])
 
     def _counts(self) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-        """Answers, failures, connections that failed and that broke, of each engine since the board was made."""
+        """Answers and failures of each engine since the board was made; and how many of the failures were connections
+        that could not be made, and connections that broke."""
         counts = np.empty((self._board.backends, len(_COUNTED)), np.int64)
         for column, field in enumerate(_COUNTED):
             counts[:, column] = self._board.slots[field].sum(axis=0)

@@ -148,7 +148,7 @@ class Condition:
 
     @property
     def flapping(self) -> bool:
-        """Whether it changes so often that its recovery is not believed for now."""
+        """Whether it changes so often that its recovery is not believed yet."""
         return self._flapping.is_flapping
 
     @property

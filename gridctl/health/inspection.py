@@ -162,7 +162,7 @@ def _engine(facts: Facts, engine: Engine) -> EngineHealth:
         ejections=condition.ejections,
         in_flight=int(slots["in_flight"].sum()),
         requests=int(slots["requests"].sum()),
-        failures=int(slots["failures"].sum()) + int(slots["connect_failures"].sum()),
+        failures=int(slots["failures"].sum()),
         telemetry_state=TELEMETRY_STATES[scraped.telemetry_state],
         telemetry_age_s=max(0, facts.now_ns - scraped.scrape_ns) / NS_PER_S if scraped.scrape_ns else None,
         running=_reported(scraped.running),

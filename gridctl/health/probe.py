@@ -7,8 +7,8 @@ thresholds are Kubernetes': one deadline for the whole probe, the next one a per
 
 GET /health, and /v1/models where that is not known (404); /v1/models besides on the first probe and now and then, to
 see that the engine serves the model it is declared with. A deadline that was missed because this process was busy
-says nothing about the endpoint. Cost: see `exchange`; TLS adds a handshake, three times as much CPU again
-(tests/bench/probe_cost.py --tls).
+says nothing about the endpoint. Cost: see `exchange`; over TLS most probes do without a handshake (`kept`), but never
+the one after trouble (tests/bench/probe_cost.py --tls).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import asyncio
 import ipaddress
 import math
 import random
+import resource
 import socket
 import ssl
 import time
@@ -28,8 +29,10 @@ import msgspec
 
 from gridctl import __version__
 from gridctl.errors import GridctlError
-from gridctl.health.exchange import Answer, Origin, get
-from gridctl.health.outcome import Cause, Outcome, cause_of
+from gridctl.health.asking import get
+from gridctl.health.exchange import Answer, Origin
+from gridctl.health.kept import Kept, Room
+from gridctl.health.outcome import PASSED, Cause, Outcome, cause_of
 
 HEALTH, MODELS = "/health", "/v1/models"
 MODEL_EVERY = 20
@@ -42,6 +45,8 @@ a third of the CPU of one that wakes for each of 147."""
 HURRY_S = 1.0
 LATE_S = 0.25
 """A deadline that is noticed so much too late was missed by this process, not by the endpoint."""
+KEPT_PART = 4
+"""Of the files that this process may have open, one in so many may be a connection kept between two probes."""
 _STARTING = (b"loading", b"starting", b"warming", b"not ready", b"initializ", b"initialis")
 
 
@@ -73,9 +78,9 @@ DEFAULTS = Settings()
 class _Turn:
     """What is remembered of one target between its probes."""
 
-    __slots__ = ("count", "is_failing", "last_s", "origin", "path", "problem", "target", "timer")
+    __slots__ = ("count", "is_failing", "kept", "last_s", "origin", "path", "problem", "target", "timer")
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, room: Room | None = None) -> None:
         self.target = target
         self.path = HEALTH
         self.count = 0
@@ -88,6 +93,12 @@ class _Turn:
             self.origin = Origin.of(target.url)
         except GridctlError as error:
             self.problem = error.what
+        self.kept = Kept(room) if room is not None and self.origin is not None and self.origin.is_tls else None
+
+    def forget(self) -> None:
+        """Keep nothing of the probes before: something is wrong, or the turns are over."""
+        if self.kept is not None:
+            self.kept.drop()
 
 
 class Prober:
@@ -102,6 +113,7 @@ class Prober:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._addresses: dict[str, tuple[str, float]] = {}
         self._context: ssl.SSLContext | None = None
+        self._room = Room(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // KEPT_PART)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def retarget(self, targets: Iterable[Target]) -> None:
@@ -112,7 +124,7 @@ class Prober:
         fresh = [target for key, target in wanted.items() if key not in self._turns]
         spread_s = min(self._settings.period_s, len(fresh) / FIRST_ROUND_PER_S)
         for target in fresh:
-            self._turns[target.key] = _Turn(target)
+            self._turns[target.key] = _Turn(target, self._room)
             self._schedule(target.key, spread_s * _phase(target.key))
 
     def hurry(self, key: str) -> None:
@@ -123,6 +135,7 @@ class Prober:
         if self._loop.time() - turn.last_s >= HURRY_S:
             if turn.timer is not None:
                 turn.timer.cancel()
+            turn.forget()
             self._begin(key)
 
     async def run(self) -> None:
@@ -138,6 +151,7 @@ class Prober:
             for turn in self._turns.values():
                 if turn.timer is not None:
                     turn.timer.cancel()
+                turn.forget()
             self._waiting.clear()
             running = list(self._running.values())
             for task in running:
@@ -159,6 +173,7 @@ class Prober:
 
     def _drop(self, key: str) -> None:
         turn = self._turns.pop(key)
+        turn.forget()
         if turn.timer is not None:
             turn.timer.cancel()
         task = self._running.pop(key, None)
@@ -229,6 +244,8 @@ class Prober:
         elif cause == "ok" and took_s * 1000 > self._settings.slow_ms:
             cause, detail = "slow", f"it answers, after {took_s * 1000:.0f} ms"
         turn.count += 1
+        if cause not in PASSED:
+            turn.forget()
         return Outcome(key=key, cause=cause, detail=detail, at_ns=at_ns, latency_ms=took_s * 1000, status=status)
 
     async def _asked(self, turn: _Turn, origin: Origin) -> tuple[Cause, str, int | None]:
@@ -258,6 +275,7 @@ class Prober:
             token=turn.target.token,
             agent=f"gridctl/{__version__} (probe)",
             needs_body=needs_body,
+            kept=turn.kept,
         )
 
     def _tls(self) -> ssl.SSLContext:

@@ -234,6 +234,8 @@ class TopRow(msgspec.Struct, frozen=True, kw_only=True):
     usd_per_hour: float | None
     gpu_usd_per_hour: float | None
     state: str | None
+    tpot_p50_ms: float | None = None
+    tpot_p99_ms: float | None = None
 
 
 class TopCache(msgspec.Struct, frozen=True, kw_only=True):

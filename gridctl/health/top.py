@@ -76,7 +76,7 @@ def _workload_row(
 ) -> TopRow:
     """A workload's row, or that of all of them (None)."""
     requests = counted.counted(name)
-    ttft = counted.histogram("ttft", name)
+    ttft, tpot = counted.histogram("ttft", name), counted.histogram("tpot", name)
     valid = requests.good + requests.bad
     return TopRow(
         name=name or ALL,
@@ -91,6 +91,8 @@ def _workload_row(
         usd_per_hour=counted.usd(name) / window_s * SECONDS_PER_HOUR,
         gpu_usd_per_hour=None,
         state=None,
+        tpot_p50_ms=tpot.quantile_ms(0.5),
+        tpot_p99_ms=tpot.quantile_ms(0.99),
     )
 
 
@@ -115,7 +117,8 @@ def _place_row(
 ) -> TopRow:
     summed = words[[engine.row for engine in engines]].sum(axis=0).tolist()
     good, bad = summed[GOOD_AT], summed[BAD_AT]
-    ttft = counted.place_ttft(engine.row for engine in engines)
+    rows = [engine.row for engine in engines]
+    ttft, tpot = counted.place_ttft(rows), counted.place_tpot(rows)
     return TopRow(
         name=name,
         requests_per_s=sum(summed[: len(OUTCOMES)]) / window_s,
@@ -129,6 +132,8 @@ def _place_row(
         usd_per_hour=None,
         gpu_usd_per_hour=facts.gpu_usd_per_hour(sorted({engine.cluster for engine in engines})),
         state=_state(facts, name, engines, by),
+        tpot_p50_ms=tpot.quantile_ms(0.5),
+        tpot_p99_ms=tpot.quantile_ms(0.99),
     )
 
 

@@ -90,14 +90,8 @@ def keys_of(connection: sqlite3.Connection) -> list[AccessKey]:
 
 def create(connection: sqlite3.Connection, wanted: WantedKey, cause: str, actor: str) -> tuple[AccessKey, str]:
     """Make a key and its event; the key and its token. Raises InputError."""
-    _check(wanted)
-    known = connection.execute(f"{_SELECT} WHERE name = ?", (wanted.name,)).fetchone()
-    if known is not None:
-        raise InputError(
-            f"there is a key {wanted.name} already" + (", revoked" if _key(known).revoked_ns is not None else ""),
-            where="NAME",
-            fix="choose another name: a name stands for one key for good",
-        )
+    row = connection.execute(f"{_SELECT} WHERE name = ?", (wanted.name,)).fetchone()
+    check_key(wanted, None if row is None else _key(row))
     token = TOKEN_START + secrets.token_urlsafe(TOKEN_BYTES)
     now_ns = time.time_ns()
     key = AccessKey(
@@ -139,6 +133,17 @@ def revoke(connection: sqlite3.Connection, name: str, cause: str, actor: str) ->
     connection.execute("UPDATE access_key SET revoked_ns = ? WHERE name = ?", (revoked.revoked_ns, name))
     ledger.note(connection, "deleted", KIND, name, [Change("spec", _described(key), None)], cause, actor)
     return revoked
+
+
+def check_key(wanted: WantedKey, namesake: AccessKey | None) -> None:
+    """Refuse a key that cannot be made. `namesake` is the key that has its name already. Raises InputError."""
+    _check(wanted)
+    if namesake is not None:
+        raise InputError(
+            f"there is a key {wanted.name} already" + (", revoked" if namesake.revoked_ns is not None else ""),
+            where="NAME",
+            fix="choose another name: a name stands for one key for good",
+        )
 
 
 def _check(wanted: WantedKey) -> None:

@@ -10,7 +10,8 @@ with l and u the ends of Wilson's score intervals. Source: Newcombe 1998, "Inter
 between independent proportions", method 10; z = 1.645, one-sided 95 %.
 
 Fail: the bound is above what is tolerated. Pass: d itself is not, of at least `min_samples` requests. Between the two,
-or with fewer requests, nothing is known. TTFTs are judged in the same way, by the ratio of their quantiles (`latency`).
+or with fewer requests, nothing is known. TTFTs and TPOTs are judged in the same way, by the ratio of their quantiles
+(`latency`); a model that answers with single tokens has no TPOT, so too few of them leave the verdict to the rest.
 Invariant: no samples never pass.
 """
 
@@ -31,26 +32,28 @@ Z = 1.645
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """Requests of some sites over one time: `valid` that count, of which `bad` broke a promise or failed, and `failed`
-    got no answer; how long they took to the first token, in the cells of `buckets`, empty where that is not to be
-    compared; and what the sites' own probes measured, by site."""
+    got no answer; how long they took to the first token and for each one after, in the cells of `buckets`, empty where
+    that is not to be compared; and what the sites' own probes measured, by site."""
 
     valid: int = 0
     bad: int = 0
     failed: int = 0
     sites: int = 0
     ttft: tuple[int, ...] = ()
+    tpot: tuple[int, ...] = ()
     probes: Mapping[str, Mapping[str, float]] = {}
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What is tolerated: points of failed and of bad requests more than at control sites; the requests' TTFT, and the
-    probes' latencies, as a multiple of the control sites'; the share of probe answers that must agree with the version
-    before."""
+    """What is tolerated: points of failed and of bad requests more than at control sites; the requests' TTFT and
+    TPOT, and the probes' latencies, as a multiple of the control sites'; the share of probe answers that must agree
+    with the version before."""
 
     min_samples: int = 100
     max_failed_points: float = 0.01
     max_bad_points: float = 0.02
     max_ttft_ratio: float = 1.5
+    max_tpot_ratio: float = 1.5
     max_latency_ratio: float = 1.3
     min_match_share: float = 0.9
 
@@ -92,6 +95,7 @@ def judge(canary: Sample, control: Sample, limits: Limits) -> Verdict:
         ),
         _shares("broken promises", canary.bad, canary.valid, control.bad, control.valid, limits.max_bad_points),
         *(_ttft(what, share, canary, control, limits) for what, share in TTFTS),
+        *(_tpot(what, share, canary, control, limits) for what, share in TPOTS),
         *(_latency(name, canary.probes, control.probes, limits.max_latency_ratio) for name in LATENCIES),
         _match(canary.probes, limits.min_match_share),
     ]
@@ -117,7 +121,8 @@ TTFTS = (("TTFT p50", 0.5), ("TTFT p95", 0.95))
 LEAST_TTFT_RATIO = 1.2
 """Of what is known to 5 % either way, less is no difference."""
 MOST_TTFT_RATIO = 1000.0
-COUNTED = ("failed requests", "broken promises", *(what for what, _ in TTFTS))
+TPOTS = (("TPOT p50", 0.5), ("TPOT p95", 0.95))
+COUNTED = ("failed requests", "broken promises", *(what for what, _ in (*TTFTS, *TPOTS)))
 
 
 def lower_bound(bad: int, valid: int, control_bad: int, control_valid: int, z: float = Z) -> float:
@@ -162,12 +167,27 @@ def _shares(what: str, bad: int, valid: int, control_bad: int, control_valid: in
 
 def _ttft(what: str, share: float, canary: Sample, control: Sample, limits: Limits) -> Check | None:
     """How long requests took to their first token, beside those of like sites; of none at either nothing is said."""
-    found, least = ratio_of(canary.ttft, control.ttft, share), max(1, limits.min_samples)
+    return _times(what, share, canary.ttft, control.ttft, limits.max_ttft_ratio, limits, digits=0)
+
+
+def _tpot(what: str, share: float, canary: Sample, control: Sample, limits: Limits) -> Check | None:
+    """How long each further token took, beside like sites; of too few answers with several tokens nothing is said."""
+    if min(sum(canary.tpot), sum(control.tpot)) < max(1, limits.min_samples):
+        return None
+    return _times(what, share, canary.tpot, control.tpot, limits.max_tpot_ratio, limits, digits=1)
+
+
+def _times(
+    what: str, share: float, canary: Sequence[int], control: Sequence[int], most: float, limits: Limits, *, digits: int
+) -> Check | None:
+    found, least = ratio_of(canary, control, share), max(1, limits.min_samples)
     if found is None:
         return None
-    here, there = sum(canary.ttft), sum(control.ttft)
-    text = f"{what} {found.canary_ms:.0f} ms against {found.control_ms:.0f} ms elsewhere ({found.times:.2f} times"
-    most = limits.max_ttft_ratio
+    here, there = sum(canary), sum(control)
+    text = (
+        f"{what} {found.canary_ms:.{digits}f} ms against {found.control_ms:.{digits}f} ms elsewhere "
+        f"({found.times:.2f} times"
+    )
     word: Word = "pass"
     if min(here, there) < least:
         word, text = "inconclusive", f"{text}; of {here} and {there} requests, {least} are needed)"

@@ -38,7 +38,7 @@ MAGIC = b"gridctl\x00"
 _BARE_MAGIC = MAGIC.rstrip(b"\x00")
 NAME_PREFIX = "gridctl-"
 """Of boards that lie among other programs' shared memory: of these, those left behind are removed."""
-VERSION = 2
+VERSION = 3
 """Of everything in here: rows, layout, words. A board of another version is refused."""
 HEADER = np.dtype(
     [("magic", "S8")]

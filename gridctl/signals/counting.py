@@ -28,6 +28,7 @@ from gridctl.signals.layout import (
     HISTOGRAM_WORDS,
     MODEL_WORDS,
     MOST_OBJECTIVES,
+    PLACE_HISTOGRAM_WORDS,
     PLACE_SUM_AT,
     PLACE_WORDS,
     REASON_WORDS,
@@ -186,11 +187,11 @@ def _count_time(words: Words, known: Words, row: int, kind: int, ns: int) -> Non
 
 
 @fused
-def _count_place(words: Words, known: Words, ns: int) -> None:
-    """A TTFT into the coarse histogram of the engine that it came from."""
+def _count_place(words: Words, known: Words, kind: int, ns: int) -> None:
+    """A TTFT or a TPOT into the coarse histogram of the engine that it came from."""
     if known[BACKEND] >= known[BACKENDS]:
         return
-    at = known[PLACES_AT] + known[BACKEND] * PLACE_WORDS
+    at = known[PLACES_AT] + known[BACKEND] * PLACE_WORDS + kind * PLACE_HISTOGRAM_WORDS
     cell = _above(known, EDGES_AT, CELLS - 1, ns)
     words[at + (COARSE_OVER if cell >= OVER else (cell + STEP - 1) // STEP)] += 1
     words[at + PLACE_SUM_AT] += (ns + NS_PER_US // 2) // NS_PER_US
@@ -268,12 +269,13 @@ def _count_tokens_times(words: Words, known: Words, model: int, unseen_ns: int) 
     at = row * WORKLOAD_WORDS
     first = _between(known[ARRIVAL], known[FIRST_TOKEN])
     _count_time(words, known, row, TTFT, first + unseen_ns)
-    _count_place(words, known, first + unseen_ns)
+    _count_place(words, known, TTFT, first + unseen_ns)
     _count_edges(words, known, model, TTFTS, _up_to_us(first))
     _count_error(words, at + _TTFT_PREDICTIONS, known[PREDICTED_TTFT], first + unseen_ns)
     if known[OUTPUT] >= 2 and known[LAST_TOKEN] >= known[FIRST_TOKEN]:
         gap = _between(known[FIRST_TOKEN], known[LAST_TOKEN]) // (known[OUTPUT] - 1)
         _count_time(words, known, row, TPOT, gap)
+        _count_place(words, known, TPOT, gap)
         _count_edges(words, known, model, TPOTS, _up_to_us(gap))
         _count_error(words, at + _TPOT_PREDICTIONS, known[PREDICTED_TPOT], gap)
 

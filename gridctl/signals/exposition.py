@@ -17,7 +17,7 @@ import numpy as np
 from gridctl import __version__
 from gridctl.signals import buckets, metrics
 from gridctl.signals.board import Board
-from gridctl.signals.cache_counts import show_cache
+from gridctl.signals.cache_counts import SharedTier, show_cache, show_shared
 from gridctl.signals.finished import OTHER, OUTCOMES
 from gridctl.signals.layout import GENAI, OPERATIONS
 from gridctl.signals.metrics import Metric
@@ -49,9 +49,10 @@ def exposition(
     most_sites: int = MOST_SITES,
     *,
     cache_bounds: Mapping[str, float] | None = None,
+    cache_shared: SharedTier | None = None,
 ) -> str:
     """The page. `now_ns` is the monotonic clock of the board's times; `cache_bounds` are the cache's error bounds by
-    workload. The same board and time give the same page."""
+    workload, `cache_shared` the server it shares. The same board and time give the same page."""
     totals = read_totals(board)
     shown = busiest_sites(totals, most_sites)
     page = Page(style)
@@ -70,6 +71,7 @@ def exposition(
     _health(page, board, engines)
     _workers(page, board, now_ns)
     show_cache(page, totals, cache_bounds or {})
+    show_shared(page, cache_shared)
     _genai(page, totals)
     return page.text()
 
@@ -157,17 +159,18 @@ def _durations(page: Page, totals: Totals) -> None:
 
 
 def _place_durations(page: Page, totals: Totals, shown: frozenset[str]) -> None:
-    """TTFT by site, cluster and model, of the sites that are shown and where there was any."""
+    """TTFT and TPOT by site, cluster and model, of the sites that are shown and where there was any."""
     engines: dict[tuple[str, str, str], list[int]] = {}
     for row, backend in enumerate(totals.directory.backends):
         if backend.site in shown:
             engines.setdefault((backend.site, backend.cluster, backend.model), []).append(row)
-    page.family(metrics.SITE_TTFT)
-    for place, rows in sorted(engines.items()):
-        histogram = totals.place_ttft(rows)
-        if histogram.requests:
-            labels = tuple(zip(("site", "cluster", "model"), place, strict=True))
-            page.histogram(_coarse_buckets(histogram), histogram.requests, histogram.sum_us / US_PER_S, labels)
+    for metric, read in ((metrics.SITE_TTFT, totals.place_ttft), (metrics.SITE_TPOT, totals.place_tpot)):
+        page.family(metric)
+        for place, rows in sorted(engines.items()):
+            histogram = read(rows)
+            if histogram.requests:
+                labels = tuple(zip(("site", "cluster", "model"), place, strict=True))
+                page.histogram(_coarse_buckets(histogram), histogram.requests, histogram.sum_us / US_PER_S, labels)
 
 
 def _coarse_buckets(histogram: PlaceHistogram) -> list[tuple[float, int]]:
@@ -232,8 +235,10 @@ def _words(page: Page, totals: Totals) -> None:
 
 def _upstream_errors(page: Page, board: Board) -> None:
     page.family(metrics.UPSTREAM_ERRORS)
-    for word, field in (("connect", "connect_failures"), ("answer", "failures")):
-        page.sample(int(board.slots[field].sum()), (("kind", word),))
+    unreached, failed = int(board.slots["connect_failures"].sum()), int(board.slots["failures"].sum())
+    # An attempt that got no connection is counted at once as that, and as failed when it is given up.
+    for word, count in (("connect", unreached), ("answer", max(0, failed - unreached))):
+        page.sample(count, (("kind", word),))
 
 
 def _loads(page: Page, board: Board, engines: list[Engine]) -> None:

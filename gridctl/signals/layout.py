@@ -3,7 +3,7 @@
     by workload   a histogram per KIND, then TOTALS
     by engine     for each workload and engine (the last stands for none): the OUTCOMES, good, bad
     by word       for each outcome the REASONS; the phases of cancellations; the endpoints
-    by place      for each engine a coarse histogram of TTFT and the sum
+    by place      for each engine a coarse histogram and the sum, of TTFT and of TPOT
     by model      for each model and operation the histograms of OpenTelemetry's GenAI conventions
     cache         for each workload CACHE, then the CACHE_REASONS (`cache_counts`)
 
@@ -48,8 +48,10 @@ WORKLOAD_WORDS = -(-(len(KINDS) * HISTOGRAM_WORDS + len(TOTALS)) // 8) * 8
 
 ENGINE_WORDS = 8
 GOOD_AT, BAD_AT = len(OUTCOMES), len(OUTCOMES) + 1
+PLACE_KINDS = ("ttft", "tpot")
 PLACE_SUM_AT = buckets.COARSE_CELLS
-PLACE_WORDS = -(-(PLACE_SUM_AT + 1) // 8) * 8
+PLACE_HISTOGRAM_WORDS = -(-(PLACE_SUM_AT + 1) // 8) * 8
+PLACE_WORDS = len(PLACE_KINDS) * PLACE_HISTOGRAM_WORDS
 REASON_WORDS = 64
 """Reasons there is room for, of each outcome."""
 PHASE_WORDS = 8

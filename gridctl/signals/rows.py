@@ -33,7 +33,7 @@ def _words(*names: str) -> np.dtype[np.void]:
 SCRAPED = _words(
     "sequence",  # odd while being written
     "scrape_ns",  # when the report was asked for; 0 before the first
-    "period_ns",  # how often it is asked for now
+    "period_ns",  # how often it is asked at present
     "running",
     "waiting",
     "kv_used_tokens",
@@ -65,7 +65,7 @@ SLOT = _words(
     "requests",
     "completed",
     "failures",
-    "connect_failures",
+    "connect_failures",  # of the failures: no connection was to be had; counted first, so for an instant there are more
     "cancels",
     "retries",
     "opened",  # connections opened to the engine

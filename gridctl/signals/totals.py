@@ -29,6 +29,8 @@ from gridctl.signals.layout import (
     KINDS,
     MODEL_WORDS,
     OPERATIONS,
+    PLACE_HISTOGRAM_WORDS,
+    PLACE_KINDS,
     PLACE_SUM_AT,
     PLACE_WORDS,
     REASON_WORDS,
@@ -65,7 +67,7 @@ class Histogram(NamedTuple):
 
 
 class PlaceHistogram(NamedTuple):
-    """TTFTs of some engines. `counts` has shape (buckets.COARSE_CELLS,)."""
+    """TTFTs or TPOTs of some engines. `counts` has shape (buckets.COARSE_CELLS,)."""
 
     counts: NDArray[np.int64]
     sum_us: int
@@ -75,7 +77,7 @@ class PlaceHistogram(NamedTuple):
         return int(self.counts.sum())
 
     def quantile_ms(self, share: float) -> float | None:
-        """The TTFT of nearest rank, to 5 %; None of nothing, infinite over 600 s."""
+        """The time of nearest rank, to 5 %; None of nothing, infinite over 600 s."""
         found = buckets.coarse_quantile_ns(self.counts, share)
         return None if found is None else found / 1e6
 
@@ -170,9 +172,16 @@ class Totals:
 
     def place_ttft(self, engines: Iterable[int]) -> PlaceHistogram:
         """TTFTs of the answers that came from these rows of the board, of all workloads together."""
+        return self._place(engines, "ttft")
+
+    def place_tpot(self, engines: Iterable[int]) -> PlaceHistogram:
+        """TPOTs of the answers of two tokens or more that came from these rows, of all workloads together."""
+        return self._place(engines, "tpot")
+
+    def _place(self, engines: Iterable[int], kind: str) -> PlaceHistogram:
         at, backends = self.layout.places_at, self.layout.backends
-        parts = self.words[at : at + backends * PLACE_WORDS].reshape(backends, PLACE_WORDS)
-        summed = parts[[row for row in engines if 0 <= row < backends]].sum(axis=0)
+        parts = self.words[at : at + backends * PLACE_WORDS].reshape(backends, len(PLACE_KINDS), PLACE_HISTOGRAM_WORDS)
+        summed = parts[[row for row in engines if 0 <= row < backends], PLACE_KINDS.index(kind)].sum(axis=0)
         return PlaceHistogram(summed[: buckets.COARSE_CELLS], int(summed[PLACE_SUM_AT]))
 
     def counted(self, workload: str | None = None, site: str | None = None) -> Counted:

@@ -1,11 +1,12 @@
-"""CPU time of probing 4,400 endpoints every 30 s, beside httpx: python tests/bench/probe_cost.py [--tls ec|rsa]
+"""CPU time of probing 4,400 endpoints every 30 s, beside httpx: probe_cost.py [--tls ec|rsa] [--closes]
 
 One listener on all of 127.0.0.0/8 in a process of its own stands for the endpoints; with `--tls` it has a certificate
-of that kind of key for `localhost`, which every probe verifies in a whole handshake, as engines at sites would be.
+of that kind of key for `localhost`, as engines at sites would. With `--closes` it ends every connection.
 Prints the CPU time of the probing process: a probe, and the share of a core at 4,400 in 30 s. Timings are of the
-machine at hand; the ratio carries over. Measured 2026-11-23 on two shared cores: 260 µs a probe, 3.8 % of a core
-(httpx 6.8 times as much); with TLS 930 µs, 13.5 % (httpx 3.4 times as much). Resumed sessions cost no less: it is the
-key exchange.
+machine at hand; the ratio carries over. Measured 2026-11-24 on two cores shared with others: 241 µs a probe, 3.5 % of
+a core (httpx 6.0 times as much); with TLS and connections that endpoints leave open 147 µs, 2.2 % (httpx 17.5 times as
+much), with TLS and endpoints that close 672 µs, 9.8 % (httpx 3.2 times as much): sessions are resumed, which needs no
+certificate, and the session object is made once in twenty probes, for making one costs as much as it saves.
 """
 
 from __future__ import annotations
@@ -33,14 +34,17 @@ KEYS = {"ec": ["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"], "rsa": ["rsa:2
 LISTENER = """
 import asyncio, ssl, sys
 context = None
-if len(sys.argv) > 1:
+CLOSES = sys.argv[1] == "closes"
+if len(sys.argv) > 2:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(sys.argv[1], sys.argv[2])
+    context.load_cert_chain(sys.argv[2], sys.argv[3])
 class Answer(asyncio.Protocol):
     def connection_made(self, transport):
         self.transport = transport
     def data_received(self, data):
         self.transport.write(b"HTTP/1.1 200 OK\\r\\ncontent-length: 2\\r\\n\\r\\n{}")
+        if CLOSES:
+            self.transport.close()
 async def main():
     server = await asyncio.get_running_loop().create_server(Answer, "0.0.0.0", 0, backlog=4096, ssl=context)
     print(server.sockets[0].getsockname()[1], flush=True)
@@ -111,11 +115,13 @@ async def through_httpx(port: int, authority: str | None) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tls", choices=sorted(KEYS))
-    kind = parser.parse_args().tls
+    parser.add_argument("--closes", action="store_true", help="the endpoints leave no connection open")
+    options = parser.parse_args()
+    kind, manner = options.tls, "closes" if options.closes else "keeps"
     with tempfile.TemporaryDirectory() as folder:
         files = certificate(folder, kind) if kind is not None else ()
         authority = str(Path(files[0])) if files else None
-        listener = subprocess.Popen([sys.executable, "-c", LISTENER, *files], stdout=subprocess.PIPE, text=True)
+        listener = subprocess.Popen([sys.executable, "-c", LISTENER, manner, *files], stdout=subprocess.PIPE, text=True)
         try:
             assert listener.stdout is not None
             port = int(listener.stdout.readline())

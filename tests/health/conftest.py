@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +21,7 @@ from gridctl.signals.series import Key, Series
 
 S = 1_000_000_000
 NOW_NS = 10_000 * S
+PATIENCE_S = 20.0
 NOW_UNIX_NS = 1_800_000_000 * S
 
 
@@ -152,3 +156,33 @@ def grid() -> Iterator[Grid]:
     with Board.create(f"gridctl-test-health-{os.getpid()}", workers=1, backends=4, workloads=4) as board:
         yield Grid(board, resources, engines, {engine.row: Condition(now_ns=8_000 * S) for engine in engines})
         board.unlink()
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Run a coroutine to its end on each event loop, or fail."""
+    factory = pytest.importorskip("uvloop").new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+
+    def to_its_end(work: Coroutine[Any, Any, Any]) -> Any:
+        async def limited() -> Any:
+            async with asyncio.timeout(PATIENCE_S):
+                return await work
+
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(limited())
+
+    return to_its_end
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate of `localhost` and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    command = ["openssl", *options.split(), "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key)]
+    try:
+        subprocess.run([*command, "-out", str(certificate)], check=True, capture_output=True, timeout=30)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("openssl is not installed")
+    return certificate, key

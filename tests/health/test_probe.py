@@ -7,7 +7,6 @@ import errno
 import os
 import socket
 import ssl
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -21,8 +20,6 @@ from gridctl.errors import InputError
 from gridctl.health.exchange import MOST_BYTES, Origin
 from gridctl.health.outcome import Outcome, cause_of
 from gridctl.health.probe import Prober, Settings, Target, is_same_model
-
-PATIENCE_S = 20.0
 
 
 class Listener:
@@ -86,22 +83,6 @@ def reply(status: int, body: bytes = b"", *headers: str) -> bytes:
     """An answer with its length."""
     head = "".join(f"{one}\r\n" for one in (f"HTTP/1.1 {status} X", f"content-length: {len(body)}", *headers))
     return f"{head}\r\n".encode() + body
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    """Run a coroutine to its end on each event loop, or fail."""
-    factory = pytest.importorskip("uvloop").new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
-
-    def to_its_end(work: Coroutine[Any, Any, Any]) -> Any:
-        async def limited() -> Any:
-            async with asyncio.timeout(PATIENCE_S):
-                return await work
-
-        with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(limited())
-
-    return to_its_end
 
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -319,20 +300,6 @@ def test_a_deadline_missed_because_this_process_was_busy_says_nothing_about_the_
 
     outcome = run(work())
     assert (outcome.cause, outcome.event) == ("local", None)
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed certificate of `localhost` and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "cert.pem", folder / "key.pem"
-    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
-    command = ["openssl", *options.split(), "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key)]
-    try:
-        subprocess.run([*command, "-out", str(certificate)], check=True, capture_output=True, timeout=30)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("openssl is not installed")
-    return certificate, key
 
 
 def test_a_certificate_nobody_vouches_for_is_tls_trouble_and_one_the_operator_trusts_is_none(

@@ -11,6 +11,7 @@ import pytest
 
 from gridctl.errors import InputError, NotFoundError
 from gridctl.registry import Registry, WantedKey
+from gridctl.registry.keys import check_key
 
 
 def test_a_token_is_kept_as_its_sha256_alone(tmp_path: Path) -> None:
@@ -104,3 +105,14 @@ def test_the_database_itself_refuses_what_is_no_digest(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.IntegrityError):
         raw.execute("INSERT INTO access_key VALUES ('a', 'token', 'client', 't', NULL, 0, '', NULL, NULL, 1, 1, NULL)")
     raw.close()
+
+
+def test_a_key_can_be_checked_without_being_made(tmp_path: Path) -> None:
+    with Registry.open(tmp_path / "grid.db", create=True) as registry:
+        taken, _ = registry.create_key(WantedKey(name="shop"), cause="")
+        check_key(WantedKey(name="ci"), None)
+        with pytest.raises(InputError, match="there is a key shop already"):
+            check_key(WantedKey(name="shop"), taken)
+        with pytest.raises(InputError, match="requests a second"):
+            check_key(WantedKey(name="ci", requests_per_s=0.0), None)
+        assert len(registry.events()) == 1

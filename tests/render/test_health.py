@@ -147,3 +147,14 @@ def test_a_site_without_an_orchestrator_reads_what_is_declared() -> None:
         }
     )
     assert site_text(found, "table") == "site paris  edge  Paris, FR  UNKNOWN\n  why      nobody observes it\n"
+
+
+def test_sites_show_the_time_per_token_beside_that_to_the_first_on_a_screen_of_80() -> None:
+    busy = row(
+        "fr-paris-01", 1234.5, in_flight=99, ttft_p50_ms=99.9, ttft_p99_ms=999.0, tpot_p50_ms=21.5,
+        tpot_p99_ms=40.0, good_share=0.9999, gpu_usd_per_hour=99.9, state="probation",
+    )  # fmt: skip
+    lines = top_text(frame(busy, by="site"), "table", width=80, height=24).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[2].split()[:7] == ["NAME", "STATE", "REQ/S", "IN", "FLIGHT", "TTFT", "P99"]
+    assert lines[3].split()[3:7] == ["99", "99.9", "999", "21.5"]

@@ -106,3 +106,23 @@ def test_the_bound_covers_the_true_ratio_as_often_as_it_says() -> None:
         assert found is not None
         over += found.at_least > 1.4
     assert over <= 0.083 * 400
+
+
+def answered(ttft_ms: list[float], tpot_ms: list[float]) -> Sample:
+    return Sample(valid=len(ttft_ms), sites=1, ttft=cells(ttft_ms), tpot=cells(tpot_ms))
+
+
+def test_tokens_that_take_twice_as_long_fail_although_the_first_comes_in_time() -> None:
+    slow, usual = answered([100.0] * 150, [40.0] * 150), answered([100.0] * 300, [20.0] * 300)
+    verdict = judge(slow, usual, LIMITS)
+    assert verdict.word == "fail"
+    assert verdict.because.startswith("TPOT p50 ")
+    assert "TTFT" not in verdict.because
+    assert judge(usual, slow, LIMITS).word == "pass"
+    assert judge(slow, usual, Limits(min_samples=100, max_tpot_ratio=2.5)).word == "pass"
+
+
+def test_answers_of_single_tokens_have_no_tpot_and_hold_nobody_up() -> None:
+    single, usual = answered([100.0] * 150, [80.0] * 10), answered([100.0] * 300, [20.0] * 300)
+    assert judge(single, usual, LIMITS).word == "pass"
+    assert not any(check.what.startswith("TPOT") for check in judge(single, usual, LIMITS).checks)

@@ -50,6 +50,7 @@ class _Live:
 
     plan = _Plan()
     data_url = "http://127.0.0.1:1"
+    renew_keys = None
 
     def __init__(self, rollouts: Rollouts) -> None:
         self.rollouts = rollouts

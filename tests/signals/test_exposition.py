@@ -11,7 +11,7 @@ import pytest
 
 from gridctl.signals import metrics
 from gridctl.signals.board import Board, Scraped
-from gridctl.signals.cache_counts import CacheCounts
+from gridctl.signals.cache_counts import CacheCounts, SharedTier
 from gridctl.signals.directory import BackendRow, Directory, Objective, WorkloadRow, enrolled
 from gridctl.signals.exposition import SHOWN_CELLS, busiest_sites, exposition
 from gridctl.signals.finished import Finished
@@ -87,7 +87,7 @@ def busy(board: Board, directory: Directory) -> Board:
     board.report(0, Scraped(NOW_NS - 2 * S, S, 3, 2, 4000, 8000, 250_000, FRESH))
     board.set_health(1, 3, 50_000)
     board.slots[0, 0].in_flight, board.slots[1, 0].in_flight = 4, 5
-    board.slots[1, 0].connect_failures = 7
+    board.slots[1, 0].connect_failures, board.slots[1, 0].failures = 7, 9
     board.beat(0, NOW_NS - S // 2, pid=99, connections=12, loop_lag_ns=3 * MS, generation=2)
     return board
 
@@ -111,6 +111,7 @@ def test_the_reference_parser_reads_back_what_was_counted(busy: Board, style: st
     assert one(samples, "gridctl_retries_total", workload="voice") == 3
     assert one(samples, "gridctl_rejected_total", outcome="rejected", reason="no-candidate") == 1
     assert one(samples, "gridctl_upstream_errors_total", kind="connect") == 7
+    assert one(samples, "gridctl_upstream_errors_total", kind="answer") == 2
     # 50 ms over, 50 ms under.
     over = {"workload": "voice", "objective": "ttft"}
     assert one(samples, "gridctl_predictions_total", **over) == 2
@@ -206,7 +207,8 @@ def test_every_metric_of_the_table_is_on_a_page_that_has_everything(busy: Board)
     finish(Meter(busy, 2), "voice", 0, 5.0, outcome="failed", reason="truncated")
     CacheCounts(busy, 2).add("voice", "misses")
     CacheCounts(busy, 2).reason("absent")
-    text = exposition(busy, NOW_NS, cache_bounds={"voice": 0.004})
+    shared = SharedTier(is_up=True, owed=2, counts={"hits": 3, "late": 1, "stored": 5})
+    text = exposition(busy, NOW_NS, cache_bounds={"voice": 0.004}, cache_shared=shared)
     assert [metric.name for metric in metrics.ALL if f"# TYPE {metric.name} {metric.kind}\n" not in text] == []
 
 

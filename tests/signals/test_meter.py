@@ -161,6 +161,21 @@ def test_ttfts_are_counted_by_engine_to_the_coarse_cell(board: Board, directory:
     assert read_totals(board).place_ttft([0, 2, -1, 10**6]).requests == 0
 
 
+def test_tpots_are_counted_by_engine_of_answers_of_several_tokens(board: Board, directory: Directory) -> None:
+    meter = Meter(board, 0)
+    for first, last, tokens in ((10, 30, 2), (10, 410, 11), (10, 10, 1)):  # 20 ms, 40 ms, and one token has none
+        request = answered(10 * 1_000_000, backend=1, workload="nobody")
+        request.first_token_ns, request.last_token_ns = (request.arrival_ns + ms * 1_000_000 for ms in (first, last))
+        request.end_ns, request.output_tokens = request.last_token_ns, tokens
+        meter.finished(request)
+    found = read_totals(board).place_tpot([1])
+    assert (found.requests, found.sum_us) == (2, 60_000)
+    assert found.quantile_ms(0.5) == pytest.approx(20, rel=0.05)
+    assert found.quantile_ms(0.99) == pytest.approx(40, rel=0.05)
+    assert read_totals(board).place_ttft([1]).requests == 3
+    assert read_totals(board).place_tpot([0, 2]).requests == 0
+
+
 def test_unseen_time_is_part_of_ttft_and_end_to_end_and_not_of_the_time_per_token(
     board: Board, directory: Directory
 ) -> None:
