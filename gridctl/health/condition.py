@@ -22,8 +22,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-import msgspec
-
+from gridctl.health.change import Change
 from gridctl.health.flapping import SAMPLES, Flapping
 from gridctl.health.settings import DEFAULTS, Settings
 from gridctl.health.window import Window
@@ -38,16 +37,6 @@ _REACH = frozenset({"connect-failed", "timeout", "probe-failed", "probe-starting
 """Causes of which a passed probe is the contrary."""
 _MAYBE_GONE = frozenset({"reset", "truncated"})
 """What a process that dies does to the requests it had."""
-
-
-class Change(msgspec.Struct, frozen=True):
-    """A change of state. While a thing flaps its changes are `is_quiet`: the flapping itself was the one event."""
-
-    at_ns: int
-    before: State
-    after: State
-    cause: str
-    is_quiet: bool = False
 
 
 class Condition:
