@@ -6,18 +6,20 @@ nanoseconds everywhere else. 2**62 ps is 53 days, the longest run one replay can
 
 from __future__ import annotations
 
-PS_PER_NS = 1_000
-PS_PER_US = 1_000_000
-PS_PER_MS = 1_000_000_000
-PS_PER_S = 1_000_000_000_000
-NS_PER_US = 1_000
-NS_PER_MS = 1_000_000
-NS_PER_S = 1_000_000_000
-SECONDS_PER_HOUR = 3_600
-NS_PER_HOUR = SECONDS_PER_HOUR * NS_PER_S
-GIB = 1 << 30
-BYTES_PER_GB = 1_000_000_000
-TOKENS_PER_MTOK = 1_000_000
+from typing import Final
+
+PS_PER_NS: Final = 1_000
+PS_PER_US: Final = 1_000_000
+PS_PER_MS: Final = 1_000_000_000
+PS_PER_S: Final = 1_000_000_000_000
+NS_PER_US: Final = 1_000
+NS_PER_MS: Final = 1_000_000
+NS_PER_S: Final = 1_000_000_000
+SECONDS_PER_HOUR: Final = 3_600
+NS_PER_HOUR: Final = SECONDS_PER_HOUR * NS_PER_S
+GIB: Final = 1 << 30
+BYTES_PER_GB: Final = 1_000_000_000
+TOKENS_PER_MTOK: Final = 1_000_000
 
 
 def ms(nanoseconds: int) -> float:

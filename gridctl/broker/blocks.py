@@ -8,18 +8,19 @@ its earlier text byte for byte, so its blocks repeat, too. A last window that is
 from __future__ import annotations
 
 import hashlib
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.broker.ask import NO_BLOCKS
 
-WINDOW_BYTES = 512
+WINDOW_BYTES: Final = 512
 """About 128 tokens: a small multiple of engines' blocks, so that a short system prompt still fills one."""
-HASHED_BYTES = 64 * 1024
+HASHED_BYTES: Final = 64 * 1024
 """What is looked at of a prompt; hashing more would hold up other requests."""
-BLOCK_BITS = 62
-_MASK = (1 << BLOCK_BITS) - 1
+BLOCK_BITS: Final = 62
+_MASK: Final = (1 << BLOCK_BITS) - 1
 
 
 def tenant_seed(salt: str, tenant: str) -> bytes:

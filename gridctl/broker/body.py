@@ -8,23 +8,24 @@ prompt embeddings, which engines unpickle. Never re-serialises, never keeps the 
 from __future__ import annotations
 
 import re
+from typing import Final
 
 import msgspec
 
-from gridctl.broker.fields import ABSENT, Body, Fields, Message, Prompt
+from gridctl.broker.fields import ABSENT, Fields, Message
 from gridctl.broker.refusal import Refusal, bad_request
 
-MARKUP_BYTES = 16
+MARKUP_BYTES: Final = 16
 """The template's markup of a message, about four tokens, in bytes of text."""
-ROLE_BYTES = 14
+ROLE_BYTES: Final = 14
 """What a message's JSON frame, 30 bytes, has over that."""
-MEDIA_TOKENS = 1024
+MEDIA_TOKENS: Final = 1024
 """Allowed for a picture, a sound or a file: between the few hundred and several thousand tokens that models make of
 one; what the engine reports corrects nothing here, because it counts the text as well."""
-LONGEST_MODEL = 256
-_MEDIA = re.compile(rb'"(?:input_)?(?:image|audio|video|file)')
+LONGEST_MODEL: Final = 256
+_MEDIA: Final = re.compile(rb'"(?:input_)?(?:image|audio|video|file)')
 
-PROMPT_FIELDS: dict[str, tuple[str, ...]] = {
+PROMPT_FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "chat": ("tools", "messages"),
     "messages": ("system", "tools", "messages"),
     "completions": ("prompt",),
@@ -34,20 +35,79 @@ PROMPT_FIELDS: dict[str, tuple[str, ...]] = {
     "tokenize": ("prompt", "messages"),
 }
 """The fields that make the prompt of each endpoint, in the order in which a template lays them out."""
-REQUIRED: dict[str, tuple[str, ...]] = {
+REQUIRED: Final[dict[str, tuple[str, ...]]] = {
     "chat": ("messages",),
     "messages": ("messages",),
     "completions": ("prompt",),
     "embeddings": ("input",),
     "rerank": ("query", "documents"),
 }
-ANSWERS_IN_ONE = frozenset({"embeddings", "rerank", "tokenize"})
+ANSWERS_IN_ONE: Final = frozenset({"embeddings", "rerank", "tokenize"})
 """Endpoints whose answer is not generated token by token."""
 
-_DECODER = msgspec.json.Decoder(Fields)
-_MESSAGES = msgspec.json.Decoder(list[Message])
-_NULL = b"null"
-_WORDS = {"str": "a string", "int": "an integer", "bool": "a boolean", "object": "an object", "array": "an array"}
+_DECODER: Final = msgspec.json.Decoder(Fields)
+_MESSAGES: Final = msgspec.json.Decoder(list[Message])
+_NULL: Final = msgspec.Raw(b"null")
+_WORDS: Final = {
+    "str": "a string",
+    "int": "an integer",
+    "bool": "a boolean",
+    "object": "an object",
+    "array": "an array",
+}
+
+
+class Prompt:
+    """A prompt's length: bytes of text, an allowance of tokens for what is not text, and its tokens if it is given as
+    token numbers; `text` is its JSON, for hashing."""
+
+    __slots__ = (
+        "exact_tokens",
+        "media_tokens",
+        "text",
+        "text_bytes",
+    )
+
+    def __init__(
+        self,
+        text: bytes,
+        text_bytes: int,
+        media_tokens: int,
+        exact_tokens: int | None,
+    ) -> None:
+        self.text = text
+        self.text_bytes = text_bytes
+        self.media_tokens = media_tokens
+        self.exact_tokens = exact_tokens
+
+
+class Body:
+    """What a request asks for, as far as the broker cares. `affinity` names a conversation, if the client did."""
+
+    __slots__ = (
+        "affinity",
+        "max_tokens",
+        "model",
+        "prompt",
+        "stream",
+        "wants_usage",
+    )
+
+    def __init__(
+        self,
+        model: str,
+        stream: bool,
+        wants_usage: bool,
+        max_tokens: int | None,
+        prompt: Prompt,
+        affinity: bytes,
+    ) -> None:
+        self.model = model
+        self.stream = stream
+        self.wants_usage = wants_usage
+        self.max_tokens = max_tokens
+        self.prompt = prompt
+        self.affinity = affinity
 
 
 def read_body(endpoint: str, body: bytes) -> Body:
@@ -83,10 +143,7 @@ def read_body(endpoint: str, body: bytes) -> Body:
 
 def _is_absent(value: msgspec.Raw) -> bool:
     """Whether a field was not given, or given as null."""
-    if value is ABSENT:
-        return True
-    view = memoryview(value)
-    return len(view) == len(_NULL) and bytes(view) == _NULL
+    return value is ABSENT or value == _NULL
 
 
 def _most_tokens(read: Fields) -> int | None:

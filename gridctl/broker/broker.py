@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection
+from typing import Final
 
 from gridctl.broker.ask import Ask, Principal
-from gridctl.broker.choice import Choice
+from gridctl.broker.choice import NOT_YET, Choice
 from gridctl.broker.groups import Group, refusal_of
 from gridctl.broker.head import Head
 from gridctl.broker.idleness import have_idle_slots
@@ -22,10 +23,23 @@ from gridctl.broker.refusal import Refusal, bad_request, too_busy, unavailable
 from gridctl.broker.refusing import nobody_usable
 from gridctl.broker.rows import (
     AHEAD,
+    CACHED,
     CLOSED,
     COUNT,
+    ENGINE_INDEX,
+    ENGINE_TPOT,
+    ENGINE_TTFT,
     FITTING,
     FULL,
+    KV,
+    PENDING,
+    ROW,
+    RTT,
+    RUNNER_UP,
+    TPOT,
+    TTFT,
+    USD,
+    WORST,
     Sight,
     decision_over,
 )
@@ -37,11 +51,14 @@ from gridctl.signals.board import Board
 from gridctl.signals.rows import SLOT_AT, SLOT_WORDS
 from gridctl.units import NS_PER_US
 
-RETRY_BUSY_MS = 1_000
+RETRY_BUSY_MS: Final = 1_000
 
-_IN_FLIGHT, _PENDING, _KV = (SLOT_AT[name] for name in ("in_flight", "pending_tokens", "kv_tokens"))
-_ENDED_AS = {"completed": SLOT_AT["completed"], "failed": SLOT_AT["failures"], "cancelled": SLOT_AT["cancels"]}
-_CONNECT_FAILURES, _BREAKS = SLOT_AT["connect_failures"], SLOT_AT["breaks"]
+_IN_FLIGHT: Final = SLOT_AT["in_flight"]
+_PENDING: Final = SLOT_AT["pending_tokens"]
+_KV: Final = SLOT_AT["kv_tokens"]
+_ENDED_AS: Final = {"completed": SLOT_AT["completed"], "failed": SLOT_AT["failures"], "cancelled": SLOT_AT["cancels"]}
+_CONNECT_FAILURES: Final = SLOT_AT["connect_failures"]
+_BREAKS: Final = SLOT_AT["breaks"]
 
 
 class Broker:
@@ -98,6 +115,9 @@ class Broker:
         self._reception = reception
         self._generation, self._records = plan.generation, plan.settings.records_decisions
         self._answer = self._sight.answer
+        self._engines = [
+            (backend, engine.facts) for backend, engine in zip(live.backends, live.image.engines, strict=True)
+        ]
         self._seen = SeenRows(self._sight.rows, self._sight.facts, self._sight.templates, self._sight.policies)
         self._decide = decision_over(self._sight)
         self._reasons = [
@@ -175,30 +195,30 @@ class Broker:
             return None
 
     def _choice(self, group: Group, index: int, told: list[float], now_ns: int) -> Choice:
-        row, engine, ttft, tpot, engine_ttft, engine_tpot, usd, rtt, cached, pending, kv, other, worst, *_ = told
-        number, seen = int(engine), None
-        if self._records:
-            seen = self._seen.keep(group.workload, int(told[COUNT]), index)
+        number, count = int(told[ENGINE_INDEX]), int(told[COUNT])
+        backend, facts = self._engines[number]
         return Choice(
-            self._live.backends[number],
-            int(row),
-            self._live.image.engines[number].facts,
+            backend,
+            int(told[ROW]),
+            facts,
             self._generation,
             now_ns,
-            ttft,
-            tpot,
-            engine_ttft,
-            engine_tpot,
-            usd,
-            rtt,
-            int(cached),
-            int(told[COUNT]),
-            self._reasons[group.workload] or ("cheapest" if worst <= 1.0 else "least-late"),
-            int(other),
-            seen,
-            int(pending),
-            int(kv),
-            ahead=int(told[AHEAD]),
+            told[TTFT],
+            told[TPOT],
+            told[ENGINE_TTFT],
+            told[ENGINE_TPOT],
+            told[USD],
+            told[RTT],
+            int(told[CACHED]),
+            count,
+            self._reasons[group.workload] or ("cheapest" if told[WORST] <= 1.0 else "least-late"),
+            int(told[RUNNER_UP]),
+            self._seen.keep(group.workload, count, index) if self._records else None,
+            int(told[PENDING]),
+            int(told[KV]),
+            NOT_YET,
+            False,
+            int(told[AHEAD]),
         )
 
     def _regrouped(self, ask: Ask) -> Group:

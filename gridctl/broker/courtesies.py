@@ -7,11 +7,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
+from typing import Final
 
 from gridctl.broker.refusal import Refusal
 from gridctl.units import NS_PER_MS, NS_PER_S
 
-ENDPOINTS = {
+ENDPOINTS: Final = {
     "/v1/chat/completions": "chat",
     "/v1/completions": "completions",
     "/v1/embeddings": "embeddings",
@@ -22,10 +23,10 @@ ENDPOINTS = {
     "/v1/tokenize": "tokenize",
 }
 """The paths that are brokered, each with the word for its API."""
-USAGE_ON_REQUEST = frozenset({"chat", "completions"})
+USAGE_ON_REQUEST: Final = frozenset({"chat", "completions"})
 """APIs whose streams report usage only when asked."""
-SESSION_BITS = 31
-LONGEST_ID = 128
+SESSION_BITS: Final = 31
+LONGEST_ID: Final = 128
 
 
 def endpoint_of(method: str, path: str) -> str:

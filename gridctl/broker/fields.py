@@ -1,7 +1,7 @@
-"""Fields: what is read of a request's JSON, and what is made of it. Data only; `body` decides.
+"""Fields: what is read of a request's JSON. Data only; `body` and `splice` decide.
 
-Apart from the code that reads them, because that is compiled where a build asks for it, and the decoder's classes are
-made by the decoder.
+Apart from the code that reads them, because that is compiled where a build asks for it, and the decoder makes its
+classes from the names of their types, which compiled classes do not keep.
 """
 
 from __future__ import annotations
@@ -53,22 +53,14 @@ class Message(msgspec.Struct):
     content: str | list[Part] | None = None
 
 
-class Prompt(msgspec.Struct, gc=False):
-    """A prompt's length: bytes of text, an allowance of tokens for what is not text, and its tokens if it is given as
-    token numbers; `text` is its JSON, for hashing."""
+class Options(msgspec.Struct):
+    """Where in a stream's options usage is asked for."""
 
-    text: bytes
-    text_bytes: int
-    media_tokens: int
-    exact_tokens: int | None
+    include_usage: msgspec.Raw = msgspec.Raw()
 
 
-class Body(msgspec.Struct, gc=False):
-    """What a request asks for, as far as the broker cares. `affinity` names a conversation, if the client did."""
+class Places(msgspec.Struct):
+    """Where in a body stands what may have to be changed."""
 
-    model: str
-    stream: bool
-    wants_usage: bool
-    max_tokens: int | None
-    prompt: Prompt
-    affinity: bytes
+    model: msgspec.Raw
+    stream_options: msgspec.Raw = msgspec.Raw()

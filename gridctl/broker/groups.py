@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -25,8 +25,8 @@ from gridctl.engine.state import GPU
 from gridctl.grid.candidates import ANY_RTT_US, NOWHERE, RequestClass, find_candidates, request_class
 from gridctl.grid.image import GridImage
 
-MOST_GROUPS = 4096
-WINDOWS = 0xFFFF
+MOST_GROUPS: Final = 4096
+WINDOWS: Final = 0xFFFF
 
 
 @dataclass(slots=True)

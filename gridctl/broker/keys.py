@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from gridctl.broker.ask import Principal
 from gridctl.broker.plan import Key, Settings
 from gridctl.broker.refusal import forbidden, unauthorized
 
-LONGEST_TOKEN = 512
-MAY_ASK = ("client", "operator", "admin")
+LONGEST_TOKEN: Final = 512
+MAY_ASK: Final = ("client", "operator", "admin")
 """Roles whose keys may send requests to models; a viewer's may only look."""
 
 

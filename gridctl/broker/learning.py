@@ -10,28 +10,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Final
 
-KEPT = 1.0 - 1.0 / 32.0
+_exp2: Final = math.exp2
+_log2: Final = math.log2
+KEPT: Final = 1.0 - 1.0 / 32.0
 """A weight halves in 22 observations: 0.96875 ** 22 = 0.5."""
-PRIOR_OBSERVATIONS = 4.0
-MOST_STEP = 4.0
-MOST_RATIO = 256.0
-LEAST_RATIO = 1.0 / MOST_RATIO
-STEPS = 16
-LEAST_SPREAD = 0.02
+PRIOR_OBSERVATIONS: Final = 4.0
+MOST_STEP: Final = 4.0
+MOST_RATIO: Final = 256.0
+LEAST_RATIO: Final = 1.0 / MOST_RATIO
+STEPS: Final = 16
+LEAST_SPREAD: Final = 0.02
 """Of what is compared: with always the same number ahead nobody can tell their wait from the engine's own time."""
-MOST_WAIT_US = 60e6
+MOST_WAIT_US: Final = 60e6
 """Of a wait per request ahead: an engine that needs longer for one is no faster in any decision."""
-PRIOR_REQUESTS = 16
+PRIOR_REQUESTS: Final = 16
 """As in a replay: how many finished requests a workload's declared mean output weighs as much as."""
-MOST_REQUESTS = 4096
+MOST_REQUESTS: Final = 4096
 """Finished requests remembered per workload; then both sums are halved, so that habits may change."""
-LONGEST_ANSWER = 1 << 20
+LONGEST_ANSWER: Final = 1 << 20
 """Tokens an engine is believed to have answered with."""
-TOKENS_PER_BYTE = 0.25
-PRIOR_BYTES = 16_384.0
-MOST_BYTES = 4_194_304.0
-FEWEST_PER_BYTE, MOST_PER_BYTE = 0.02, 1.0
+TOKENS_PER_BYTE: Final = 0.25
+PRIOR_BYTES: Final = 16_384.0
+MOST_BYTES: Final = 4_194_304.0
+FEWEST_PER_BYTE: Final = 0.02
+MOST_PER_BYTE: Final = 1.0
 
 
 class Lengths:
@@ -98,7 +102,7 @@ def rounded(factor: float) -> float:
     (1.0, 1.0, 2.954)
     """
     bounded = LEAST_RATIO if factor < LEAST_RATIO else MOST_RATIO if factor > MOST_RATIO else factor
-    return math.exp2(round(math.log2(bounded) * STEPS) / STEPS)
+    return _exp2(round(_log2(bounded) * STEPS) / STEPS)
 
 
 class Correction:

@@ -9,7 +9,7 @@ tenant is not there for it, and what is not there is not named in a message.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gridctl.broker.ask import Principal
 from gridctl.broker.plan import Backend, Settings
@@ -17,9 +17,9 @@ from gridctl.broker.refusal import Refusal, bad_request, forbidden, unknown_mode
 from gridctl.errors import InputError, did_you_mean
 from gridctl.resources import Model, Workload
 
-WORKLOAD_PREFIX = "workload:"
-MOST_KNOWN = 16_384
-NAMED_IN_MESSAGE = 8
+WORKLOAD_PREFIX: Final = "workload:"
+MOST_KNOWN: Final = 16_384
+NAMED_IN_MESSAGE: Final = 8
 
 
 class Meant(NamedTuple):

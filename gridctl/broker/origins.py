@@ -12,7 +12,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gridctl.accounts.rows import Origin
 from gridctl.broker.head import Head
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-UNKNOWN_NAME = ""
-MOST_KNOWN = 65_536
+UNKNOWN_NAME: Final = ""
+MOST_KNOWN: Final = 65_536
 """Addresses and names kept in memory; beyond them all are looked up anew."""
-DECIMALS = 1
+DECIMALS: Final = 1
 """Of degrees: 11 km or less, which light needs 0.1 ms for; finer would make every client an origin of its own."""
-LONGEST_NAME = 128
-_COORDINATES = re.compile(rb"\s*([+-]?\d{1,3}(?:\.\d{0,12})?)\s*,\s*([+-]?\d{1,3}(?:\.\d{0,12})?)\s*")
+LONGEST_NAME: Final = 128
+_COORDINATES: Final = re.compile(rb"\s*([+-]?\d{1,3}(?:\.\d{0,12})?)\s*,\s*([+-]?\d{1,3}(?:\.\d{0,12})?)\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Where:
     gateway: Place | None = None
 
 
-NOWHERE_KNOWN = Where(None, Origin(name=UNKNOWN_NAME, country="", region="", jurisdiction=""))
+NOWHERE_KNOWN: Final = Where(None, Origin(name=UNKNOWN_NAME, country="", region="", jurisdiction=""))
 
 
 class Origins:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import mmap
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gridctl.broker.plan import LIMITED_KEYS, Key, Plan
 from gridctl.broker.refusal import RATE_LIMIT, Refusal
@@ -22,11 +22,12 @@ from gridctl.errors import InputError
 from gridctl.registry.faults import disk_fault
 from gridctl.units import NS_PER_MS, NS_PER_S
 
-WORD_BYTES = 8
-REQUESTS, TOKENS = 0, 3
+WORD_BYTES: Final = 8
+REQUESTS: Final = 0
+TOKENS: Final = 3
 """Where in a row the words of each window are: its number, what came in it, what came in the one before."""
-ROW_WORDS = 6
-MINUTE_NS = 60 * NS_PER_S
+ROW_WORDS: Final = 6
+MINUTE_NS: Final = 60 * NS_PER_S
 
 
 class Window(NamedTuple):

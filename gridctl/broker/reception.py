@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from typing import Final
 
 from gridctl.broker.ask import UNNAMED_SESSION, Ask, Principal
 from gridctl.broker.blocks import WINDOW_BYTES, prompt_blocks, tenant_seed
@@ -23,13 +24,13 @@ from gridctl.broker.origins import Origins, Where
 from gridctl.broker.plan import Plan
 from gridctl.broker.quota import Quotas
 
-DRAW_BITS = 31
-NO_TRACE = ""
-MOST_CALLERS = 1024
+DRAW_BITS: Final = 31
+NO_TRACE: Final = ""
+MOST_CALLERS: Final = 1024
 """Heads remembered; beyond them all are read anew."""
-MOST_MODELS = 64
+MOST_MODELS: Final = 64
 """Models remembered of one head."""
-CERTAIN_PART = 2
+CERTAIN_PART: Final = 2
 """A text of n estimated tokens has n / CERTAIN_PART for sure: engines count, we only refuse what is certain."""
 
 
@@ -55,15 +56,29 @@ class Lessons:
             self.rates.learn(ask.group.meant.model or "", ask.text_bytes, prompt_tokens)
 
 
+class _Meaning:
+    """What a head and a model's name mean together; `model` is empty where any of the workload's will do."""
+
+    __slots__ = ("group", "model", "when_infeasible", "workload")
+
+    def __init__(self, group: Group, when_infeasible: str) -> None:
+        self.group = group
+        self.workload = group.meant.workload
+        self.model = group.meant.model or ""
+        self.when_infeasible = when_infeasible
+
+
 class _Caller:
     """What a request's head tells. Heads that are alike share their headers, which nobody changes, so it is found by
     which dictionary that is: holding the dictionary keeps its address from being another one's."""
 
     __slots__ = (
         "endpoint",
-        "groups",
         "headers",
+        "jurisdiction",
+        "meanings",
         "method",
+        "origin",
         "path",
         "patience_ns",
         "peer",
@@ -87,7 +102,9 @@ class _Caller:
     session: int | None
     patience_ns: int
     request_id: str
-    groups: dict[str, Group]
+    origin: str
+    jurisdiction: str
+    meanings: dict[str, _Meaning]
 
 
 class Reception:
@@ -109,7 +126,6 @@ class Reception:
         self._adds_usage = plan.settings.adds_usage
         self._when_infeasible = {name: spec.when_infeasible for name, spec in live.workloads.items()}
         lessons.quotas.adopt(plan)
-        self._take_quota = lessons.quotas.take
 
     def principal(self, head: Head) -> Principal:
         """Who asks. Raises Refusal: 401 or 403."""
@@ -141,24 +157,23 @@ class Reception:
             or caller.method != head.method
         ):
             caller = self._caller(head)
-        endpoint, principal, where = caller.endpoint, caller.principal, caller.where
+        endpoint, principal = caller.endpoint, caller.principal
         if self._keyring.has_expiring:
             principal = self._keyring.principal(headers)
         read = read_body(endpoint, body)
-        group = caller.groups.get(read.model)
-        if group is None:
-            meant = self._menu.meaning(principal, caller.wanted, read.model)
-            group = self._groups.of(where, meant)
-            if len(caller.groups) < MOST_MODELS:
-                caller.groups[read.model] = group
-        meant = group.meant
+        meaning = caller.meanings.get(read.model)
+        if meaning is None:
+            group = self._groups.of(caller.where, self._menu.meaning(principal, caller.wanted, read.model))
+            meaning = _Meaning(group, self._when_infeasible[group.meant.workload])
+            if len(caller.meanings) < MOST_MODELS:
+                caller.meanings[read.model] = meaning
         prompt = read.prompt
         exact = prompt.exact_tokens
-        rate = self._lessons.rates.rate(meant.model or "")
+        rate = self._lessons.rates.rate(meaning.model)
         text_tokens = exact if exact is not None else max(1, int(prompt.text_bytes * rate))
         prompt_tokens, most = text_tokens + prompt.media_tokens, read.max_tokens
-        output_tokens = 1 if endpoint in ANSWERS_IN_ONE else self._lessons.lengths.expected(meant.workload, most)
-        self._take_quota(principal.name, prompt_tokens + output_tokens, now_ns)
+        output_tokens = 1 if endpoint in ANSWERS_IN_ONE else self._lessons.lengths.expected(meaning.workload, most)
+        self._lessons.quotas.take(principal.name, prompt_tokens + output_tokens, now_ns)
         session = caller.session
         if session is None and read.affinity:
             session = session_of(headers, read.affinity, caller.seed)
@@ -167,9 +182,9 @@ class Reception:
             caller.request_id,
             endpoint,
             principal,
-            meant.workload,
+            meaning.workload,
             principal.tenant,
-            where.origin.name,
+            caller.origin,
             read.model,
             now_ns,
             now_ns + caller.patience_ns,
@@ -186,10 +201,10 @@ class Reception:
             prompt_blocks(caller.seed, prompt.text),
             max(1, int(WINDOW_BYTES * rate)),
             NO_TRACE,
-            self._when_infeasible[meant.workload],
-            where.origin.jurisdiction,
+            meaning.when_infeasible,
+            caller.jurisdiction,
             self._adds_usage and read.stream and not read.wants_usage and endpoint in USAGE_ON_REQUEST,
-            group,
+            meaning.group,
         )
 
     def _caller(self, head: Head) -> _Caller:
@@ -206,7 +221,8 @@ class Reception:
         caller.session = session_of(headers, b"", caller.seed)
         caller.patience_ns = deadline_of(headers, self._settings.deadline_ms, 0)
         caller.request_id = request_id_of(headers)
-        caller.groups = {}
+        caller.origin, caller.jurisdiction = caller.where.origin.name, caller.where.origin.jurisdiction
+        caller.meanings = {}
         if len(self._callers) >= MOST_CALLERS:
             self._callers.clear()
         self._callers[id(headers)] = caller

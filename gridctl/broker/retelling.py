@@ -20,7 +20,7 @@ from gridctl.routing.route import REFUSED, route
 from gridctl.routing.rows import WHEN_INFEASIBLE
 from gridctl.routing.telling import US_PER_MS, forecast_of, why_chosen, why_not
 from gridctl.signals.rows import TELEMETRY_STATES
-from gridctl.traces.recorder import RecordedEngine
+from gridctl.traces.recorded import RecordedEngine
 
 ROUTED, REJECTED, INFEASIBLE, UNHEALTHY = "routed", "rejected", "infeasible", "unhealthy"
 _STATES = {"fresh": "fresh", "stale": "stale", "failing": "stale"}

@@ -15,7 +15,7 @@ whole; a row read amid a scrape mixes two neighbouring reports for one decision,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,15 +70,30 @@ OWN = np.dtype(
 )
 """What one worker knows of an engine beside the board; a row per row of the board."""
 
-(ROW, ENGINE_INDEX, TTFT, TPOT, ENGINE_TTFT, ENGINE_TPOT, USD, RTT, CACHED, PENDING, KV, RUNNER_UP, WORST) = range(13)
-FITTING, FULL, CLOSED, COUNT, AHEAD = range(13, 18)
-ANSWERS = 18
+ROW: Final = 0
+ENGINE_INDEX: Final = 1
+TTFT: Final = 2
+TPOT: Final = 3
+ENGINE_TTFT: Final = 4
+ENGINE_TPOT: Final = 5
+USD: Final = 6
+RTT: Final = 7
+CACHED: Final = 8
+PENDING: Final = 9
+KV: Final = 10
+RUNNER_UP: Final = 11
+WORST: Final = 12
+FITTING: Final = 13
+FULL: Final = 14
+CLOSED: Final = 15
+COUNT: Final = 16
+AHEAD: Final = 17
+ANSWERS: Final = 18
 """Columns of `Sight.answer`: facts of the choice, then how many candidates fit the prompt, were full, were not to be
 used, and have a row; and how many requests the chosen engine had in flight before this one."""
 
-
 BASE_TTFT, BASE_TPOT, SEEN_PENDING, SEEN_KV, REPORT_AGE, REPORT_STATE = range(6)
-FACTS = 6
+FACTS: Final = 6
 """Columns of `Sight.facts`: predictions before correction (µs), prompt tokens pending and KV tokens as they were
 seen, how old the engine's report was (µs; negative: there was none) and its telemetry state."""
 

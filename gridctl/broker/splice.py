@@ -7,25 +7,18 @@ for the engines' own parsers.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 import numpy as np
 
+from gridctl.broker.fields import Options, Places
 from gridctl.broker.refusal import bad_request
 
-
-class _Options(msgspec.Struct):
-    include_usage: msgspec.Raw = msgspec.Raw()
-
-
-class _Places(msgspec.Struct):
-    model: msgspec.Raw
-    stream_options: msgspec.Raw = msgspec.Raw()
-
-
-_PLACES = msgspec.json.Decoder(_Places)
-_OPTIONS = msgspec.json.Decoder(_Options)
-_USAGE = b'"include_usage":true'
-_MODEL = b'"model"'
+_PLACES: Final = msgspec.json.Decoder(Places)
+_OPTIONS: Final = msgspec.json.Decoder(Options)
+_USAGE: Final = b'"include_usage":true'
+_MODEL: Final = b'"model"'
 
 
 def rewrite(body: bytes, asked: str, model: str | None, *, reports_usage: bool) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Final
 
 import numpy as np
 
@@ -23,18 +24,22 @@ from gridctl.kernels import Records
 from gridctl.signals.rows import ALL_TRAFFIC_PPM, WORD_BYTES
 from gridctl.units import NS_PER_MS, NS_PER_S
 
-FIRST_RETRY_MS, LAST_RETRY_MS = 500, 30_000
-_OWN_WORDS = OWN.itemsize // WORD_BYTES
-_TTFT_RATIO, _TPOT_RATIO, _WAIT, _LEARNED, _HOPED_TTFT, _HOPED_TPOT = (
-    (OWN.names or ()).index(name)
-    for name in ("ttft_ratio", "tpot_ratio", "wait_us", "learned_ns", "hoped_ttft", "hoped_tpot")
-)
-HOPED_NS = NS_PER_S
+FIRST_RETRY_MS: Final = 500
+LAST_RETRY_MS: Final = 30_000
+_OWN_WORDS: Final = OWN.itemsize // WORD_BYTES
+_AT: Final = {name: index for index, name in enumerate(OWN.names or ())}
+_TTFT_RATIO: Final = _AT["ttft_ratio"]
+_TPOT_RATIO: Final = _AT["tpot_ratio"]
+_WAIT: Final = _AT["wait_us"]
+_LEARNED: Final = _AT["learned_ns"]
+_HOPED_TTFT: Final = _AT["hoped_ttft"]
+_HOPED_TPOT: Final = _AT["hoped_tpot"]
+HOPED_NS: Final = NS_PER_S
 """Between two comparisons of an engine with its peers, of which there may be a thousand."""
-ALIKE = 1.25
+ALIKE: Final = 1.25
 """Engines of a model whose factors differ by less are taken to be equal: it is noise, and the one that seems faster by
 a hair would get all that it can do in time."""
-LOOK_NS = 200 * NS_PER_MS
+LOOK_NS: Final = 200 * NS_PER_MS
 """How often, while an engine is out or on trial here, decisions look whether a probe has told anything new."""
 
 

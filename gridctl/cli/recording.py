@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from gridctl.cli.output import note, progress
-from gridctl.traces.recorder import SUFFIX
+from gridctl.traces.recorded import SUFFIX
 
 TICK_S = 0.2
 

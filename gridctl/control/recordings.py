@@ -8,7 +8,8 @@ from pathlib import Path
 
 from gridctl.broker.blocks import WINDOW_BYTES
 from gridctl.errors import InputError
-from gridctl.traces.recorder import SUFFIX, start_recording
+from gridctl.traces.recorded import SUFFIX
+from gridctl.traces.recorder import start_recording
 
 USUAL_BYTES_PER_TOKEN = 4
 """Of English text; what a window of a prompt stands for in the recorded trace."""

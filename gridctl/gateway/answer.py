@@ -8,16 +8,17 @@ themselves, whether that is any use: every layer that retries multiplies the loa
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 import msgspec
 
 from gridctl.broker.refusal import Refusal
 
-MAX_HONOURED_RETRY_MS = 120_000
+MAX_HONOURED_RETRY_MS: Final = 120_000
 """Clients do not retry at all when they are asked to wait longer."""
 
-_PHRASES = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
-_ANTHROPIC_TYPES = {
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
+_ANTHROPIC_TYPES: Final = {
     400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
@@ -27,8 +28,8 @@ _ANTHROPIC_TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
-_STATUS_LINES: dict[int, bytes] = {}
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_STATUS_LINES: Final[dict[int, bytes]] = {}
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def status_line(status: int) -> bytes:

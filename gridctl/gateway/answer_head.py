@@ -6,7 +6,7 @@ served it, what was predicted, how often it was tried. A value is printable ASCI
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gridctl.gateway.answer import status_line
 from gridctl.gateway.upstream import printable
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     from gridctl.gateway.attempt import Attempt
     from gridctl.gateway.exchange import Exchange
 
-LAST_LINE = {
+LAST_LINE: Final = {
     (True, 1): b"\r\n",
     (False, 1): b"connection: close\r\n\r\n",
     (True, 0): b"connection: keep-alive\r\n\r\n",
     (False, 0): b"connection: close\r\n\r\n",
 }
 """By whether the connection stays and the minor version that the client speaks."""
-CHUNKED = b"transfer-encoding: chunked\r\n"
-STREAM = b"x-accel-buffering: no\r\n"
+CHUNKED: Final = b"transfer-encoding: chunked\r\n"
+STREAM: Final = b"x-accel-buffering: no\r\n"
 
-_JSON = b"content-type: application/json\r\n"
-_EVENTS = b"content-type: text/event-stream\r\n"
-_HEAD = (
+_JSON: Final = b"content-type: application/json\r\n"
+_EVENTS: Final = b"content-type: text/event-stream\r\n"
+_HEAD: Final = (
     b"%bcache-control: no-store\r\nx-request-id: %b\r\n%b%bx-gridctl-predicted-ttft-ms: %.3f\r\n"
     b"x-gridctl-usd: %.9f\r\nx-gridctl-attempts: %d\r\n%b"
 )
-_workloads: dict[tuple[str, bytes], bytes] = {}
-MOST_NAMES = 1024
+_workloads: Final[dict[tuple[str, bytes], bytes]] = {}
+MOST_NAMES: Final = 1024
 
 
 def compose(attempt: Attempt, framing: bytes, end: bytes) -> bytes:

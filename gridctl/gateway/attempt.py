@@ -8,7 +8,7 @@ nothing about that: it tells its exchange what came and what broke.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gridctl.gateway.chunks import FramingError
 from gridctl.gateway.engine import Asker, EngineConnection
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from gridctl.gateway.exchange import Exchange
     from gridctl.gateway.upstream import Upstream
 
-HOLD_BYTES = 256 * 1024
+_now_ns: Final = time.monotonic_ns
+HOLD_BYTES: Final = 256 * 1024
 """How much of an answer in one piece is held back for the sake of a second try."""
-RETRIED_STATUSES = {502: "status-502", 503: "status-503", 429: "status-429"}
-NEVER = -1
+RETRIED_STATUSES: Final = {502: "status-502", 503: "status-503", 429: "status-429"}
+NEVER: Final = -1
 
 
 class Attempt(Asker):
@@ -81,7 +82,7 @@ class Attempt(Asker):
     def on_connection(self, connection: EngineConnection, is_reused: bool) -> None:
         self.connection = connection
         self._is_reused = is_reused
-        self.sent_ns = time.monotonic_ns()
+        self.sent_ns = _now_ns()
         connection.ask(self, self.exchange.request_for(self))
 
     def on_no_connection(self, why: str, is_ours: bool = False) -> None:
@@ -94,7 +95,7 @@ class Attempt(Asker):
 
     def on_head(self, head: EngineHead) -> None:
         self.head = head
-        self.first_byte_ns = self.last_ns = time.monotonic_ns()
+        self.first_byte_ns = self.last_ns = _now_ns()
         status = head.status
         kind = RETRIED_STATUSES.get(status)
         if kind is not None and (status != 429 or head.retry_after is not None):
@@ -110,7 +111,7 @@ class Attempt(Asker):
         if self.scanner is not None:
             self._on_events(data, is_last)
         elif self.exchange.relaying is self:
-            self.last_ns = time.monotonic_ns()
+            self.last_ns = _now_ns()
             self.relayed_tail = (self.relayed_tail + data)[-8192:]
             self.exchange.relay(self, data, is_last)
         elif is_last:
@@ -118,7 +119,7 @@ class Attempt(Asker):
         else:
             self._held.append(data)
             self._held_bytes += len(data)
-            self.last_ns = time.monotonic_ns()
+            self.last_ns = _now_ns()
             if self._held_bytes > HOLD_BYTES:
                 held = b"".join(self._held)
                 self._held = []
@@ -149,7 +150,7 @@ class Attempt(Asker):
             self.abandon()
             self.exchange.attempt_failed(self, "garbage")
             return
-        now = self.last_ns = time.monotonic_ns()
+        now = self.last_ns = _now_ns()
         exchange = self.exchange
         if scanner.deltas != deltas:
             if not had_token:

@@ -7,13 +7,15 @@ readers that disagree about where a message ends are how requests are smuggled. 
 
 from __future__ import annotations
 
+from typing import Final
+
 from gridctl.gateway.grammar import CHUNK_SIZE, END_OF_HEAD, TRAILERS
 
-MAX_SIZE_LINE_BYTES = 1024
-MAX_TRAILER_BYTES = 8192
-PLAIN_SIZE_LINE_BYTES = 10
-_HEXADECIMAL = frozenset(b"0123456789abcdefABCDEF")
-LAST_CHUNK = b"0\r\n\r\n"
+MAX_SIZE_LINE_BYTES: Final = 1024
+MAX_TRAILER_BYTES: Final = 8192
+PLAIN_SIZE_LINE_BYTES: Final = 10
+_HEXADECIMAL: Final = frozenset(b"0123456789abcdefABCDEF")
+LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 class FramingError(Exception):

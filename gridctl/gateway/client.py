@@ -13,7 +13,7 @@ import fcntl
 import struct
 import termios
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from gridctl.broker.refusal import RATE_LIMIT, Refusal
 from gridctl.gateway.answer import CONTINUE, error_answer
@@ -32,19 +32,23 @@ if TYPE_CHECKING:
     from gridctl.gateway.server import Server
     from gridctl.gateway.serving import Serving
 
-HIGH_WATER_BYTES = 64 * 1024
-LOW_WATER_BYTES = 16 * 1024
-MAX_EARLY_BYTES = 64 * 1024
+_now_ns: Final = time.monotonic_ns
+HIGH_WATER_BYTES: Final = 64 * 1024
+LOW_WATER_BYTES: Final = 16 * 1024
+MAX_EARLY_BYTES: Final = 64 * 1024
 """Of requests sent before their turn; beyond it the connection is not read."""
-MAX_OUTGOING_BYTES = 32 * 1024
+MAX_OUTGOING_BYTES: Final = 32 * 1024
 """Of one turn of the event loop: beyond it they are sent at once, so that it soon shows who does not read."""
-LINGER_NS = 1_000_000_000
+LINGER_NS: Final = 1_000_000_000
 """How long what a refused client still sends is read and thrown away, so that it gets to read why."""
-LEAST_BODY_RATE = 16 * 1024
+LEAST_BODY_RATE: Final = 16 * 1024
 """Bytes a second below which a body is not waited for, once its time is over."""
-_NS = 1_000_000_000
+_NS: Final = 1_000_000_000
 
-READING, SERVING, CLOSING, CLOSED = range(4)
+READING: Final = 0
+SERVING: Final = 1
+CLOSING: Final = 2
+CLOSED: Final = 3
 
 
 class ClientConnection(Recipient):
@@ -142,14 +146,14 @@ class ClientConnection(Recipient):
             self._reader.release()
             self.cut()
         else:
-            self._await_next()
+            self._await_next(exchange.ended_ns)
 
     # ── the socket's side ──
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
         self.transport.set_write_buffer_limits(HIGH_WATER_BYTES, LOW_WATER_BYTES)
-        self._serving.deadlines.arm(self, time.monotonic_ns() + self._serving.head_timeout_ns)
+        self._serving.deadlines.arm(self, _now_ns() + self._serving.head_timeout_ns)
         self._server.enter(self)
 
     def data_received(self, data: bytes) -> None:
@@ -168,7 +172,7 @@ class ClientConnection(Recipient):
             return False
         grace_ns = self._serving.half_close_grace_ns
         if grace_ns:
-            self.look_at(min(self._look_ns, time.monotonic_ns() + grace_ns))
+            self.look_at(min(self._look_ns, _now_ns() + grace_ns))
             return True
         exchange.client_gone()
         return False
@@ -184,7 +188,7 @@ class ClientConnection(Recipient):
 
     def pause_writing(self) -> None:
         self.is_paused = True
-        self._stalled_ns = time.monotonic_ns() + self._serving.write_stall_ns
+        self._stalled_ns = _now_ns() + self._serving.write_stall_ns
         self._stalled_bytes = self._unsent()
         self._arm(self.deadline_ns)
         if self._exchange is not None:
@@ -225,7 +229,7 @@ class ClientConnection(Recipient):
             reader.wants_continue = False
             self.write(CONTINUE)
         if reader.state != self._timed_state:
-            serving, now = self._serving, time.monotonic_ns()
+            serving, now = self._serving, _now_ns()
             self._timed_state, self._since_ns = reader.state, now
             is_body = reader.state == IN_BODY
             self._arm(now + (serving.body_timeout_ns if is_body else serving.head_timeout_ns))
@@ -250,7 +254,7 @@ class ClientConnection(Recipient):
                 exchange.broke()
         elif is_local(head):
             self.write(answer_locally(self._serving, self._server, head, self.last_line()))
-            self._await_next()
+            self._await_next(_now_ns())
         else:
             self._refuse(unknown_path() if endpoint is None else wrong_method("POST"), is_complete=True)
 
@@ -261,22 +265,22 @@ class ClientConnection(Recipient):
         self.keep_alive = is_complete and self.keep_alive and not self._serving.is_draining
         request_id = request_id_of(head.headers.get(b"x-request-id") if head is not None else None)
         self.write(error_answer(endpoint, refusal, request_id, keep_alive=self.keep_alive))
-        now = time.monotonic_ns()
+        now = _now_ns()
         self._serving.ended(refused_early(refusal, request_id, now, endpoint), is_whole=False)
         if is_complete:
-            self._await_next()
+            self._await_next(now)
         else:
             self._reader.release()
             self._linger(now)
 
-    def _await_next(self) -> None:
+    def _await_next(self, now_ns: int) -> None:
         """The request has been answered: go on to the next, or close."""
         self._reader.release()
         if not self.keep_alive or self._serving.is_draining or self._has_half_closed:
             self._close_gently()
             return
         self._state = READING
-        self._arm(time.monotonic_ns() + self._serving.keep_alive_ns)
+        self._arm(now_ns + self._serving.keep_alive_ns)
         if self._early and not self._is_advancing and not self.is_paused:
             self._take_early()
 
@@ -332,7 +336,7 @@ class ClientConnection(Recipient):
         self.transport.close()
         if self.transport.get_write_buffer_size():
             self._stalled_bytes = self._unsent()
-            self._serving.deadlines.arm(self, time.monotonic_ns() + self._serving.write_stall_ns)
+            self._serving.deadlines.arm(self, _now_ns() + self._serving.write_stall_ns)
 
     def _linger(self, now_ns: int) -> None:
         """The client may still be sending: read on for a moment, or closing would destroy the answer on its way."""

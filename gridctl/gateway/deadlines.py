@@ -7,8 +7,10 @@ deadline is noticed at most one slot and one tick late, never early. No clock of
 
 from __future__ import annotations
 
-SLOT_NS = 20_000_000
-NEVER_NS = 1 << 62
+from typing import Final
+
+SLOT_NS: Final = 20_000_000
+NEVER_NS: Final = (1 << 62) - 1
 
 
 class Timed:

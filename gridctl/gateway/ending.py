@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gridctl.signals.finished import Finished
 
 if TYPE_CHECKING:
     from gridctl.broker.ask import Ask
     from gridctl.broker.refusal import Refusal
+    from gridctl.gateway.attempt import Attempt
     from gridctl.gateway.exchange import Exchange
     from gridctl.gateway.usage import Usage
 
-BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN: Final = 4
 """Of English text, roughly: only where an engine reports no usage and sends no stream."""
-GENERATING = frozenset(("chat", "completions", "messages", "responses"))
+GENERATING: Final = frozenset(("chat", "completions", "messages", "responses"))
+NO_MISSES: Final[tuple[str, ...]] = ()
 
 _wall_offset_ns = time.time_ns() - time.monotonic_ns()
 
@@ -60,37 +62,22 @@ def finished_of(
     body_bytes: int,
 ) -> Finished:
     """Everything about a request that has ended. O(1)."""
-    finished = Finished(exchange.request_id.decode("ascii") if ask is None else ask.request_id, endpoint)
-    finished.outcome, finished.reason, finished.status = outcome, reason, status
-    finished.arrival_ns, finished.end_ns = exchange.arrival_ns, now_ns
-    finished.arrival_unix_ns = exchange.arrival_ns + _wall_offset_ns
-    finished.decided_ns = exchange.decided_ns
-    finished.first_token_ns, finished.last_token_ns = exchange.first_token_ns, exchange.last_token_ns
-    finished.attempts = exchange.attempts
-    finished.traceparent = exchange.traceparent.decode("ascii") if ask is None else ask.traceparent
-    if ask is None:
-        return finished
-    finished.ask = ask
-    finished.workload, finished.tenant, finished.origin, finished.model = (
-        ask.workload,
-        ask.tenant,
-        ask.origin,
-        ask.model,
-    )
-    finished.stream = ask.stream
-    finished.prompt_tokens = ask.prompt_tokens
-    attempt = exchange.relaying or exchange.attempt
+    attempt = exchange.relaying
     if attempt is None:
-        return finished
-    choice = attempt.choice
+        attempt = exchange.attempt
+    if ask is None or attempt is None:
+        return _undecided(exchange, ask, endpoint, outcome, reason, status, now_ns)
+    choice, arrival_ns = attempt.choice, exchange.arrival_ns
     backend = choice.backend
-    finished.choice = choice
-    finished.backend, finished.site, finished.cluster = choice.row, backend.site, backend.cluster
-    finished.variant = backend.variant
-    finished.sent_ns, finished.first_byte_ns = attempt.sent_ns, attempt.first_byte_ns
-    finished.predicted_ttft_us, finished.predicted_tpot_us = choice.predicted_ttft_us, choice.predicted_tpot_us
-    finished.usd, finished.rtt_us = choice.usd, choice.rtt_us
-    finished.phase = _phase(exchange, outcome)
+    # In the order of Finished's fields: so many names would take longer to match than all else here.
+    finished = Finished(
+        ask.request_id, endpoint, ask.workload, ask.tenant, ask.origin, ask.model, choice.row,
+        backend.site, backend.cluster, backend.variant, outcome, reason, status, _phase(exchange, attempt, outcome),
+        arrival_ns + _wall_offset_ns, arrival_ns, exchange.decided_ns, attempt.sent_ns, attempt.first_byte_ns,
+        exchange.first_token_ns, exchange.last_token_ns, now_ns, ask.prompt_tokens, 0, 0, False,
+        choice.predicted_ttft_us, choice.predicted_tpot_us, choice.usd, choice.rtt_us, exchange.attempts, ask.stream,
+        NO_MISSES, ask.traceparent, ask, choice,
+    )  # fmt: skip
     scanner = attempt.scanner
     if usage is None and scanner is not None:
         usage = scanner.usage
@@ -98,11 +85,29 @@ def finished_of(
     return finished
 
 
-def _phase(exchange: Exchange, outcome: str) -> str:
-    attempt = exchange.relaying or exchange.attempt
+def _undecided(
+    exchange: Exchange, ask: Ask | None, endpoint: str, outcome: str, reason: str, status: int, now_ns: int
+) -> Finished:
+    """A request that was given to no engine."""
+    finished = Finished(exchange.request_id.decode("ascii"), endpoint)
+    finished.outcome, finished.reason, finished.status = outcome, reason, status
+    finished.arrival_ns, finished.end_ns = exchange.arrival_ns, now_ns
+    finished.arrival_unix_ns = exchange.arrival_ns + _wall_offset_ns
+    finished.decided_ns = exchange.decided_ns
+    finished.first_token_ns, finished.last_token_ns = exchange.first_token_ns, exchange.last_token_ns
+    finished.attempts = exchange.attempts
+    finished.traceparent = exchange.traceparent.decode("ascii")
+    if ask is not None:
+        finished.request_id, finished.traceparent, finished.ask = ask.request_id, ask.traceparent, ask
+        finished.workload, finished.tenant, finished.origin = ask.workload, ask.tenant, ask.origin
+        finished.model, finished.stream, finished.prompt_tokens = ask.model, ask.stream, ask.prompt_tokens
+    return finished
+
+
+def _phase(exchange: Exchange, attempt: Attempt, outcome: str) -> str:
     if outcome == "completed":
         return "done"
-    if attempt is None or attempt.sent_ns < 0:
+    if attempt.sent_ns < 0:
         return "queued"
     return "streaming" if exchange.relaying is not None else "before-first-byte"
 

@@ -8,19 +8,25 @@ only way to cancel in HTTP/1.1, so a cancelled request's connection is aborted a
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import Final, cast
 
 from gridctl.gateway.chunks import ChunkedReader, FramingError
 from gridctl.gateway.deadlines import Timed
-from gridctl.gateway.engine_head import MAX_HEAD_BYTES, EngineHead, parse_engine_head
+from gridctl.gateway.engine_head import MAX_HEAD_BYTES, EngineHead, engine_head_like_last, parse_engine_head
 from gridctl.gateway.grammar import END_OF_HEAD
+from gridctl.gateway.outbox import Outbox
 
-HIGH_WATER_BYTES = 64 * 1024
-LOW_WATER_BYTES = 16 * 1024
-MOST_INTERIM = 8
+HIGH_WATER_BYTES: Final = 64 * 1024
+LOW_WATER_BYTES: Final = 16 * 1024
+MOST_INTERIM: Final = 8
 """Interim (1xx) answers that are read before an engine is taken for broken."""
 
-IDLE, HEAD, BY_LENGTH, BY_CHUNKS, BY_END, CLOSED = range(6)
+IDLE: Final = 0
+HEAD: Final = 1
+BY_LENGTH: Final = 2
+BY_CHUNKS: Final = 3
+BY_END: Final = 4
+CLOSED: Final = 5
 
 
 class Asker:
@@ -74,6 +80,8 @@ class EngineConnection(Timed):
         "_interim",
         "_is_paused",
         "_left",
+        "_outbox",
+        "_outgoing",
         "_pool",
         "_state",
         "keep_alive_s",
@@ -82,9 +90,11 @@ class EngineConnection(Timed):
         "uses",
     )
 
-    def __init__(self, pool: Keeper) -> None:
+    def __init__(self, pool: Keeper, outbox: Outbox) -> None:
         super().__init__()
         self._pool = pool
+        self._outbox = outbox
+        self._outgoing = b""
         self._asker: Asker | None = None
         self._state = IDLE
         self._buffer = b""
@@ -106,17 +116,24 @@ class EngineConnection(Timed):
     # ── the asker's side ──
 
     def ask(self, asker: Asker, request: bytes) -> None:
-        """Write a whole request; `asker` is told of the answer."""
-        assert self.transport is not None
+        """Write a whole request at the end of the turn; `asker` is told of the answer."""
         self._asker = asker
         self._state = HEAD
         self._interim = 0
         self.uses += 1
-        self.transport.write(request)
+        self._outgoing = request
+        self._outbox.ask(self)
+
+    def send(self) -> None:
+        """Hand over the request; called by the outbox. One that was cancelled in its own turn never leaves."""
+        request, self._outgoing = self._outgoing, b""
+        if request and self._state == HEAD and self.transport is not None:
+            self.transport.write(request)
 
     def cancel(self) -> None:
         """Close at once; nobody is told any more. The engine sees the connection go and stops."""
         self._asker = None
+        self._outgoing = b""
         self._state = CLOSED
         if self.transport is not None:
             self.transport.abort()
@@ -194,6 +211,10 @@ class EngineConnection(Timed):
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
+        alike = engine_head_like_last(data)
+        if alike is not None and alike.status >= 200:
+            self._begin(alike, data[alike.size :])
+            return
         while True:
             end = data.find(END_OF_HEAD, 0, MAX_HEAD_BYTES)
             if end < 0:

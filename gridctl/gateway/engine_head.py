@@ -7,14 +7,16 @@ section 6.3.
 
 from __future__ import annotations
 
+from typing import Final
+
 from gridctl.gateway.chunks import FramingError
 from gridctl.gateway.grammar import LENGTH, RESPONSE_HEAD, fields_of, tokens_of
 from gridctl.gateway.templates import Templates, cut
 
-MAX_HEAD_BYTES = 32 * 1024
-MAX_HEADERS = 100
+MAX_HEAD_BYTES: Final = 32 * 1024
+MAX_HEADERS: Final = 100
 
-WITHHELD = frozenset(
+WITHHELD: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authentication-info", b"te",
      b"trailer", b"transfer-encoding", b"upgrade", b"content-length", b"server", b"date", b"set-cookie", b"alt-svc",
      b"strict-transport-security", b"x-request-id", b"x-should-retry", b"www-authenticate", b"location",
@@ -23,12 +25,12 @@ WITHHELD = frozenset(
 )  # fmt: skip
 """Headers about the engine's connection, host or identity; the gateway says its own where the client needs them."""
 
-OUR_PREFIX = b"x-gridctl-"
+OUR_PREFIX: Final = b"x-gridctl-"
 
 
 class EngineHead:
-    """`forwarded` is the block of headers for the client, each line ended; `content_length` is None without one. Heads
-    that are alike are one object: it is not changed once it is read."""
+    """`forwarded` is the block of headers for the client, each line ended; `content_length` is None without one; `size`
+    is the head's own. Heads that are alike are one object: it is not changed once it is read."""
 
     __slots__ = (
         "content_length",
@@ -40,6 +42,7 @@ class EngineHead:
         "keep_alive",
         "keep_alive_s",
         "retry_after",
+        "size",
         "status",
     )
 
@@ -53,34 +56,40 @@ class EngineHead:
     keep_alive: bool
     keep_alive_s: float | None
     retry_after: bytes | None
+    size: int
 
 
-_templates: Templates[EngineHead] = Templates()
+_templates: Final[Templates[EngineHead]] = Templates()
+
+
+def engine_head_like_last(data: bytes) -> EngineHead | None:
+    """The head that `data` begins with, if it is like the one before."""
+    size = _templates.begins(data, MAX_HEAD_BYTES)
+    like = _templates.last
+    return _alike(like, _templates.length, size) if size and like is not None else None
 
 
 def parse_engine_head(raw: bytes) -> EngineHead:
     """The head in `raw`, which ends in an empty line. Raises FramingError for anything but plain HTTP/1."""
-    alike = _templates.like_last(raw)
-    if alike is not None:
-        like, length = alike
-    else:
-        found = cut(raw)
-        if found is None:
-            return _parse(raw)
-        template, length = found
-        known = _templates.get(template)
-        if known is None:
-            head = _parse(raw)
-            if head.content_length == length:
-                _templates.learn(template, head)
-            return head
-        like = known
-    return like if like.content_length == length else _with_length(like, length)
+    found = cut(raw)
+    if found is None:
+        return _parse(raw)
+    template, length = found
+    like = _templates.get(template)
+    if like is not None:
+        return _alike(like, length, len(raw))
+    head = _parse(raw)
+    if head.content_length == length:
+        _templates.learn(template, head)
+    return head
 
 
-def _with_length(like: EngineHead, length: int) -> EngineHead:
-    """The same head before a body of another length."""
+def _alike(like: EngineHead, length: int, size: int) -> EngineHead:
+    """The same head before a body of maybe another length."""
+    if like.content_length == length and like.size == size:
+        return like
     head = EngineHead()
+    head.size = size
     head.status, head.forwarded, head.content_length = like.status, like.forwarded, length
     head.is_chunked, head.has_no_body, head.is_event_stream = like.is_chunked, like.has_no_body, like.is_event_stream
     head.is_encoded, head.retry_after = like.is_encoded, like.retry_after
@@ -96,6 +105,7 @@ def _parse(raw: bytes) -> EngineHead:
     if len(fields) > MAX_HEADERS:
         raise FramingError("the engine's answer has more than 100 headers")
     head = EngineHead()
+    head.size = len(raw)
     head.status = int(matched[2])
     head.keep_alive = matched[1] == b"1"
     head.content_length = head.keep_alive_s = head.retry_after = None

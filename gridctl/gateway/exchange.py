@@ -12,7 +12,7 @@ waits for calls it back. Before the first byte has gone to the client another en
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gridctl.broker.refusal import Refusal, unavailable
 from gridctl.gateway.attempt import Attempt
@@ -31,17 +31,18 @@ if TYPE_CHECKING:
     from gridctl.gateway.visit import Visit
     from gridctl.signals.finished import Finished
 
-NEVER = -1
-NO_CACHE = b"bypass"
-SERVER_ERROR = "server_error"
-LEAST_PATIENCE_NS = 5_000_000_000
+_now_ns: Final = time.monotonic_ns
+NEVER: Final = -1
+NO_CACHE: Final = b"bypass"
+SERVER_ERROR: Final = "server_error"
+LEAST_PATIENCE_NS: Final = 5_000_000_000
 """An engine that has been silent for less than this, or than ten times what was predicted, has not failed."""
-AFTER_END_NS = 500_000_000
+AFTER_END_NS: Final = 500_000_000
 """How long a stream that said it is over may take to end its response."""
-NO_ROOM_RETRY_MS = 1_000
-LEAST_HEDGE_NS = 50_000_000
+NO_ROOM_RETRY_MS: Final = 1_000
+LEAST_HEDGE_NS: Final = 50_000_000
 """A second copy is asked for after twice the time that was predicted, but not sooner than this."""
-REASONS = {
+REASONS: Final = {
     "connect-failed": "connect-failed",
     "reset": "upstream-reset",
     "garbage": "upstream-garbage",
@@ -49,7 +50,7 @@ REASONS = {
     "timeout": "upstream-timeout",
     "stall": "upstream-stalled",
 }
-MESSAGES = {
+MESSAGES: Final = {
     "connect-failed": "No engine could be connected to.",
     "reset": "The engine closed the connection before it answered.",
     "garbage": "The engine's answer was not HTTP.",
@@ -80,6 +81,7 @@ class Exchange:
         "attempts",
         "client",
         "decided_ns",
+        "ended_ns",
         "first_token_ns",
         "head",
         "is_over",
@@ -96,11 +98,11 @@ class Exchange:
         self.serving = serving
         self.client = client
         self.head = head
-        self.arrival_ns = time.monotonic_ns()
+        self.arrival_ns = _now_ns()
         self.attempt: Attempt | None = None
         self.relaying: Attempt | None = None
         self.attempts = 0
-        self.decided_ns = self.first_token_ns = self.last_token_ns = NEVER
+        self.decided_ns = self.first_token_ns = self.last_token_ns = self.ended_ns = NEVER
         self.is_over = False
         self.workload = ""
         self.request_id = request_id_of(head.headers.get(b"x-request-id"))
@@ -173,7 +175,7 @@ class Exchange:
         """A try at the engine that the broker chooses among those not tried yet. Raises Refusal when there is none."""
         serving = self.serving
         while True:
-            now = time.monotonic_ns()
+            now = _now_ns()
             choice = serving.broker.decide(ask, now, self._tried)
             self.decided_ns = now
             self.attempts += 1
@@ -208,7 +210,7 @@ class Exchange:
         if self._rival is not None and self.relaying is None:
             attempt.abandon()
             if kind != "status-429":
-                self.serving.broker.failed(attempt.choice.row, "status-5xx", time.monotonic_ns())
+                self.serving.broker.failed(attempt.choice.row, "status-5xx", _now_ns())
             self._leave_to_rival(attempt)
         elif self._may_go_elsewhere:
             self._go_elsewhere(attempt, kind)
@@ -217,7 +219,7 @@ class Exchange:
         """An attempt broke. Nothing more comes of it."""
         if self.is_over or attempt.is_over:
             return
-        serving, now = self.serving, time.monotonic_ns()
+        serving, now = self.serving, _now_ns()
         serving.broker.failed(attempt.choice.row, kind, now)
         if self._rival is not None and self.relaying is None:
             self._leave_to_rival(attempt)
@@ -263,7 +265,7 @@ class Exchange:
         if kind not in SAFE_KINDS and self._lost_engines > MOST_LOST:
             return False
         most = MOST_UNREACHED if kind == "connect-failed" else serving.settings.retries
-        if self.attempts > most or time.monotonic_ns() >= ask.deadline_ns:
+        if self.attempts > most or _now_ns() >= ask.deadline_ns:
             return False
         if kind in BUDGETED_KINDS and not self._holds_retry:
             if not serving.retries.take(serving.in_flight):
@@ -275,9 +277,9 @@ class Exchange:
             return False
         serving.count_retry(attempt.choice.row)
         if kind in ("status-502", "status-503"):
-            serving.broker.failed(attempt.choice.row, "status-5xx", time.monotonic_ns())
+            serving.broker.failed(attempt.choice.row, "status-5xx", _now_ns())
         attempt.abandon()
-        self._close(attempt, "failed", 0, time.monotonic_ns())
+        self._close(attempt, "failed", 0, _now_ns())
         self.attempt = following
         following.start()
         self.look_again()
@@ -285,7 +287,7 @@ class Exchange:
 
     def _leave_to_rival(self, attempt: Attempt) -> None:
         """One of two copies has failed: the other one is left."""
-        self._close(attempt, "failed", 0, time.monotonic_ns())
+        self._close(attempt, "failed", 0, _now_ns())
         survivor = self._rival if attempt is self.attempt else self.attempt
         self.attempt, self._rival = survivor, None
 
@@ -356,13 +358,13 @@ class Exchange:
             self.attempt, self._rival = attempt, None
             if loser is not None:
                 loser.abandon()
-                self._close(loser, "cancelled", 0, time.monotonic_ns())
+                self._close(loser, "cancelled", 0, _now_ns())
 
     def _completed(self, attempt: Attempt, usage: Usage | None, body_bytes: int) -> None:
         """The whole answer has been written to the client."""
         head, scanner = attempt.head, attempt.scanner
         assert head is not None
-        now, row = time.monotonic_ns(), attempt.choice.row
+        now, row = _now_ns(), attempt.choice.row
         if head.status >= 500:
             self.serving.broker.failed(row, "status-5xx", now)
         elif head.status != 429:
@@ -383,11 +385,11 @@ class Exchange:
         """The client has left, or was cut off for not reading: the engine's connection is closed at once."""
         if self.is_over or (self.visit is not None and self.visit.goes_on_without(reason)):
             return
-        self._end("cancelled", reason, 499, time.monotonic_ns())
+        self._end("cancelled", reason, 499, _now_ns())
 
     def answered_by_another(self, usage: Usage) -> None:
         """An answer that this request's own engine, if it has one, did not give has been written to the client."""
-        self._end("completed", "", 200, time.monotonic_ns(), usage)
+        self._end("completed", "", 200, _now_ns(), usage)
 
     def give_up(self, refusal: Refusal) -> None:
         """The answer that the client was getting broke off, and it was not our engine's."""
@@ -395,7 +397,7 @@ class Exchange:
 
     def has_lost_its_client(self, nobody: Recipient, reason: str) -> Finished:
         """Go on for others who wait for the same answer; what is known of the client's request, which has ended."""
-        now = time.monotonic_ns()
+        now = _now_ns()
         finished = finished_of(self, self._ask, self._endpoint, "cancelled", reason, 499, now, None, 0)
         self.client = nobody
         self._reply.turn_to(nobody)
@@ -411,7 +413,7 @@ class Exchange:
         """The client has caught up."""
         attempt = self.relaying
         if attempt is not None and attempt.connection is not None:
-            attempt.last_ns = time.monotonic_ns()
+            attempt.last_ns = _now_ns()
             attempt.connection.resume()
         elif self.visit is not None:
             self.visit.on_resume()
@@ -499,7 +501,7 @@ class Exchange:
         if self.visit is not None and self.visit.rescues(refusal):
             return
         self._reply.fail(refusal, self.request_id)
-        self._end(outcome, refusal.reason, self._reply.status, time.monotonic_ns())
+        self._end(outcome, refusal.reason, self._reply.status, _now_ns())
 
     def _close(self, attempt: Attempt, outcome: str, output_tokens: int, now_ns: int, prompt_tokens: int = 0) -> None:
         """Tell the broker of the end of an attempt, once."""
@@ -521,6 +523,7 @@ class Exchange:
         if self.is_over:
             return
         self.is_over = True
+        self.ended_ns = now_ns
         serving, attempt, rival = self.serving, self.attempt, self._rival
         serving.in_flight -= 1
         if self._holds_retry:

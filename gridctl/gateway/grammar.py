@@ -8,21 +8,22 @@ go back. Source: RFC 9110 section 5, RFC 9112 sections 2 to 5.
 from __future__ import annotations
 
 import re
+from typing import Final
 
-TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
-VALUE = rb"[\t\x20-\x7e\x80-\xff]"
-FIELDS = rb"((?:" + TOKEN + rb"++:" + VALUE + rb"*+\r\n)*+)"
+TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+VALUE: Final = rb"[\t\x20-\x7e\x80-\xff]"
+FIELDS: Final = rb"((?:" + TOKEN + rb"++:" + VALUE + rb"*+\r\n)*+)"
 
-REQUEST_HEAD = re.compile(rb"(" + TOKEN + rb"{1,32}+) ([!-~]++) HTTP/([0-9])\.([0-9])\r\n" + FIELDS + rb"\r\n")
-RESPONSE_HEAD = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: " + VALUE + rb"*+)?+\r\n" + FIELDS + rb"\r\n")
-TRAILERS = re.compile(FIELDS)
-FIELD = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
-CHUNKED = re.compile(rb"(?i)(?:^|\r\n)transfer-encoding:[ \t]*+chunked\r\n")
+REQUEST_HEAD: Final = re.compile(rb"(" + TOKEN + rb"{1,32}+) ([!-~]++) HTTP/([0-9])\.([0-9])\r\n" + FIELDS + rb"\r\n")
+RESPONSE_HEAD: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: " + VALUE + rb"*+)?+\r\n" + FIELDS + rb"\r\n")
+TRAILERS: Final = re.compile(FIELDS)
+FIELD: Final = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
+CHUNKED: Final = re.compile(rb"(?i)(?:^|\r\n)transfer-encoding:[ \t]*+chunked\r\n")
 """The only transfer coding, spelt so that no reader can find another one in it."""
-LENGTH = re.compile(rb"[0-9]{1,15}+")
-CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15}+)(?:[ \t]*+;" + VALUE + rb"*+)?+")
+LENGTH: Final = re.compile(rb"[0-9]{1,15}+")
+CHUNK_SIZE: Final = re.compile(rb"([0-9a-fA-F]{1,15}+)(?:[ \t]*+;" + VALUE + rb"*+)?+")
 
-END_OF_HEAD = b"\r\n\r\n"
+END_OF_HEAD: Final = b"\r\n\r\n"
 
 
 def fields_of(block: bytes) -> list[tuple[bytes, bytes]]:

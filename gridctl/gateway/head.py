@@ -7,14 +7,16 @@ meaning for every reader. Decides nothing about the request itself. Source: RFC 
 
 from __future__ import annotations
 
+from typing import Final
+
 from gridctl.broker.refusal import Refusal
 from gridctl.gateway.grammar import CHUNKED, LENGTH, REQUEST_HEAD, fields_of, tokens_of
 from gridctl.gateway.templates import Templates, cut
 
-MAX_HEADERS = 100
-MAX_TARGET_BYTES = 8 * 1024
+MAX_HEADERS: Final = 100
+MAX_TARGET_BYTES: Final = 8 * 1024
 
-JOINED = frozenset(
+JOINED: Final = frozenset(
     (b"accept", b"accept-encoding", b"accept-language", b"cache-control", b"connection", b"cookie", b"forwarded",
      b"keep-alive", b"pragma", b"te", b"tracestate", b"trailer", b"upgrade", b"via", b"x-forwarded-for",
      b"anthropic-beta", b"openai-beta")
@@ -24,7 +26,7 @@ JOINED = frozenset(
 
 class Head:
     """What `broker.Head` asks for, and how the body is framed. `content_length` is None without one; `headers` hold
-    none, and are shared between heads that are alike."""
+    none, and are shared between heads that are alike. `size` is the head's own, with its empty line."""
 
     __slots__ = (
         "content_length",
@@ -37,6 +39,7 @@ class Head:
         "path",
         "peer",
         "query",
+        "size",
     )
 
     method: str
@@ -49,6 +52,7 @@ class Head:
     is_chunked: bool
     keep_alive: bool
     expects_continue: bool
+    size: int
 
 
 def malformed(message: str, *, status: int = 400, code: str = "malformed_request") -> Refusal:
@@ -61,26 +65,33 @@ def head_too_large(limit: int) -> Refusal:
     return malformed(f"The request's headers are larger than {limit:,} bytes.", status=431, code="headers_too_large")
 
 
-_templates: Templates[Head] = Templates()
+_templates: Final[Templates[Head]] = Templates()
+
+
+def head_like_last(data: bytes, peer: str, most: int) -> Head | None:
+    """The head that `data` begins with, if it is like the one before and has `most` bytes or fewer."""
+    size = _templates.begins(data, most)
+    like = _templates.last
+    return _alike(like, _templates.length, size, peer) if size and like is not None else None
 
 
 def parse_head(raw: bytes, peer: str) -> Head:
     """The head in `raw`, which ends in an empty line. Raises Refusal for anything but plain HTTP/1.1 or 1.0."""
-    alike = _templates.like_last(raw)
-    if alike is not None:
-        like, length = alike
-    else:
-        found = cut(raw)
-        if found is None:
-            return _parse(raw, peer)
-        template, length = found
-        known = _templates.get(template)
-        if known is None:
-            head = _parse(raw, peer)
-            if head.content_length == length:
-                _templates.learn(template, head)
-            return head
-        like = known
+    found = cut(raw)
+    if found is None:
+        return _parse(raw, peer)
+    template, length = found
+    like = _templates.get(template)
+    if like is not None:
+        return _alike(like, length, len(raw), peer)
+    head = _parse(raw, peer)
+    if head.content_length == length:
+        _templates.learn(template, head)
+    return head
+
+
+def _alike(like: Head, length: int, size: int, peer: str) -> Head:
+    """A head that differs from another one in its length."""
     head = Head()
     head.method, head.path, head.query, head.headers = like.method, like.path, like.query, like.headers
     head.minor_version, head.keep_alive, head.expects_continue = (
@@ -88,7 +99,7 @@ def parse_head(raw: bytes, peer: str) -> Head:
         like.keep_alive,
         like.expects_continue,
     )
-    head.peer, head.content_length, head.is_chunked = peer, length, False
+    head.peer, head.content_length, head.is_chunked, head.size = peer, length, False, size
     return head
 
 
@@ -112,7 +123,7 @@ def _parse(raw: bytes, peer: str) -> Head:
     head = Head()
     head.method = method.decode("ascii")
     head.path, head.query = _target(target)
-    head.headers, head.peer = headers, peer
+    head.headers, head.peer, head.size = headers, peer, len(raw)
     head.minor_version = 0 if minor == b"0" else 1
     _frame(head, block)
     if head.minor_version and b"host" not in headers:

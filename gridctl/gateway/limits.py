@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import resource
 from collections import Counter
+from typing import Final
 
 from gridctl.errors import InputError
 
-MAX_HELD_BODY_BYTES = 512 << 20
-SPARE_DESCRIPTORS = 64
+MAX_HELD_BODY_BYTES: Final = 512 << 20
+SPARE_DESCRIPTORS: Final = 64
 """Listener, channel, board, logs, the event loop's own, and DNS."""
-LEAST_CONNECTIONS = 64
+LEAST_CONNECTIONS: Final = 64
 
 
 class Limits:

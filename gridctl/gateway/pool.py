@@ -13,21 +13,23 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from gridctl.gateway.deadlines import NEVER_NS, Deadlines
 from gridctl.gateway.engine import Asker, EngineConnection, Keeper
 from gridctl.gateway.origin import Address, Origin, addresses_of, check_address
+from gridctl.gateway.outbox import Outbox
 
 if TYPE_CHECKING:
     import ssl
 
     from gridctl.broker.plan import Settings
 
-RESOLVE_S = 30.0
-NS_PER_MS = 1_000_000
-RECEIVE_BUFFER_BYTES = 256 * 1024
-KEEP_ALIVE_MARGIN_S = 1.0
+_now_ns: Final = time.monotonic_ns
+RESOLVE_S: Final = 30.0
+NS_PER_MS: Final = 1_000_000
+RECEIVE_BUFFER_BYTES: Final = 256 * 1024
+KEEP_ALIVE_MARGIN_S: Final = 1.0
 """How long before an engine's own word for it a connection is closed."""
 
 
@@ -42,6 +44,7 @@ class Pool(Keeper):
         "_is_closed",
         "_opened_before",
         "_opening",
+        "_outbox",
         "_own",
         "_resolved_at",
         "_tasks",
@@ -58,6 +61,7 @@ class Pool(Keeper):
         origin: Origin,
         settings: Settings,
         deadlines: Deadlines,
+        outbox: Outbox,
         *,
         own: Collection[Address] = (),
         context: ssl.SSLContext | None = None,
@@ -65,6 +69,7 @@ class Pool(Keeper):
         self.origin = origin
         self.settings = settings
         self._deadlines = deadlines
+        self._outbox = outbox
         self._own = own
         self._context = context
         self._idle: dict[EngineConnection, None] = {}
@@ -122,7 +127,7 @@ class Pool(Keeper):
         keep_ns = self.settings.upstream_keep_alive_ms * NS_PER_MS
         if connection.keep_alive_s is not None:
             keep_ns = min(keep_ns, int(max(0.0, connection.keep_alive_s - KEEP_ALIVE_MARGIN_S) * 1e9))
-        self._deadlines.arm(connection, time.monotonic_ns() + keep_ns)
+        self._deadlines.arm(connection, _now_ns() + keep_ns)
 
     def made(self, connection: EngineConnection) -> None:
         """A connection is open."""
@@ -230,7 +235,7 @@ class Pool(Keeper):
             host, port = addresses[(self._turn + number) % len(addresses)]
             try:
                 _, connection = await loop.create_connection(
-                    cast("Callable[[], asyncio.Protocol]", lambda: EngineConnection(self)),
+                    cast("Callable[[], asyncio.Protocol]", lambda: EngineConnection(self, self._outbox)),
                     host,
                     port,
                     ssl=self._context,

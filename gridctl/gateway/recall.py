@@ -7,27 +7,28 @@ text of a prompt or an answer.
 from __future__ import annotations
 
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
 from gridctl.broker.menu import WORKLOAD_PREFIX
-from gridctl.signals.finished import Finished, e2e_ns, ttft_ns, verdict
-from gridctl.traces.recorder import Recorded, RecordedEngine, Recorder
+from gridctl.signals.finished import FIELDS, Finished, e2e_ns, ttft_ns, verdict
+from gridctl.traces.recorded import Recorded, RecordedEngine
+from gridctl.traces.recorder import Recorder
 
 if TYPE_CHECKING:
     from gridctl.broker.ask import Ask
     from gridctl.broker.broker import Broker
     from gridctl.broker.choice import Choice
 
-MOST_REMEMBERED = 2048
-MOST_WORST = 10
-MOST_ORIGINS = 5
-NS_PER_MS = 1e6
-MOST_MODELS = 1024
-NO_PROMPT = ""
-_LEFT_OUT = frozenset(("ask", "choice"))
-_NAMES = tuple(name for name in Finished.__struct_fields__ if name not in _LEFT_OUT)
+MOST_REMEMBERED: Final = 2048
+MOST_WORST: Final = 10
+MOST_ORIGINS: Final = 5
+NS_PER_MS: Final = 1e6
+MOST_MODELS: Final = 1024
+NO_PROMPT: Final = ""
+_LEFT_OUT: Final = frozenset(("ask", "choice"))
+_NAMES: Final = tuple(name for name in FIELDS if name not in _LEFT_OUT)
 
 
 class Memory:

@@ -6,7 +6,7 @@ or, in the middle of an answer in one piece, only by breaking the connection off
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gridctl.gateway import answer_head
 from gridctl.gateway.answer import error_answer, error_event, status_line
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from gridctl.gateway.exchange import Exchange
     from gridctl.gateway.recipient import Recipient
 
-NOTHING, PROMISED, BEGUN = range(3)
-COMMENT = b": keep-alive\n\n"
-_STREAM_TYPE = b"content-type: text/event-stream\r\n"
+NOTHING: Final = 0
+PROMISED: Final = 1
+BEGUN: Final = 2
+COMMENT: Final = b": keep-alive\n\n"
+_STREAM_TYPE: Final = b"content-type: text/event-stream\r\n"
 
 
 class Reply:

@@ -7,18 +7,21 @@ request before has been taken.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gridctl.broker.refusal import Refusal
 from gridctl.gateway.chunks import ChunkedReader, FramingError
 from gridctl.gateway.grammar import END_OF_HEAD
-from gridctl.gateway.head import Head, head_too_large, malformed, parse_head
+from gridctl.gateway.head import Head, head_like_last, head_too_large, malformed, parse_head
 
 if TYPE_CHECKING:
     from gridctl.gateway.limits import Limits
 
-BETWEEN, IN_HEAD, IN_BODY, COMPLETE = range(4)
-BARE_END = b"\n\n"
+BETWEEN: Final = 0
+IN_HEAD: Final = 1
+IN_BODY: Final = 2
+COMPLETE: Final = 3
+BARE_END: Final = b"\n\n"
 """How a head ends that is written without carriage returns: it never ends for us, so waiting for more is no use."""
 
 
@@ -76,7 +79,13 @@ class RequestReader:
 
     def _read_head(self, data: bytes, peer: str, most: int, most_body: int) -> bytes:
         known = len(self._buffer)
-        if known:
+        if not known:
+            alike = head_like_last(data, peer, most)
+            if alike is not None:
+                self.head = alike
+                self._begin_body(alike, most_body)
+                return data[alike.size :]
+        else:
             data = self._buffer + data
             self._buffer = b""
         if data[:2] == b"\r\n":

@@ -8,29 +8,30 @@ and refused for a while once nothing else explains it. Sources: gRPC A6, Envoy's
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from typing import Final
 
 from gridctl.broker.refusal import Refusal, unavailable
 
-REFUSED_NS = 60 * 1_000_000_000
-HELD_NS = 5 * 1_000_000_000
-KEPT_NS = 10 * REFUSED_NS
+REFUSED_NS: Final = 60 * 1_000_000_000
+HELD_NS: Final = 5 * 1_000_000_000
+KEPT_NS: Final = 10 * REFUSED_NS
 """How long a suspect that is not asked again is remembered."""
-FINE_NS = 10 * 1_000_000_000
+FINE_NS: Final = 10 * 1_000_000_000
 """An engine that served others within this time was fine."""
-COLLATERAL_NS = 100_000_000
+COLLATERAL_NS: Final = 100_000_000
 """What ends so soon after a break may have been under way before it."""
-MOST_FINGERPRINTS = 1024
-MOST_BREAKS = 16
+MOST_FINGERPRINTS: Final = 1024
+MOST_BREAKS: Final = 16
 """Broken requests remembered of an engine."""
 
-SAFE_KINDS = frozenset(("connect-failed", "status-502", "status-503", "status-429"))
+SAFE_KINDS: Final = frozenset(("connect-failed", "status-502", "status-503", "status-429"))
 """Failures after which the engine has certainly not run the request."""
-BUDGETED_KINDS = frozenset(("status-502", "status-503", "status-429", "timeout"))
+BUDGETED_KINDS: Final = frozenset(("status-502", "status-503", "status-429", "timeout"))
 """Failures that say "too much": retrying them adds load to what has too much already, so they count in the budget. An
 engine that took no connection got no load, and one that died under a request leaves work that somebody must do."""
-MOST_LOST = 1
+MOST_LOST: Final = 1
 """Further engines a request may be given after one broke under it."""
-MOST_UNREACHED = 16
+MOST_UNREACHED: Final = 16
 """Engines that may take no connection before a request is given up: a lost site has many."""
 
 

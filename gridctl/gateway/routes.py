@@ -6,10 +6,12 @@ that was not checked; engines get the path of the route, never the client's.
 
 from __future__ import annotations
 
+from typing import Final
+
 from gridctl.broker.refusal import Refusal
 from gridctl.gateway.head import Head, malformed
 
-MODEL_ENDPOINTS = {
+MODEL_ENDPOINTS: Final = {
     "/v1/chat/completions": "chat",
     "/v1/completions": "completions",
     "/v1/embeddings": "embeddings",
@@ -22,11 +24,11 @@ MODEL_ENDPOINTS = {
 }
 """Paths whose requests an engine answers, and the endpoint's word."""
 
-LIVENESS = frozenset(("/health", "/healthz", "/ready"))
-MODELS = "/v1/models"
-METRICS = "/metrics"
+LIVENESS: Final = frozenset(("/health", "/healthz", "/ready"))
+MODELS: Final = "/v1/models"
+METRICS: Final = "/metrics"
 
-STREAMING = frozenset(("chat", "completions", "messages", "responses"))
+STREAMING: Final = frozenset(("chat", "completions", "messages", "responses"))
 """Endpoints whose answer may be a stream of events."""
 
 

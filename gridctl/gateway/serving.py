@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gridctl.broker.refusal import UNAVAILABLE, Refusal
 from gridctl.errors import InputError
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from gridctl.signals.board import Board
     from gridctl.signals.meter import Meter
 
-NS_PER_MS = 1_000_000
+NS_PER_MS: Final = 1_000_000
 Sink = Callable[[Finished], None]
-_RETRIES = SLOT_AT["retries"]
-_OPENED, _CONNECTIONS = SLOT_AT["opened"], SLOT_AT["connections"]
+_RETRIES: Final = SLOT_AT["retries"]
+_OPENED: Final = SLOT_AT["opened"]
+_CONNECTIONS: Final = SLOT_AT["connections"]
 
 
 class Serving:
@@ -123,7 +124,7 @@ class Serving:
         if origin.is_tls and self._context is None:
             self._context = ssl.create_default_context()
         context = self._context if origin.is_tls else None
-        return Pool(origin, self.settings, self.deadlines, own=self._own, context=context)
+        return Pool(origin, self.settings, self.deadlines, self.outbox, own=self._own, context=context)
 
     def upstream(self, row: int) -> Upstream | None:
         """The engine of a row; None for one that may not be reached."""

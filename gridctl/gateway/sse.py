@@ -10,20 +10,20 @@ Source: WHATWG HTML, server-sent events; the OpenAI and Anthropic streaming form
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from gridctl.gateway.chunks import FramingError
 from gridctl.gateway.usage import Usage, merged, usage_of
 
-MAX_EVENT_BYTES = 1 << 20
-_BOUNDARY = re.compile(rb"\n\r?\n|\r\n?\r\n|\r\r|\n\r(?=[^\n])")
-_LINES = re.compile(rb"\r\n|\n|\r")
-_OPENAI = ("chat", "completions")
-_TOLD = re.compile(rb'"finish_reason"(?!: ?null)|"usage"(?!: ?null)|\[DONE\]|"error"|\r|\n\n(?!data:)')
+MAX_EVENT_BYTES: Final = 1 << 20
+_BOUNDARY: Final = re.compile(rb"\n\r?\n|\r\n?\r\n|\r\r|\n\r(?=[^\n])")
+_LINES: Final = re.compile(rb"\r\n|\n|\r")
+_OPENAI: Final = ("chat", "completions")
+_TOLD: Final = re.compile(rb'"finish_reason"(?!: ?null)|"usage"(?!: ?null)|\[DONE\]|"error"|\r|\n\n(?!data:)')
 """What there is in or after an event of the OpenAI dialects where more is told than one delta after the other."""
-_TOKEN_FIELDS = ("content", "tool_calls", "reasoning_content", "reasoning", "refusal", "function_call", "audio")
+_TOKEN_FIELDS: Final = ("content", "tool_calls", "reasoning_content", "reasoning", "refusal", "function_call", "audio")
 
 
 class EventScanner:
@@ -254,10 +254,13 @@ def _read_responses(scanner: EventScanner, name: bytes, payload: bytes) -> bool:
     return True
 
 
-_READERS = {
+_READERS: Final = {
     "chat": _read_openai,
     "completions": _read_openai,
     "messages": _read_messages,
     "responses": _read_responses,
 }
-_PLAIN_EVENTS = {"messages": b"event: content_block_delta\n", "responses": b"event: response.output_text.delta\n"}
+_PLAIN_EVENTS: Final = {
+    "messages": b"event: content_block_delta\n",
+    "responses": b"event: response.output_text.delta\n",
+}

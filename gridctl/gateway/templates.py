@@ -3,22 +3,22 @@
 On a busy connection one head is like the last but for the length. The length is cut out only where it is a line of its
 own, and only of a head that was parsed as a whole before; so a head that meets a known template means what that one
 meant, with another length. Everything else is parsed anew. What most heads are like is the one before: that comparison
-comes first, for it copies nothing.
+comes first, for it copies nothing and finds the head's end by itself.
 """
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 Parsed = TypeVar("Parsed")
 Template = tuple[int, bytes]
 """Where the length stands, and what is around it."""
 
-MOST_TEMPLATES = 512
-MAX_TEMPLATE_BYTES = 2048
-MAX_DIGITS = 15
-_NAMES = (b"\r\ncontent-length: ", b"\r\nContent-Length: ")
-_SIZE = len(_NAMES[0])
+MOST_TEMPLATES: Final = 512
+MAX_TEMPLATE_BYTES: Final = 2048
+MAX_DIGITS: Final = 15
+_NAMES: Final = (b"\r\ncontent-length: ", b"\r\nContent-Length: ")
+_SIZE: Final = len(_NAMES[0])
 
 
 def cut(raw: bytes) -> tuple[Template, int] | None:
@@ -41,29 +41,41 @@ def cut(raw: bytes) -> tuple[Template, int] | None:
 
 
 class Templates(Generic[Parsed]):
-    """What was parsed, by template; bounded, and forgotten as a whole when full."""
+    """What was parsed, by template; bounded, and forgotten as a whole when full.
 
-    __slots__ = ("_before", "_behind", "_known", "_last")
+    `last` is what the head before meant, `length` the length of the one that `begins` found to be like it."""
+
+    __slots__ = ("_before", "_behind", "_known", "last", "length")
 
     def __init__(self) -> None:
         self._known: dict[Template, Parsed] = {}
-        self._last: Parsed | None = None
+        self.last: Parsed | None = None
+        self.length = 0
         self._before = self._behind = b""
 
-    def like_last(self, raw: bytes) -> tuple[Parsed, int] | None:
-        """What the head before meant, and this one's length, if they differ in nothing else."""
-        last = self._last
-        if last is None or not (raw.startswith(self._before) and raw.endswith(self._behind)):
-            return None
-        digits = raw[len(self._before) : -len(self._behind)]
-        return (last, int(digits)) if digits.isdigit() and len(digits) <= MAX_DIGITS else None
+    def begins(self, data: bytes, most: int) -> int:
+        """Where the head ends that `data` begins with, if it differs from the one before in nothing but its length and
+        has `most` bytes or fewer; else 0."""
+        before = self._before
+        if not before or not data.startswith(before):
+            return 0
+        start = len(before)
+        end = data.find(b"\r", start, start + MAX_DIGITS + 1)
+        digits = data[start:end]
+        if end < 0 or not digits.isdigit() or not data.startswith(self._behind, end):
+            return 0
+        size = end + len(self._behind)
+        if size > most:
+            return 0
+        self.length = int(digits)
+        return size
 
     def get(self, template: Template) -> Parsed | None:
         """What a head of that template meant; it is then the one before."""
         found = self._known.get(template)
         if found is not None:
             start, around = template
-            self._last, self._before, self._behind = found, around[:start], around[start:]
+            self.last, self._before, self._behind = found, around[:start], around[start:]
         return found
 
     def learn(self, template: Template, parsed: Parsed) -> None:
@@ -71,5 +83,5 @@ class Templates(Generic[Parsed]):
         if len(template[1]) <= MAX_TEMPLATE_BYTES:
             if len(self._known) >= MOST_TEMPLATES:
                 self._known.clear()
-                self._last = None
+                self.last, self._before = None, b""
             self._known[template] = parsed

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Final
 
-_PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?")
-_REQUEST_ID = re.compile(rb"[!-~]{1,128}")
-_STATE = re.compile(rb"[ -~]{1,512}")
-_NO_TRACE = b"0" * 32
-_NO_SPAN = b"0" * 16
+_PARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?")
+_REQUEST_ID: Final = re.compile(rb"[!-~]{1,128}")
+_STATE: Final = re.compile(rb"[ -~]{1,512}")
+_NO_TRACE: Final = b"0" * 32
+_NO_SPAN: Final = b"0" * 16
+_ALL_ZERO: Final = (_NO_TRACE, _NO_SPAN)
 
-TRACE_DIGITS, SPAN_DIGITS = 32, 16
-DIGITS_AT_ONCE = 80 * 256
+TRACE_DIGITS: Final = 32
+SPAN_DIGITS: Final = 16
+DIGITS_AT_ONCE: Final = 80 * 256
 
 
 class _Digits:
@@ -38,10 +41,10 @@ class _Digits:
             at, end = 0, count
         self._at = end
         digits = self._drawn[at:end]
-        return digits if digits != b"0" * count else b"1" * count
+        return b"1" * count if digits in _ALL_ZERO else digits
 
 
-_digits = _Digits()
+_digits: Final = _Digits()
 
 
 def child_of(received: bytes | None) -> bytes:
@@ -52,7 +55,7 @@ def child_of(received: bytes | None) -> bytes:
         version, trace, parent, flags, more = matched.groups()
         if version != b"ff" and trace != _NO_TRACE and parent != _NO_SPAN and not (version == b"00" and more):
             return b"00-%b-%b-%02x" % (trace, span, int(flags, 16) & 1)
-    return b"00-" + _digits.take(TRACE_DIGITS) + b"-" + span + b"-01"
+    return b"00-%b-%b-01" % (_digits.take(TRACE_DIGITS), span)
 
 
 def is_child_of(child: bytes, received: bytes | None) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gridctl.errors import InputError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gridctl.gateway.head import Head
     from gridctl.gateway.pool import Pool
 
-PATHS = {
+PATHS: Final = {
     "chat": b"/v1/chat/completions",
     "completions": b"/v1/completions",
     "embeddings": b"/v1/embeddings",
@@ -26,8 +26,8 @@ PATHS = {
     "rerank": b"/v1/rerank",
     "tokenize": b"/tokenize",
 }
-PASSED_ON = (b"anthropic-version", b"anthropic-beta", b"openai-beta", b"tracestate")
-_CREDENTIAL = re.compile(r"[!-~]{1,4096}")
+PASSED_ON: Final = (b"anthropic-version", b"anthropic-beta", b"openai-beta", b"tracestate")
+_CREDENTIAL: Final = re.compile(r"[!-~]{1,4096}")
 
 
 class Upstream:

@@ -8,51 +8,43 @@ whose `input_tokens` leave out what was read from the cache or written to it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any, Final
 
 import msgspec
 
-MOST_TOKENS = 1 << 31
-TAIL_BYTES = 8192
-_USAGE_AT_END = re.compile(rb'"usage"[ \t\r\n]*:[ \t\r\n]*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
+from gridctl.gateway.usage_fields import MOST_TOKENS, Answer, PlainAnswer
+
+TAIL_BYTES: Final = 8192
+_USAGE_AT_END: Final = re.compile(rb'"usage"[ \t\r\n]*:[ \t\r\n]*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
 
 
-@dataclass(slots=True)
 class Usage:
     """Tokens as reported; None where the engine did not say. `prompt_tokens` include the cached ones."""
 
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
-    output_tokens: int | None = None
+    __slots__ = ("cached_tokens", "output_tokens", "prompt_tokens")
+
+    def __init__(
+        self, prompt_tokens: int | None = None, cached_tokens: int | None = None, output_tokens: int | None = None
+    ) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.cached_tokens = cached_tokens
+        self.output_tokens = output_tokens
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Usage) and self._said() == other._said()
+
+    def __hash__(self) -> int:
+        return hash(self._said())
+
+    def __repr__(self) -> str:
+        return f"Usage{self._said()}"
+
+    def _said(self) -> tuple[int | None, int | None, int | None]:
+        return self.prompt_tokens, self.cached_tokens, self.output_tokens
 
 
-_Tokens = Annotated[int, msgspec.Meta(ge=0, lt=MOST_TOKENS)]
-
-
-class _Details(msgspec.Struct):
-    cached_tokens: _Tokens | None = None
-
-
-class _PlainUsage(msgspec.Struct):
-    """The usual report of the usual engines, for which nothing needs to be doubted field by field."""
-
-    prompt_tokens: _Tokens
-    completion_tokens: _Tokens | None = None
-    prompt_tokens_details: _Details | None = None
-    cache_read_input_tokens: None = None
-
-
-class _PlainAnswer(msgspec.Struct):
-    usage: _PlainUsage
-
-
-class _Answer(msgspec.Struct):
-    usage: Any = None
-
-
-_plain_answer = msgspec.json.Decoder(_PlainAnswer)
-_answer = msgspec.json.Decoder(_Answer)
+_plain_answer: Final = msgspec.json.Decoder(PlainAnswer)
+_answer: Final = msgspec.json.Decoder(Answer)
 
 
 def usage_of(said: object) -> Usage | None:

@@ -20,16 +20,16 @@ when its probes fall silent. Probes that fail while requests are served say degr
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
-import msgspec
-
+from gridctl.health.change import Change
 from gridctl.health.flapping import SAMPLES, Flapping
 from gridctl.health.settings import DEFAULTS, Settings
 from gridctl.health.window import Window
 from gridctl.health.words import ALL_PPM, FAILURES, Event, MachineState, OperatorState, State
 from gridctl.units import NS_PER_S
 
-NEVER_NS = 1 << 62
+NEVER_NS: Final = (1 << 62) - 1
 KEPT_CHANGES = 32
 CONFIRMED_NS = 5 * NS_PER_S
 """So long after a failed request a failed probe confirms it."""
@@ -37,16 +37,6 @@ _REACH = frozenset({"connect-failed", "timeout", "probe-failed", "probe-starting
 """Causes of which a passed probe is the contrary."""
 _MAYBE_GONE = frozenset({"reset", "truncated"})
 """What a process that dies does to the requests it had."""
-
-
-class Change(msgspec.Struct, frozen=True):
-    """A change of state. While a thing flaps its changes are `is_quiet`: the flapping itself was the one event."""
-
-    at_ns: int
-    before: State
-    after: State
-    cause: str
-    is_quiet: bool = False
 
 
 class Condition:

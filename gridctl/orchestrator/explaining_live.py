@@ -72,7 +72,7 @@ def explain_recorded(folder: str | Path, request_id: str) -> LiveExplanation:
 
 
 def _from_memory(facts: dict[str, Any]) -> LiveExplanation:
-    from gridctl.traces.recorder import RecordedEngine
+    from gridctl.traces.recorded import RecordedEngine
 
     told: dict[str, Any] = facts.get("decision") or {}
     decision = None
@@ -143,7 +143,7 @@ def _retold(kept: bytes, engines: Any, policy: str, origin: str, workload: str, 
 
 def is_recorded(target: str) -> tuple[str, str] | None:
     """(folder, request id) of `FOLDER.recording/ID`, else None."""
-    from gridctl.traces.recorder import SUFFIX
+    from gridctl.traces.recorded import SUFFIX
 
     folder, slash, request_id = target.rpartition("/")
     if not slash or not folder.rstrip("/").endswith(SUFFIX):

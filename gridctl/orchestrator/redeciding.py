@@ -19,7 +19,7 @@ from gridctl.resources import PolicySpec
 
 if TYPE_CHECKING:  # the commands of everyday do without columns and kernels
     from gridctl.broker.seen import Seen
-    from gridctl.traces.recorder import Recorded
+    from gridctl.traces.recorded import Recorded
 
 NOBODY = "nobody"
 REFUSED = "refused"

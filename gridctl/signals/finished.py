@@ -12,13 +12,11 @@ TPOT is not applicable to an answer of one token, nor TTFT to one that came in o
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Final, Literal
 
-import msgspec
-
-NEVER = -1
+NEVER: Final = -1
 """A moment that was not reached."""
-NO_BACKEND = -1
+NO_BACKEND: Final = -1
 """No engine was chosen."""
 
 OUTCOMES = ("completed", "refused", "rejected", "failed", "cancelled", "expired")
@@ -31,7 +29,12 @@ failed      the gateway or an engine broke, or the answer stopped short
 cancelled   the client left before the end
 expired     its deadline passed
 """
-COMPLETED, REFUSED, REJECTED, FAILED, CANCELLED, EXPIRED = range(len(OUTCOMES))
+COMPLETED: Final = 0
+REFUSED: Final = 1
+REJECTED: Final = 2
+FAILED: Final = 3
+CANCELLED: Final = 4
+EXPIRED: Final = 5
 
 PHASES = ("queued", "before-first-byte", "streaming", "done")
 ENDPOINTS = ("chat", "completions", "embeddings", "messages", "responses", "rerank", "tokenize", "models")
@@ -40,7 +43,7 @@ METRICS = ("ttft_ms", "tpot_ms", "e2e_ms")
 
 Verdict = Literal["good", "bad", "excluded"]
 
-OTHER = "other"
+OTHER: Final = "other"
 """Stands for every word that is not in a list."""
 REASONS = (
     "",
@@ -86,56 +89,80 @@ REASONS = (
 """Words of `Finished.reason`; one that is not here is counted as `other`."""
 
 
-class Finished(msgspec.Struct, gc=False):
-    """One live request that has ended. Built once with its defaults, then filled as it goes along.
+FIELDS: Final = (
+    "request_id", "endpoint", "workload", "tenant", "origin", "model", "backend", "site", "cluster", "variant",
+    "outcome", "reason", "status", "phase", "arrival_unix_ns", "arrival_ns", "decided_ns", "sent_ns",
+    "first_byte_ns", "first_token_ns", "last_token_ns", "end_ns", "prompt_tokens", "cached_tokens",
+    "output_tokens", "is_estimated", "predicted_ttft_us", "predicted_tpot_us", "usd", "rtt_us", "attempts",
+    "stream", "objective_misses", "traceparent", "ask", "choice", "cache", "cache_reason", "saved_usd",
+)  # fmt: skip
+"""Of Finished, in their order."""
+
+
+class Finished:
+    """One live request that has ended.
 
     `backend` is the engine's row on the board. `is_estimated`: the tokens were counted by us, not reported by the
     engine. `predicted_*` are what the router expected when it chose. `objective_misses` are words of `METRICS`.
     `cache` says what the cache did: hit, miss, bypass, "" where there is none; `cache_reason` why not, or the hit's
     level; `saved_usd` is what an engine would have cost instead.
-    `ask` and `choice` are the broker's, for the recorder; they are never logged whole. Thousands of these are kept and
-    none is part of a circle of references, so the garbage collector is spared them.
+    `ask` and `choice` are the broker's, for the recorder; they are never logged whole.
     """
 
-    request_id: str = ""
-    endpoint: str = "chat"
-    workload: str = ""
-    tenant: str = ""
-    origin: str = ""
-    model: str = ""
-    backend: int = NO_BACKEND
-    site: str = ""
-    cluster: str = ""
-    variant: str = ""
-    outcome: str = "failed"
-    reason: str = ""
-    status: int = 0
-    phase: str = "queued"
-    arrival_unix_ns: int = 0
-    arrival_ns: int = 0
-    decided_ns: int = NEVER
-    sent_ns: int = NEVER
-    first_byte_ns: int = NEVER
-    first_token_ns: int = NEVER
-    last_token_ns: int = NEVER
-    end_ns: int = NEVER
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    is_estimated: bool = False
-    predicted_ttft_us: float = 0.0
-    predicted_tpot_us: float = 0.0
-    usd: float = 0.0
-    rtt_us: float = 0.0
-    attempts: int = 0
-    stream: bool = False
-    objective_misses: tuple[str, ...] = ()
-    traceparent: str = ""
-    ask: object | None = None
-    choice: object | None = None
-    cache: str = ""
-    cache_reason: str = ""
-    saved_usd: float = 0.0
+    __slots__ = FIELDS
+
+    def __init__(
+        self,
+        request_id: str = "", endpoint: str = "chat", workload: str = "", tenant: str = "", origin: str = "",
+        model: str = "", backend: int = NO_BACKEND, site: str = "", cluster: str = "", variant: str = "",
+        outcome: str = "failed", reason: str = "", status: int = 0, phase: str = "queued",
+        arrival_unix_ns: int = 0, arrival_ns: int = 0, decided_ns: int = NEVER, sent_ns: int = NEVER,
+        first_byte_ns: int = NEVER, first_token_ns: int = NEVER, last_token_ns: int = NEVER, end_ns: int = NEVER,
+        prompt_tokens: int = 0, cached_tokens: int = 0, output_tokens: int = 0, is_estimated: bool = False,
+        predicted_ttft_us: float = 0.0, predicted_tpot_us: float = 0.0, usd: float = 0.0, rtt_us: float = 0.0,
+        attempts: int = 0, stream: bool = False, objective_misses: tuple[str, ...] = (), traceparent: str = "",
+        ask: object | None = None, choice: object | None = None, cache: str = "", cache_reason: str = "",
+        saved_usd: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.request_id = request_id
+        self.endpoint = endpoint
+        self.workload = workload
+        self.tenant = tenant
+        self.origin = origin
+        self.model = model
+        self.backend = backend
+        self.site = site
+        self.cluster = cluster
+        self.variant = variant
+        self.outcome = outcome
+        self.reason = reason
+        self.status = status
+        self.phase = phase
+        self.arrival_unix_ns = arrival_unix_ns
+        self.arrival_ns = arrival_ns
+        self.decided_ns = decided_ns
+        self.sent_ns = sent_ns
+        self.first_byte_ns = first_byte_ns
+        self.first_token_ns = first_token_ns
+        self.last_token_ns = last_token_ns
+        self.end_ns = end_ns
+        self.prompt_tokens = prompt_tokens
+        self.cached_tokens = cached_tokens
+        self.output_tokens = output_tokens
+        self.is_estimated = is_estimated
+        self.predicted_ttft_us = predicted_ttft_us
+        self.predicted_tpot_us = predicted_tpot_us
+        self.usd = usd
+        self.rtt_us = rtt_us
+        self.attempts = attempts
+        self.stream = stream
+        self.objective_misses = objective_misses
+        self.traceparent = traceparent
+        self.ask = ask
+        self.choice = choice
+        self.cache = cache
+        self.cache_reason = cache_reason
+        self.saved_usd = saved_usd
 
 
 def ttft_ns(request: Finished) -> int | None:

@@ -9,6 +9,7 @@ Which word counts what: `layout`. Which request counts where: `counting`.
 from __future__ import annotations
 
 import struct
+from typing import Final
 
 import numpy as np
 
@@ -31,22 +32,22 @@ from gridctl.signals.directory import OTHER_ROW
 from gridctl.signals.finished import ENDPOINTS, FAILED, METRICS, OTHER, OUTCOMES, PHASES, REASONS, Finished, verdict
 from gridctl.signals.layout import MOST_MODELS, MOST_OBJECTIVES, OPERATION_OF, OPERATIONS, Layout
 
-MOST_USD = 1e6
-NANO = 1e9
-MOST_US = 1e12
-_MOST_INT = (1 << 63) - 1
-SMALLEST = Layout(backends=1, workloads=1)
+MOST_USD: Final = 1e6
+NANO: Final = 1e9
+MOST_US: Final = 1e12
+_MOST_INT: Final = (1 << 63) - 1
+SMALLEST: Final = Layout(backends=1, workloads=1)
 
-_OUTCOME_AT = {word: index for index, word in enumerate(OUTCOMES)}
-_REASON_AT = {word: index for index, word in enumerate(REASONS)}
-_OTHER_REASON = _REASON_AT[OTHER]
-_PHASE_AT = {word: index for index, word in enumerate(PHASES)}
-_ENDPOINT_AT = {word: index for index, word in enumerate(ENDPOINTS)}
-_OTHER_ENDPOINT = len(ENDPOINTS)
-_LAST_OPERATION = len(OPERATIONS) - 1
-_MISS_BIT = {metric: 1 << index for index, metric in enumerate(METRICS)}
-_VERDICTS = {"good": GOOD, "bad": BAD, "excluded": 0}
-_PACKED = struct.Struct(f"{ENGINES_AT}q")
+_OUTCOME_AT: Final = {word: index for index, word in enumerate(OUTCOMES)}
+_REASON_AT: Final = {word: index for index, word in enumerate(REASONS)}
+_OTHER_REASON: Final = _REASON_AT[OTHER]
+_PHASE_AT: Final = {word: index for index, word in enumerate(PHASES)}
+_ENDPOINT_AT: Final = {word: index for index, word in enumerate(ENDPOINTS)}
+_OTHER_ENDPOINT: Final = len(ENDPOINTS)
+_LAST_OPERATION: Final = len(OPERATIONS) - 1
+_MISS_BIT: Final = {metric: 1 << index for index, metric in enumerate(METRICS)}
+_VERDICTS: Final = {"good": GOOD, "bad": BAD, "excluded": 0}
+_PACKED: Final = struct.Struct(f"{ENGINES_AT}q")
 
 assert METRICS == ("ttft_ms", "tpot_ms", "e2e_ms")
 

@@ -7,10 +7,12 @@ is ever seen half written. Times are nanoseconds of the machine's monotonic cloc
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
-WORD_BYTES = 8
-LINE_BYTES = 64
+WORD_BYTES: Final = 8
+LINE_BYTES: Final = 64
 
 NEVER, FRESH, STALE, FAILING, UNSUPPORTED = range(5)
 TELEMETRY_STATES = ("never", "fresh", "stale", "failing", "unsupported")
@@ -19,8 +21,8 @@ TELEMETRY_STATES = ("never", "fresh", "stale", "failing", "unsupported")
 UNKNOWN, HEALTHY, DEGRADED, EJECTED, PROBATION, CORDONED = range(6)
 HEALTH_STATES = ("unknown", "healthy", "degraded", "ejected", "probation", "cordoned")
 
-ALL_TRAFFIC_PPM = 1_000_000
-NOT_REPORTED = -1
+ALL_TRAFFIC_PPM: Final = 1_000_000
+NOT_REPORTED: Final = -1
 """In place of a number that the engine does not report: a state, not a zero."""
 
 
@@ -77,8 +79,8 @@ HEARTBEAT = _words("pid", "beat_ns", "generation", "in_flight", "connections", "
 PASSING = ("in_flight", "pending_tokens", "kv_tokens", "recent_tokens", "recent_ns", "connections")
 """Fields of SLOT that end with the worker; the others go on counting in the worker that takes its place."""
 
-SLOT_WORDS = SLOT.itemsize // WORD_BYTES
+SLOT_WORDS: Final = SLOT.itemsize // WORD_BYTES
 SLOT_AT = {name: index for index, name in enumerate(SLOT.names or ())}
 """The word of a field in its row: `words[row * SLOT_WORDS + SLOT_AT["in_flight"]]`."""
-SCRAPED_WORDS = SCRAPED.itemsize // WORD_BYTES
+SCRAPED_WORDS: Final = SCRAPED.itemsize // WORD_BYTES
 SCRAPED_AT = {name: index for index, name in enumerate(SCRAPED.names or ())}

@@ -11,83 +11,34 @@ it is given some. Times count from the recording's start, which the header says.
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Final
 
 import msgspec
 
 from gridctl.errors import InputError
+from gridctl.traces.recorded import (
+    DECISIONS,
+    ENGINES,
+    HEADER,
+    LENGTH,
+    ROWS,
+    SUFFIX,
+    Recorded,
+    RecordedEngine,
+    RecordingHeader,
+)
 from gridctl.units import NS_PER_MS
 
-SUFFIX = ".recording"
-HEADER = "recording.json"
-ROWS = ".jsonl"
-DECISIONS = ".decisions"
-ENGINES = "engines-{}.json"
-LENGTH = struct.Struct("<I")
-
-BUFFER_BYTES = 64 << 10
-BUFFER_ROWS = 64
+BUFFER_BYTES: Final = 64 << 10
+BUFFER_ROWS: Final = 64
 """Rows are written out together: one call of the encoder for all of them."""
-SEGMENT_BYTES = 256 << 20
-_LARGEST_ID = (1 << 63) - 1
-_MULTIPLIER = 6364136223846793005  # Knuth's for 64 bits: a long period, so made-up ids do not meet
-LARGEST_BYTES = 16 << 30
+SEGMENT_BYTES: Final = 256 << 20
+_LARGEST_ID: Final = (1 << 63) - 1
+_MULTIPLIER: Final = 6364136223846793005  # Knuth's for 64 bits: a long period, so made-up ids do not meet
+LARGEST_BYTES: Final = 16 << 30
 """What one worker writes at most, unless told otherwise: hours of a busy gateway, not a full disk by surprise."""
-
-
-class RecordingHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`recording.json`. `block_tokens` is what a hash in `hash_ids` stands for."""
-
-    gridctl_recording: str
-    started_unix_ns: int
-    block_tokens: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)] = 0
-    keeps_prompts: bool = False
-
-
-class Recorded(msgspec.Struct, omit_defaults=True, gc=False):
-    """One live request: a native trace row, and beside it what became of the request. Milliseconds from the
-    recording's start, or spans where the name says so; `output_length` is what was expected if nothing came."""
-
-    timestamp: float
-    input_length: int
-    output_length: int
-    hash_ids: list[int] = []
-    origin: str = ""
-    workload: str = ""
-    tenant: str = ""
-    model: str = ""
-    session: int | None = None
-    prompt: str = ""
-    request_id: str = ""
-    outcome: str = ""
-    reason: str = ""
-    status: int = 0
-    site: str = ""
-    cluster: str = ""
-    variant: str = ""
-    ttft_ms: float | None = None
-    e2e_ms: float | None = None
-    predicted_ttft_ms: float | None = None
-    usd: float | None = None
-    attempts: int = 1
-    is_estimated: bool = False
-    generation: int = 0
-
-
-class RecordedEngine(msgspec.Struct, frozen=True, kw_only=True):
-    """An engine of one generation of the plan; its place in the list is its number in the decisions."""
-
-    site: str
-    cluster: str
-    variant: str
-    replica: int
-    model: str = ""
-    tier: str = ""
-    batch_slots: int = 0
-    kv_capacity_tokens: int = 0
 
 
 def start_recording(

@@ -16,16 +16,7 @@ from gridctl.traces.blocksize import BlockSize
 from gridctl.traces.columns import Columns
 from gridctl.traces.jsonrows import read_jsonl
 from gridctl.traces.lines import Block, read_blocks
-from gridctl.traces.recorder import (
-    DECISIONS,
-    ENGINES,
-    HEADER,
-    LENGTH,
-    ROWS,
-    Recorded,
-    RecordedEngine,
-    RecordingHeader,
-)
+from gridctl.traces.recorded import DECISIONS, ENGINES, HEADER, LENGTH, ROWS, Recorded, RecordedEngine, RecordingHeader
 from gridctl.traces.trace import Trace
 
 

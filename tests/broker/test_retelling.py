@@ -13,7 +13,7 @@ from gridctl.resources import Objective, PolicySpec, WorkloadSpec
 from gridctl.routing.route import REFUSED, route
 from gridctl.routing.rows import CANDIDATE, policy_records, request_records
 from gridctl.signals.rows import FRESH, NEVER, STALE
-from gridctl.traces.recorder import RecordedEngine
+from gridctl.traces.recorded import RecordedEngine
 
 ABOUT = Circumstances("default", "Paris", "chat", "acme", 12.5)
 ENGINES = [

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 from gateway_parts import Answer, Gateway, Served, StandInBroker, read_answer, request, running_gateway
 
 from gridctl.answers.handed import Handed, Kind, opened
@@ -165,9 +164,9 @@ def caching_gateway(urls: Sequence[str], **policy: Any) -> Iterator[CachingGatew
 
         def ask(head: Any, body: bytes, now_ns: int) -> Ask:
             found = understand(gateway.broker, head, body, now_ns)
-            return msgspec.structs.replace(
-                found, endpoint=endpoints.get(head.path, "rerank"), tenant=tenant_of(head), jurisdiction="EU"
-            )
+            found.endpoint, found.tenant = endpoints.get(head.path, "rerank"), tenant_of(head)
+            found.jurisdiction = "EU"
+            return found
 
         gateway.broker.ask = ask  # type: ignore[method-assign]
         plan = Plan(generation=1, resources=(workload(**policy),))

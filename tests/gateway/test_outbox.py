@@ -58,3 +58,18 @@ def test_who_writes_while_it_is_sent_is_sent_in_the_next_turn() -> None:
 
     asyncio.run(turns())
     assert said == ["first", "turn", "written while sending"]
+
+
+def test_engines_get_theirs_before_clients_do() -> None:
+    said: list[str] = []
+
+    async def turn() -> None:
+        outbox = Outbox()
+        outbox.open(asyncio.get_running_loop())
+        outbox.add(Connection(said, "answer"))
+        outbox.ask(Connection(said, "request"))
+        outbox.ask(Connection(said, "another request"))
+        await asyncio.sleep(0)
+
+    asyncio.run(turn())
+    assert said == ["request", "another request", "answer"]

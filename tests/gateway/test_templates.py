@@ -34,15 +34,19 @@ def test_a_head_like_the_one_before_is_known_by_what_is_around_its_length() -> N
     raw = request(b"5")
     found = cut(raw)
     assert found is not None
-    assert known.like_last(raw) is None
+    assert known.begins(raw, 1000) == 0
     known.learn(found[0], "a head")
-    assert known.like_last(raw) is None, "only a template that was met again is the last"
+    assert known.begins(raw, 1000) == 0, "only a template that was met again is the last"
     assert known.get(found[0]) == "a head"
-    assert known.like_last(request(b"123456")) == ("a head", 123456)
+    longer = request(b"123456")
+    assert (known.begins(longer + b"a body", 1000), known.length, known.last) == (len(longer), 123456, "a head")
+    assert known.begins(longer, len(longer)) == len(longer)
+    assert known.begins(longer, len(longer) - 1) == 0, "a head that is too long is told as such, by whoever parses it"
     for other in (b"", b"1" * 16, b"5 ", b"-5", b"\xb2"):
-        assert known.like_last(request(other)) is None
-    assert known.like_last(request(b"5", more=b"X: y\r\n")) is None
-    assert known.like_last(b"") is None
+        assert known.begins(request(other), 1000) == 0
+    assert known.begins(request(b"5", more=b"X: y\r\n"), 1000) == 0
+    assert known.begins(raw[:-1], 1000) == 0
+    assert known.begins(b"", 1000) == 0
 
 
 def test_another_header_that_ends_in_the_same_words_is_not_taken_for_the_length() -> None:

@@ -14,7 +14,8 @@ from gridctl.orchestrator.redeciding import Move, redecide
 from gridctl.resources import Objective, PolicyOverride, PolicySpec, WorkloadSpec
 from gridctl.routing.route import route
 from gridctl.routing.rows import CANDIDATE, policy_records, request_records
-from gridctl.traces.recorder import Recorded, RecordedEngine, Recorder, start_recording
+from gridctl.traces.recorded import Recorded, RecordedEngine
+from gridctl.traces.recorder import Recorder, start_recording
 
 ENGINES = [
     RecordedEngine(site="paris", cluster="p", variant="fp8", replica=0),

@@ -12,7 +12,8 @@ import pytest
 from gridctl.errors import InputError
 from gridctl.traces import recorder as recorder_module
 from gridctl.traces.reader import detect_format, open_traffic, read_trace
-from gridctl.traces.recorder import Recorded, Recorder, RecordingHeader, start_recording
+from gridctl.traces.recorded import Recorded, RecordingHeader
+from gridctl.traces.recorder import Recorder, start_recording
 from gridctl.traces.recording import read_decisions, read_recording
 
 START = 1_790_000_000_000_000_000
