@@ -60,17 +60,17 @@ def map_column(path: Path, facts: ColumnFacts) -> np.ndarray[Any, Any]:
     import numpy as np
 
     try:
-        found = _measure(path)
+        file_bytes, checksum = _measure(path)
+        if file_bytes != facts.file_bytes:
+            raise damaged(path, f"it has {file_bytes} bytes, {facts.file_bytes} were written")
+        if checksum != facts.crc32:
+            raise damaged(path, "its checksum is not the one that was written")
+        if 0 in facts.shape:
+            return np.empty(facts.shape, dtype=facts.dtype)
+        # A plain view: compiled code and comparisons know ndarray, not its memory-mapped subclass.
+        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
     except OSError as error:
         raise damaged(path, f"it cannot be read: {error.strerror or error}") from error
-    if found[0] != facts.file_bytes:
-        raise damaged(path, f"it has {found[0]} bytes, {facts.file_bytes} were written")
-    if found[1] != facts.crc32:
-        raise damaged(path, "its checksum is not the one that was written")
-    if 0 in facts.shape:
-        return np.empty(facts.shape, dtype=facts.dtype)
-    # A plain view: compiled code and comparisons know ndarray, not its memory-mapped subclass.
-    return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 
 
 def damaged(path: Path, why: str) -> StoreError:

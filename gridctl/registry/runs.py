@@ -19,7 +19,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -38,6 +38,8 @@ INDEX = "columns.json"
 INPUTS = "inputs.jsonl.gz"
 PARTIAL = ".partial-"
 REPLACED = ".replaced-"
+
+Found = TypeVar("Found")
 
 _NAME = r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?"
 _COLUMN = r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?"
@@ -104,26 +106,19 @@ class RunStore:
 
         Raises NotFoundError when there is no such run, StoreError when a file of it is missing, cut or altered.
         """
-        while True:
-            folder = self._existing(name)
-            with _held(folder) as is_in_place:
-                try:
-                    loaded = _read(folder)
-                except StoreError:
-                    if is_in_place():
-                        raise
-                    continue
-                if is_in_place():
-                    return loaded
+        return self._read_whole(name, _read)
 
     def document(self, name: str) -> bytes:
         """The document alone. Raises NotFoundError, with the closest name there is."""
-        return _read_bytes(self._existing(name) / DOCUMENT)
+        return self._read_whole(name, lambda folder: _read_bytes(folder / DOCUMENT))
 
     def inputs(self, name: str) -> bytes | None:
         """What the run was made from, as it was given; None where it was not kept. Raises like `document`."""
-        path = self._existing(name) / INPUTS
-        return _read_bytes(path) if path.exists() else None
+
+        def read(folder: Path) -> bytes | None:
+            return _read_bytes(folder / INPUTS) if (folder / INPUTS).exists() else None
+
+        return self._read_whole(name, read)
 
     def list(self) -> builtins.list[str]:
         """Names of all runs, in code-point order."""
@@ -165,11 +160,28 @@ class RunStore:
         suffixes = (name.removeprefix(f"{prefix}-") for name in self.list() if name.startswith(f"{prefix}-"))
         return f"{prefix}-{1 + max((int(s) for s in suffixes if s.isdecimal()), default=0)}"
 
+    def _read_whole(self, name: str, read: Callable[[Path], Found]) -> Found:
+        """What `read` finds in the run's folder; read again when the run was replaced meanwhile."""
+        while True:
+            with _held(self._existing(name)) as held:
+                if held is None:
+                    continue
+                try:
+                    found = read(held.folder)
+                except StoreError:
+                    if held.is_in_place():
+                        raise
+                    continue
+                if held.is_in_place():
+                    return found
+
     def _existing(self, name: str) -> Path:
         if re.fullmatch(_NAME, name):
-            self._restore(name)
-            if (self.folder / name).is_dir():
-                return self.folder / name
+            # Twice: the first look may fall between the two renames of a replacement that is done before it ends.
+            for _ in range(2):
+                self._restore(name)
+                if (self.folder / name).is_dir():
+                    return self.folder / name
         raise self._missing(name)
 
     def _missing(self, name: str) -> NotFoundError:
@@ -290,23 +302,32 @@ def _column_path(folder: Path, column: str) -> Path:
     return folder / f"{column}.npy"
 
 
-@contextlib.contextmanager
-def _held(folder: Path) -> Iterator[Callable[[], bool]]:
-    """Tells whether `folder` is still the one it was at the start: a replacement may come between two reads of it."""
-    try:
-        # While it is open its inode number cannot go to another folder.
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise disk_fault(error, folder) from error
+class _HeldFolder(NamedTuple):
+    """A run's folder, kept open: while it is, its inode number cannot go to another folder."""
 
-    def is_in_place() -> bool:
+    folder: Path
+    descriptor: int
+
+    def is_in_place(self) -> bool:
+        """Whether the folder of that name is still the one it was: a replacement may come between two reads of it."""
         try:
-            return os.path.samestat(os.stat(folder), os.fstat(descriptor))
+            return os.path.samestat(os.stat(self.folder), os.fstat(self.descriptor))
         except FileNotFoundError:
             return False
 
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[_HeldFolder | None]:
+    """The folder, held; None where it went away before it could be."""
     try:
-        yield is_in_place
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield None
+        return
+    except OSError as error:
+        raise disk_fault(error, folder) from error
+    try:
+        yield _HeldFolder(folder, descriptor)
     finally:
         os.close(descriptor)
 

@@ -174,6 +174,26 @@ def test_a_killed_replacement_of_a_run_leaves_the_old_or_the_new_one(tmp_path: P
     assert [entry.name for entry in folder.iterdir() if entry.name.startswith(".partial")] == []
 
 
+def test_a_run_replaced_without_a_pause_is_whole_at_every_look(tmp_path: Path) -> None:
+    script = """
+    import numpy as np
+    from gridctl.registry import RunStore
+    for number in range(int(sys.argv[2])):
+        columns = {name: np.full(50, number) for name in "abc"}
+        RunStore(path).save("base", str(number).encode(), columns, replace=True)
+        print(number, flush=True)
+    """
+    folder = tmp_path / "runs"
+    replacements = 600
+    with start(script, folder, replacements) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        seen = {0}
+        while max(seen) < replacements - 1:
+            seen |= {load_number(folder), int(RunStore(folder).document("base"))}
+            assert RunStore(folder).inputs("base") is None
+
+
 def load_number(folder: Path) -> int:
     """The number that the document and every value of the run `base` agree on."""
     document, columns = RunStore(folder).load("base")
