@@ -25,7 +25,8 @@ MODULES = {
     "gateway": (
         "answer answer_head attempt cache_word caching chunks client deadlines doorkeeper ending engine engine_head "
         "exchange forms head hedging keeping limits outbox plain pool questions recall recipient reply request_reader "
-        "retries routes serving settling single_flight sse templates trace_context unattended upstream usage visit"
+        "retries routes serving settling single_flight sse templates trace_context trying unattended upstream usage "
+        "visit"
     ),
     "broker": (
         "ask blocks body broker choice courtesies groups keys learning menu origins quota reception seen splice "

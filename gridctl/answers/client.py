@@ -88,6 +88,7 @@ class Answers:
             self._link.hang_up()
         self._miss_all("closed")
         self._reading.close()
+        self.absent = self._reading.absent
 
     def stamp(self) -> int:
         """What a `Fresh` carries: the purges known now. Take it before the engine is asked."""
@@ -236,6 +237,7 @@ class Answers:
         self._retry_s = LEAST_RETRY_S
         self.shared_ns = int(hello.shared_ms * 1e6)
         self._reading.attach()
+        self.absent = self._reading.absent
 
     def lost(self) -> None:
         """The connection ended, or there was none to be had: try again, less and less often."""

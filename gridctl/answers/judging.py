@@ -36,7 +36,8 @@ VectorOf = Callable[[str], "NDArray[np.float32] | None"]
 
 
 def text_of(content: bytes) -> str:
-    """The words of a stored answer: its `content` or `text`; what has neither is compared whole, as canonical JSON."""
+    """The words of a stored answer: its `content`, `text` or `output`, in one or in parts; what has none of them is
+    compared whole, as canonical JSON."""
     try:
         value = msgspec.json.decode(content)
     except msgspec.DecodeError:
@@ -79,7 +80,16 @@ def _words(value: Any) -> str | None:
         return None
     message = value.get("message")
     for place in (message if isinstance(message, dict) else {}, value):
-        for name in ("content", "text"):
-            if isinstance(place.get(name), str):
-                return str(place[name])
+        for name in ("content", "text", "output"):
+            said = place.get(name)
+            if isinstance(said, str):
+                return said
+            if isinstance(said, list) and said:
+                return _of_parts(said)
     return None
+
+
+def _of_parts(parts: list[Any]) -> str | None:
+    """The words of parts that all have some, one below the other."""
+    words = [_words(part) for part in parts]
+    return "\n".join([word for word in words if word is not None]) if None not in words else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,6 +42,8 @@ class Reading:
         self._purges: dict[str, Purge] = {}
         self._last_purge = -1
         self._rows: OrderedDict[int, Stored] = OrderedDict()
+        self.absent: Callable[[bytes], int | None] = _unknown
+        """`last_purge`, where nothing is kept under an exact key as far as the table says; None where something may."""
         self.attach()
 
     def attach(self) -> bool:
@@ -52,12 +55,13 @@ class Reading:
         if self._presence is not None:
             self._presence.close()
         found.populate()
-        self._presence = found
+        self._presence, self.absent = found, found.absent
         return True
 
     def close(self) -> None:
         """Let go of the table and the file."""
         if self._presence is not None:
+            self.absent = _unknown
             self._presence.close()
             self._presence = None
         self._forget_file()
@@ -66,11 +70,6 @@ class Reading:
     def last_purge(self) -> int:
         """The place of the last purge, 0 while nothing is known: the oldest there is."""
         return self._presence.purge if self._presence is not None else 0
-
-    def absent(self, exact: bytes) -> int | None:
-        """`last_purge`, where nothing is kept under an exact key as far as the table says; None where something may."""
-        presence = self._presence
-        return 0 if presence is None else presence.absent(exact)
 
     def find(self, question: Question, now_ns: int) -> Kept | None:
         """The kept answer to this very question."""
@@ -144,3 +143,8 @@ class Reading:
         self._file, self._identity, self._last_purge = None, 0, -1
         self._purges = {}
         self._rows.clear()
+
+
+def _unknown(exact: bytes) -> int:
+    """Nothing is known to be kept, and of no purge."""
+    return 0

@@ -1,32 +1,29 @@
 """Said: what an engine said, in the words of the API, in the form in which it is kept: one message, text or list.
 
-A kept answer is the message of a chat, the text of a completion (both JSON), or the vectors of embeddings. Of a stream
-it is the message that the pieces make. Decides only whether an answer is understood; whether it may be kept is
-`cache.cacheable`'s. Source: the OpenAI API's chat, completions and embeddings objects.
+A kept answer is the message of a chat, the text of a completion (both JSON), or the vectors of embeddings; those of the
+other APIs are read by modules of their own. Of a stream it is the message that the pieces make. Decides only whether an
+answer is understood; whether it may be kept is `cache.cacheable`'s. Source: the OpenAI API's chat, completions and
+embeddings objects.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from gridctl.answers import messages_said, responses_said
+from gridctl.answers.whole import Whole
+
+Reader = Callable[[bytes], Whole]
+
+OTHERS: dict[str, tuple[Reader, Reader]] = {
+    "messages": (messages_said.read_whole, messages_said.read_stream),
+    "responses": (responses_said.read_whole, responses_said.read_stream),
+}
+"""Who reads the answers of the other APIs, whole and streamed, by endpoint."""
 _encode = msgspec.json.Encoder().encode
-
-
-class Whole(msgspec.Struct):
-    """What of an answer is kept. Without content it is none that could be."""
-
-    content: bytes = b""
-    finish_reason: str = ""
-    model: str = ""
-    prompt_tokens: int = 0
-    output_tokens: int = 0
-    has_tool_call: bool = False
-
-    @property
-    def is_understood(self) -> bool:
-        return bool(self.content)
 
 
 class _Usage(msgspec.Struct):
@@ -89,6 +86,8 @@ def read_said(endpoint: str, said: bytes, *, is_stream: bool) -> Whole:
 
 def read_whole(endpoint: str, body: bytes) -> Whole:
     """An answer in one piece; not understood where it has another shape."""
+    if endpoint in OTHERS:
+        return OTHERS[endpoint][0](body)
     try:
         said = _answer.decode(body)
         usage = said.usage or _Usage()
@@ -112,6 +111,8 @@ def read_whole(endpoint: str, body: bytes) -> Whole:
 
 def read_stream(endpoint: str, events: bytes) -> Whole:
     """A whole stream that ended well; not understood where it has another shape. O(len(events))."""
+    if endpoint in OTHERS:
+        return OTHERS[endpoint][1](events)
     text: list[str] = []
     thoughts: list[str] = []
     found = Whole()

@@ -26,6 +26,7 @@ from gridctl.answers.question import Found, Fresh, Note, Question
 from gridctl.answers.settings import KeeperSettings, Rules
 from gridctl.answers.shared_answers import SharedAnswers
 from gridctl.answers.shared_place import SharedKeys, SharedPlace
+from gridctl.answers.shelf import GRAPH_FROM
 from gridctl.answers.wire import Answered, Hello, Look, Obeyed, Order
 from gridctl.errors import GridctlError, StoreError
 
@@ -58,7 +59,7 @@ class Service:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._retry_at = 0.0
-        self._wants_sweep = False
+        self._wants_sweep = self._is_graph_ready = False
         self.turned_away = 0
         self.shared: SharedAnswers | None = None
         if shared is not None and folder is not None:
@@ -230,6 +231,9 @@ class Service:
                 slices = int(self.keeper.is_sweeping)
             self.keeper.deciders.stop_broken()
             await self._try_embedders()
+            if not self._is_graph_ready and 2 * len(self.keeper.shelf) >= GRAPH_FROM:
+                self._is_graph_ready = True
+                await asyncio.get_running_loop().run_in_executor(self._thinking, _ready_graph)
 
     async def _try_embedders(self) -> None:
         """Open what could not be opened before; then entries with its vectors are taken in again."""
@@ -298,3 +302,10 @@ class Service:
 
     def take_order(self, connection: Connection, message: Order) -> None:
         self._start(self.order(connection, message))
+
+
+def _ready_graph() -> None:
+    """Load or compile what searches a graph, before there are entries enough for one: no look must wait for it."""
+    from gridctl.cache.graph import warm_up
+
+    warm_up()

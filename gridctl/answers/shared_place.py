@@ -9,7 +9,6 @@ the same keys of the same question, and those of another deployment never meet t
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 import msgspec
 
 from gridctl.errors import InputError, UsageError
+from gridctl.resources.hosts import is_loopback
 
 FLAG, KEY_FLAG = "--cache-shared", "--cache-shared-key-file"
 PASSWORD_VARIABLE = "GRIDCTL_CACHE_SHARED_PASSWORD"
@@ -188,21 +188,12 @@ def _check_network(place: SharedPlace) -> None:
         raise _refused("a certificate authority is for rediss:// only")
     if place.authority and not os.access(place.authority, os.R_OK):
         raise UsageError("the certificate authority cannot be read", where=f"{FLAG} ?ca={place.authority}")
-    if place.password and not place.is_tls and not _is_here(place.host):
+    if place.password and not place.is_tls and not is_loopback(place.host):
         raise UsageError(
             "the password of the shared cache would cross the network in the clear",
             where=FLAG,
             fix=f"speak TLS (rediss://{place.host}:…), or leave {PASSWORD_VARIABLE} unset where the server wants none",
         )
-
-
-def _is_here(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _refused(what: str) -> UsageError:

@@ -101,8 +101,8 @@ async def _ask(connection: AbstractConnection, commands: Sequence[Command], with
 
 
 async def _close(connection: AbstractConnection) -> None:
-    with suppress(Exception):
-        await connection.disconnect(nowait=True)
+    with suppress(Exception):  # within CONNECT_S, which the library keeps to here, too
+        await connection.disconnect()
 
 
 def _connection(place: SharedPlace) -> AbstractConnection:

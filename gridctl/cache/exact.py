@@ -15,7 +15,7 @@ import unicodedata
 from gridctl.cache.partition import Partition, digest
 
 EXACT_BYTES = 16
-_CODE_MARK = re.compile(r"```|\{|\\|};|#include|def |</|=>|->|::|\n  |\n\t")
+_CODE_MARK = re.compile(r"```|\{|\\|};|#include|\bdef |</|=>|->|::|\n  |\n\t")
 
 
 def normalised(text: str) -> str:

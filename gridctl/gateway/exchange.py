@@ -6,7 +6,7 @@
 
 It ends completed, refused, rejected, failed, cancelled or expired, once, whatever order client and engine break in; the
 broker hears of the end of every choice, the meter of the end of the request. No task and no future of its own: what it
-waits for calls it back. Before the first byte has gone to the client another engine may take over; after it, never.
+waits for calls it back. Which engine takes over from one that does not answer is decided in `trying`.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from gridctl.broker.refusal import Refusal, unavailable
-from gridctl.gateway.attempt import Attempt
+from gridctl.broker.refusal import Refusal
+from gridctl.gateway import trying
 from gridctl.gateway.ending import finished_of, outcome_of_refusal
-from gridctl.gateway.reply import NOTHING, Reply
-from gridctl.gateway.retries import BUDGETED_KINDS, MOST_LOST, MOST_UNREACHED, SAFE_KINDS
+from gridctl.gateway.reply import Reply
+from gridctl.gateway.retries import MOST_LOST
 from gridctl.gateway.sse import EventScanner
 from gridctl.gateway.trace_context import child_of, request_id_of
 from gridctl.gateway.usage import Usage, usage_at_end, usage_of_answer
 
 if TYPE_CHECKING:
     from gridctl.broker.ask import Ask
+    from gridctl.gateway.attempt import Attempt
     from gridctl.gateway.head import Head
     from gridctl.gateway.recipient import Recipient
     from gridctl.gateway.serving import Serving
@@ -39,57 +40,42 @@ LEAST_PATIENCE_NS: Final = 5_000_000_000
 """An engine that has been silent for less than this, or than ten times what was predicted, has not failed."""
 AFTER_END_NS: Final = 500_000_000
 """How long a stream that said it is over may take to end its response."""
-NO_ROOM_RETRY_MS: Final = 1_000
 LEAST_HEDGE_NS: Final = 50_000_000
 """A second copy is asked for after twice the time that was predicted, but not sooner than this."""
-REASONS: Final = {
-    "connect-failed": "connect-failed",
-    "reset": "upstream-reset",
-    "garbage": "upstream-garbage",
-    "truncated": "truncated",
-    "timeout": "upstream-timeout",
-    "stall": "upstream-stalled",
-}
-MESSAGES: Final = {
-    "connect-failed": "No engine could be connected to.",
-    "reset": "The engine closed the connection before it answered.",
-    "garbage": "The engine's answer was not HTTP.",
-    "truncated": "The engine's answer stopped short.",
-    "timeout": "The engine did not begin to answer in time.",
-    "stall": "The engine's stream stood still.",
-}
 
 
 class Exchange:
-    """One request of one client connection. `relaying` is the attempt whose answer the client is getting."""
+    """One request of one client connection. `ask` is what the broker understood of it, `attempt` the try under way and
+    `rival` a second one beside it, `relaying` the one whose answer the client is getting; `tried` are the rows of all
+    engines that were asked, `lost_rows` of those that broke under it."""
 
     __slots__ = (
-        "_ask",
-        "_body",
         "_comment_at_ns",
         "_endpoint",
-        "_hedge_at_ns",
-        "_holds_retry",
         "_is_on_trial",
-        "_lost_engines",
-        "_lost_rows",
         "_reply",
-        "_rival",
-        "_tried",
         "arrival_ns",
+        "ask",
         "attempt",
         "attempts",
+        "body",
         "client",
         "decided_ns",
         "ended_ns",
         "first_token_ns",
         "head",
+        "hedge_at_ns",
+        "holds_retry",
         "is_over",
         "last_token_ns",
+        "lost_engines",
+        "lost_rows",
         "relaying",
         "request_id",
+        "rival",
         "serving",
         "traceparent",
+        "tried",
         "visit",
         "workload",
     )
@@ -107,18 +93,18 @@ class Exchange:
         self.workload = ""
         self.request_id = request_id_of(head.headers.get(b"x-request-id"))
         self.traceparent = child_of(head.headers.get(b"traceparent"))
-        self._ask: Ask | None = None
-        self._body = body
+        self.ask: Ask | None = None
+        self.body = body
         self._endpoint = endpoint
-        self._tried: tuple[int, ...] = ()
-        self._rival: Attempt | None = None
-        self._holds_retry = False
+        self.tried: tuple[int, ...] = ()
+        self.rival: Attempt | None = None
+        self.holds_retry = False
         self._reply = Reply(client, endpoint)
         self._comment_at_ns = NEVER
-        self._lost_engines = 0
-        self._lost_rows: tuple[int, ...] = ()
+        self.lost_engines = 0
+        self.lost_rows: tuple[int, ...] = ()
         self._is_on_trial = False
-        self._hedge_at_ns = NEVER
+        self.hedge_at_ns = NEVER
         self.visit: Visit | None = None
         """The request's dealings with the cache, where there are any."""
 
@@ -141,9 +127,9 @@ class Exchange:
         serving.hedges.requests += 1
         try:
             if serving.suspects:
-                self._is_on_trial = serving.suspects.check(self.head.path, self._body, self.arrival_ns)
-                self._lost_engines = MOST_LOST if self._is_on_trial else 0
-            ask = self._ask = serving.broker.ask(self.head, self._body, self.arrival_ns)
+                self._is_on_trial = serving.suspects.check(self.head.path, self.body, self.arrival_ns)
+                self.lost_engines = MOST_LOST if self._is_on_trial else 0
+            ask = self.ask = serving.broker.ask(self.head, self.body, self.arrival_ns)
             ask.request_id = self.request_id.decode("ascii")
             ask.traceparent = self.traceparent.decode("ascii")
             self.workload = ask.workload
@@ -151,176 +137,58 @@ class Exchange:
             self._refuse(refusal)
             return
         caching = serving.caching
-        if caching is None or not caching.takes(self, ask, self._body):
+        if caching is None or not caching.takes(self, ask, self.body):
             self.ask_an_engine()
 
     def ask_an_engine(self) -> None:
         """Give the request to the engine that the broker chooses, or refuse it."""
-        serving, ask = self.serving, self._ask
+        serving, ask = self.serving, self.ask
         assert ask is not None
         try:
-            attempt = self._decide(ask)
+            attempt = trying.decide(self, ask)
         except Refusal as refusal:
             self._refuse(refusal)
             return
         self.attempt = attempt
         if serving.settings.hedge and ask.stream:
-            self._hedge_at_ns = self.decided_ns + max(LEAST_HEDGE_NS, int(attempt.choice.predicted_ttft_us * 2000))
+            self.hedge_at_ns = self.decided_ns + max(LEAST_HEDGE_NS, int(attempt.choice.predicted_ttft_us * 2000))
         if serving.sse_keep_alive_ns and ask.stream:
             self._comment_at_ns = self.decided_ns + serving.sse_keep_alive_ns
         attempt.start()
         self.look_again()
 
-    def _decide(self, ask: Ask) -> Attempt:
-        """A try at the engine that the broker chooses among those not tried yet. Raises Refusal when there is none."""
-        serving = self.serving
-        while True:
-            now = _now_ns()
-            choice = serving.broker.decide(ask, now, self._tried)
-            self.decided_ns = now
-            self.attempts += 1
-            self._tried = (*self._tried, choice.row)
-            upstream = serving.upstream(choice.row)
-            if upstream is not None:
-                return Attempt(self, choice, upstream)
-            # An engine that the gateway refuses to reach: as good as one that takes no connection.
-            serving.broker.failed(choice.row, "connect-failed", now)
-            serving.broker.ended(choice, ask, "failed", 0, now)
-
     def request_for(self, attempt: Attempt) -> bytes:
         """The bytes that ask an attempt's engine."""
-        assert self._ask is not None
-        body = self.serving.broker.upstream_body(self._ask, attempt.choice, self._body)
+        assert self.ask is not None
+        body = self.serving.broker.upstream_body(self.ask, attempt.choice, self.body)
         return attempt.upstream.request(self._endpoint, self.head, self.request_id, self.traceparent, body)
 
     def scanner_for_stream(self) -> EventScanner:
         """What follows the engine's stream, and takes out the usage that only we asked for."""
-        assert self._ask is not None
-        return EventScanner(self._endpoint, drops_usage=self._ask.adds_usage)
+        assert self.ask is not None
+        return EventScanner(self._endpoint, drops_usage=self.ask.adds_usage)
 
-    # ── trying again ──
-
-    @property
-    def _may_go_elsewhere(self) -> bool:
-        """Nothing has gone to the client yet, not even a head that names an engine."""
-        return self.relaying is None and self._reply.state == NOTHING
+    # ── what an attempt says when its engine does not answer ──
 
     def engine_declined(self, attempt: Attempt, kind: str) -> None:
-        """An engine answered that it cannot: go elsewhere if there is an elsewhere, else its answer is the answer."""
-        if self._rival is not None and self.relaying is None:
-            attempt.abandon()
-            if kind != "status-429":
-                self.serving.broker.failed(attempt.choice.row, "status-5xx", _now_ns())
-            self._leave_to_rival(attempt)
-        elif self._may_go_elsewhere:
-            self._go_elsewhere(attempt, kind)
+        """An engine answered that it cannot."""
+        trying.declined(self, attempt, kind)
 
     def attempt_failed(self, attempt: Attempt, kind: str, why: str = "") -> None:
         """An attempt broke. Nothing more comes of it."""
-        if self.is_over or attempt.is_over:
-            return
-        serving, now = self.serving, _now_ns()
-        serving.broker.failed(attempt.choice.row, kind, now)
-        if self._rival is not None and self.relaying is None:
-            self._leave_to_rival(attempt)
-            return
-        if self._may_go_elsewhere:
-            if kind != "connect-failed":
-                self._lost_engines += 1
-                self._lost_rows = (*self._lost_rows, attempt.choice.row)
-                serving.suspects.broke(self.head.path, self._body, attempt.choice.row, now)
-                if self._lost_engines > MOST_LOST:
-                    serving.suspects.add(self.head.path, self._body, self._lost_rows, now)
-            if self._go_elsewhere(attempt, kind):
-                return
-        message = MESSAGES.get(kind, "The engine failed.")
-        if kind == "connect-failed" and why:
-            message = f"{message} The last one: {why}."
-        self._fail(
-            Refusal(
-                502,
-                message,
-                reason=REASONS.get(kind, "upstream-error"),
-                type=SERVER_ERROR,
-                code="upstream_error",
-                should_retry=False,
-            ),
-            "failed",
-        )
+        trying.failed(self, attempt, kind, why)
 
     def without_room(self, attempt: Attempt, why: str) -> None:
-        """This worker can open no connection to anybody: no engine is to blame, and none other would help."""
-        if self.is_over or attempt.is_over:
-            return
-        if self._rival is not None and self.relaying is None:
-            self._leave_to_rival(attempt)
-            return
-        message = f"The gateway has too many connections open: {why}."
-        self._fail(unavailable(message, reason="no-descriptors", retry_after_ms=NO_ROOM_RETRY_MS), "rejected")
-
-    def _go_elsewhere(self, attempt: Attempt, kind: str) -> bool:
-        """Give the request to another engine, if it may be tried again and there is one."""
-        serving, ask = self.serving, self._ask
-        assert ask is not None
-        if kind not in SAFE_KINDS and self._lost_engines > MOST_LOST:
-            return False
-        most = MOST_UNREACHED if kind == "connect-failed" else serving.settings.retries
-        if self.attempts > most or _now_ns() >= ask.deadline_ns:
-            return False
-        if kind in BUDGETED_KINDS and not self._holds_retry:
-            if not serving.retries.take(serving.in_flight):
-                return False
-            self._holds_retry = True
-        try:
-            following = self._decide(ask)
-        except Refusal:
-            return False
-        serving.count_retry(attempt.choice.row)
-        if kind in ("status-502", "status-503"):
-            serving.broker.failed(attempt.choice.row, "status-5xx", _now_ns())
-        attempt.abandon()
-        self._close(attempt, "failed", 0, _now_ns())
-        self.attempt = following
-        following.start()
-        self.look_again()
-        return True
-
-    def _leave_to_rival(self, attempt: Attempt) -> None:
-        """One of two copies has failed: the other one is left."""
-        self._close(attempt, "failed", 0, _now_ns())
-        survivor = self._rival if attempt is self.attempt else self.attempt
-        self.attempt, self._rival = survivor, None
-
-    def _hedge(self) -> None:
-        """Ask a second engine, if one is idle, while the first has not begun: whoever begins first serves."""
-        self._hedge_at_ns = NEVER
-        serving = self.serving
-        assert self._ask is not None
-        if self.relaying is not None or self._rival is not None or not serving.hedges.take():
-            return
-        now = time.monotonic_ns()
-        choice = serving.broker.spare(self._ask, now, self._tried)
-        if choice is None:
-            serving.hedges.give_back()
-            return
-        self.attempts += 1
-        upstream = serving.upstream(choice.row)
-        if upstream is None:
-            # An engine that the gateway refuses to reach: as good as one that takes no connection.
-            serving.broker.failed(choice.row, "connect-failed", now)
-            serving.broker.ended(choice, self._ask, "failed", 0, now)
-            return
-        self._tried = (*self._tried, choice.row)
-        self._rival = Attempt(self, choice, upstream)
-        self._rival.start()
+        """This worker can open no connection to anybody."""
+        trying.without_room(self, attempt, why)
 
     # ── relaying ──
 
     def first_token(self, attempt: Attempt, now_ns: int) -> None:
         """The first token of the answer has come."""
-        if self._ask is not None and not attempt.is_over:
+        if self.ask is not None and not attempt.is_over:
             self.first_token_ns = now_ns
-            self.serving.broker.first_token(attempt.choice, self._ask, now_ns)
+            self.serving.broker.first_token(attempt.choice, self.ask, now_ns)
 
     def answered_whole(self, attempt: Attempt, body: bytes) -> None:
         """An answer in one piece is complete and nothing of it has gone to the client yet."""
@@ -353,12 +221,12 @@ class Exchange:
     def _adopt(self, attempt: Attempt) -> None:
         """This attempt's answer is the one; a rival is cancelled."""
         self.relaying = attempt
-        if self._rival is not None:
-            loser = self._rival if attempt is self.attempt else self.attempt
-            self.attempt, self._rival = attempt, None
+        if self.rival is not None:
+            loser = self.rival if attempt is self.attempt else self.attempt
+            self.attempt, self.rival = attempt, None
             if loser is not None:
                 loser.abandon()
-                self._close(loser, "cancelled", 0, _now_ns())
+                self.close(loser, "cancelled", 0, _now_ns())
 
     def _completed(self, attempt: Attempt, usage: Usage | None, body_bytes: int) -> None:
         """The whole answer has been written to the client."""
@@ -371,7 +239,7 @@ class Exchange:
             self.serving.broker.succeeded(row, now)
             self.serving.suspects.served(row, now)
             if self._is_on_trial:
-                self.serving.suspects.clear(self.head.path, self._body)
+                self.serving.suspects.clear(self.head.path, self.body)
         outcome, reason = "completed", ""
         if scanner is not None and scanner.is_error:
             outcome, reason = "failed", "upstream-error"
@@ -393,12 +261,12 @@ class Exchange:
 
     def give_up(self, refusal: Refusal) -> None:
         """The answer that the client was getting broke off, and it was not our engine's."""
-        self._fail(refusal, "failed")
+        self.fail(refusal, "failed")
 
     def has_lost_its_client(self, nobody: Recipient, reason: str) -> Finished:
         """Go on for others who wait for the same answer; what is known of the client's request, which has ended."""
         now = _now_ns()
-        finished = finished_of(self, self._ask, self._endpoint, "cancelled", reason, 499, now, None, 0)
+        finished = finished_of(self, self.ask, self._endpoint, "cancelled", reason, 499, now, None, 0)
         self.client = nobody
         self._reply.turn_to(nobody)
         return finished
@@ -420,7 +288,7 @@ class Exchange:
 
     def next_look_ns(self) -> int:
         """When something may be late: the deadline, the engine's first byte, its stream, or a hedge."""
-        ask, attempt, serving = self._ask, self.attempt, self.serving
+        ask, attempt, serving = self.ask, self.attempt, self.serving
         assert ask is not None
         look = ask.deadline_ns
         if attempt is not None:
@@ -432,8 +300,8 @@ class Exchange:
                 late = since + serving.first_byte_timeout_ns
             if late < look:
                 look = late
-        if 0 <= self._hedge_at_ns < look:
-            look = self._hedge_at_ns
+        if 0 <= self.hedge_at_ns < look:
+            look = self.hedge_at_ns
         if 0 <= self._comment_at_ns < look and self.relaying is None:
             look = self._comment_at_ns
         return look
@@ -445,10 +313,10 @@ class Exchange:
 
     def on_look(self, now_ns: int) -> None:
         """The time of `next_look_ns` has come."""
-        ask, attempt = self._ask, self.attempt
+        ask, attempt = self.ask, self.attempt
         assert ask is not None
-        if 0 <= self._hedge_at_ns <= now_ns:
-            self._hedge()
+        if 0 <= self.hedge_at_ns <= now_ns:
+            trying.hedge(self)
         if 0 <= self._comment_at_ns <= now_ns and self.relaying is None and attempt is not None:
             self._comment_at_ns = now_ns + self.serving.sse_keep_alive_ns
             self._reply.comment(attempt)
@@ -468,13 +336,13 @@ class Exchange:
     def drain(self) -> None:
         """The worker has no more time: end now, with an error the client can read."""
         if not self.is_over:
-            self._fail(self.serving.draining_refusal(), "rejected")
+            self.fail(self.serving.draining_refusal(), "rejected")
 
     def broke(self) -> None:
         """The gateway itself failed: end with an error that says so and nothing else."""
         if not self.is_over:
             refusal = Refusal(500, "The gateway failed.", reason="internal", type=SERVER_ERROR, code="internal_error")
-            self._fail(refusal, "failed")
+            self.fail(refusal, "failed")
 
     def _expire(self, now_ns: int) -> None:
         attempt = self.attempt
@@ -490,31 +358,29 @@ class Exchange:
             code="deadline_exceeded",
             should_retry=False,
         )
-        self._fail(refusal, "expired")
+        self.fail(refusal, "expired")
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer for the broker, which gave the request to no engine."""
-        self._fail(refusal, outcome_of_refusal(refusal))
+        self.fail(refusal, outcome_of_refusal(refusal))
 
-    def _fail(self, refusal: Refusal, outcome: str) -> None:
+    def fail(self, refusal: Refusal, outcome: str) -> None:
         """End with an error in the shape that the client still can read."""
         if self.visit is not None and self.visit.rescues(refusal):
             return
         self._reply.fail(refusal, self.request_id)
         self._end(outcome, refusal.reason, self._reply.status, _now_ns())
 
-    def _close(self, attempt: Attempt, outcome: str, output_tokens: int, now_ns: int, prompt_tokens: int = 0) -> None:
+    def close(self, attempt: Attempt, outcome: str, output_tokens: int, now_ns: int, prompt_tokens: int = 0) -> None:
         """Tell the broker of the end of an attempt, once."""
         if attempt.is_over:
             return
         attempt.is_over = True
-        assert self._ask is not None
+        assert self.ask is not None
         if outcome == "completed" and attempt.head is not None and attempt.head.status >= 400:
             # An error passed on whole is no answer: not one for the engine, and none to learn lengths and times from.
             outcome = "failed" if attempt.head.status >= 500 else "refused"
-        self.serving.broker.ended(
-            attempt.choice, self._ask, outcome, output_tokens, now_ns, prompt_tokens=prompt_tokens
-        )
+        self.serving.broker.ended(attempt.choice, self.ask, outcome, output_tokens, now_ns, prompt_tokens=prompt_tokens)
 
     def _end(
         self, outcome: str, reason: str, status: int, now_ns: int, usage: Usage | None = None, body_bytes: int = 0
@@ -524,21 +390,21 @@ class Exchange:
             return
         self.is_over = True
         self.ended_ns = now_ns
-        serving, attempt, rival = self.serving, self.attempt, self._rival
+        serving, attempt, rival = self.serving, self.attempt, self.rival
         serving.in_flight -= 1
-        if self._holds_retry:
+        if self.holds_retry:
             serving.retries.give_back()
-        finished = finished_of(self, self._ask, self._endpoint, outcome, reason, status, now_ns, usage, body_bytes)
+        finished = finished_of(self, self.ask, self._endpoint, outcome, reason, status, now_ns, usage, body_bytes)
         if rival is not None:
             rival.abandon()
-            self._close(rival, "cancelled", 0, now_ns)
+            self.close(rival, "cancelled", 0, now_ns)
         if attempt is not None:
             attempt.abandon()
             reported = usage.prompt_tokens if usage is not None else None
-            self._close(attempt, outcome, finished.output_tokens, now_ns, reported or 0)
+            self.close(attempt, outcome, finished.output_tokens, now_ns, reported or 0)
         # Attempts know their exchange: without this a body would be held until the collector finds the circle.
-        self.attempt = self.relaying = self._rival = None
-        self._body = b""
+        self.attempt = self.relaying = self.rival = None
+        self.body = b""
         visit, self.visit = self.visit, None
         if visit is None or visit.ended(finished):
             serving.ended(finished, is_whole=outcome == "completed")

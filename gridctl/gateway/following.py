@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from gridctl.answers.said import Whole
+from gridctl.answers.whole import Whole
 from gridctl.broker.refusal import Refusal
 from gridctl.gateway.telling import done, say
 
@@ -24,7 +24,7 @@ def follow(visit: Visit) -> None:
     if flight is None or exchange.is_over or not flight.parts:
         return
     is_alike = flight.is_stream and visit.ask.stream and flight.wants_usage == visit.ask.wants_usage
-    if not is_alike or exchange.client.is_paused:
+    if not is_alike or flight.leader.own != visit.own or exchange.client.is_paused:
         return
     data = b"".join(flight.parts[visit.place :])
     visit.place = len(flight.parts)

@@ -21,7 +21,7 @@ from gridctl.gateway.plain import plain, plain_literal
 MOST_FORMS, MOST_SEEN = 1_024, 8_192
 LONGEST_BODY, LONGEST_ENDS = 32 << 10, 8 << 10
 """Bytes of a body that is cut, and of the ends that are kept."""
-MARKS = {"chat": b'"content":', "completions": b'"prompt":'}
+MARKS = {"chat": b'"content":', "completions": b'"prompt":', "messages": b'"content":', "responses": b'"input":'}
 """What stands before the text, by endpoint."""
 MOST_REMEMBERED, LONGEST_REMEMBERED = 4_096, 2_048
 """Texts whose exact keys a worker remembers, and the bytes of those: what comes again is hashed once."""
@@ -36,11 +36,11 @@ Ends = tuple[Who, bytes, bytes]
 class Form:
     """What all requests of a form share: everything but the text. `is_apart`: nothing, each is to be read for itself;
     `refused` why none of them is cached, "" where they may be; `partition` is the partition's key, `user` and `tags`
-    are its part of a question's, `most_tokens` the longest answer that its clients take. `before` and `behind` are the
-    ends without the quotes of the text; without ends it is one request's own."""
+    are its part of a question's, `most_tokens` the longest answer that its clients take, `own` what answers repeat of a
+    request. `before` and `behind` are the ends without the quotes of the text; without ends it is one request's own."""
 
     __slots__ = (
-        "_again", "_begun", "before", "behind", "is_apart", "is_literal", "most_tokens", "partition", "refused",
+        "_again", "_begun", "before", "behind", "is_apart", "is_literal", "most_tokens", "own", "partition", "refused",
         "tags", "user",
     )  # fmt: skip
 
@@ -54,6 +54,7 @@ class Form:
         self.user = ""
         self.tags: tuple[str, ...] = ()
         self.most_tokens: int | None = None
+        self.own = b""
         self._begun = hashlib.blake2b(digest_size=EXACT_BYTES)
         self._again: dict[bytes, bytes] = {}
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from gridctl.answers.said import Whole
+from gridctl.answers.whole import Whole
 
 NATURAL_TOKEN_S = 0.01
 """Between two tokens of a stream at natural pace: what a fast engine takes, and faster than anybody reads."""
@@ -48,13 +48,13 @@ def stream_events(
 
     said = msgspec.json.decode(kept.content)
     if endpoint == "completions":
-        for piece in _pieces(str(said), in_pieces):
+        for piece in pieces(str(said), in_pieces):
             yield event({"text": piece, "logprobs": None, "finish_reason": None})
         yield event({"text": "", "logprobs": None, "finish_reason": kept.finish_reason})
     else:
         first = {name: value for name, value in said.items() if name != "content" and value not in (None, [])}
         yield event({"delta": {"role": "assistant", **first, "content": ""}, "logprobs": None, "finish_reason": None})
-        for piece in _pieces(said.get("content") or "", in_pieces):
+        for piece in pieces(said.get("content") or "", in_pieces):
             yield event({"delta": {"content": piece}, "logprobs": None, "finish_reason": None})
         yield event({"delta": {}, "logprobs": None, "finish_reason": kept.finish_reason})
     if wants_usage:
@@ -62,7 +62,8 @@ def stream_events(
     yield DONE
 
 
-def _pieces(text: str, in_pieces: bool) -> list[str]:
+def pieces(text: str, in_pieces: bool) -> list[str]:
+    """A text in pieces of about a token, or as one."""
     return _PIECES.findall(text) if in_pieces else [text]
 
 

@@ -16,6 +16,7 @@ from gridctl.answers.handed import Handed, Kind, opened
 from gridctl.answers.question import Fresh
 from gridctl.gateway.doorkeeper import Doorkeeper
 from gridctl.gateway.paces import Pace, Paces
+from gridctl.gateway.shapes import is_complete
 from gridctl.gateway.terms import question_of
 from gridctl.units import NS_PER_S
 
@@ -106,38 +107,46 @@ class Keeping:
     def _sort(self, waiting: list[Record]) -> None:
         """Count, choose, and send what is worth it."""
         misses: dict[tuple[str, str], int] = {}
+        took: dict[tuple[str, bool], list[float]] = {}
         parcel, size = Parcel(), 0
         for record in waiting:
             caller, _, exact, _, finished, said, _, ticket, _, is_miss = record
+            workload, reason = finished.workload, finished.cache_reason
             if is_miss:
-                key = finished.workload, finished.cache_reason
-                misses[key] = misses.get(key, 0) + 1
+                misses[workload, reason] = misses.get((workload, reason), 0) + 1
+            is_wanted = True
             if ticket is None:  # else a label is due, whatever was said
                 # It stands near the end, mostly.
-                if said.find(COMPLETE, -END_BYTES) < 0 and COMPLETE not in said and caller.endpoint != "embeddings":
+                is_stopped = said.find(COMPLETE, -END_BYTES) >= 0 or COMPLETE in said
+                if not is_stopped and not is_complete(caller.endpoint, said):
                     continue
-                is_first = caller.terms.is_second and not self._doorkeeper.was_asked_before(exact)
-                if is_first and finished.cache_reason != RENEWED:
-                    self._took(caller, finished)
-                    continue
-            if size + len(said) > MOST_BYTES and size:
-                self._send(parcel)
-                parcel, size = Parcel(), 0
-            size += len(said)
-            parcel.add(record, self._took(caller, finished))
+                is_wanted = not caller.terms.is_second or self._doorkeeper.was_asked_before(exact) or reason == RENEWED
+            took_us = took_us_of(finished)
+            like = took.get((workload, finished.stream))
+            if like is None:
+                like = took[workload, finished.stream] = []
+            like.append(took_us)
+            if caller.terms.hides_hits:
+                self._learn(caller, finished)
+            if is_wanted:
+                if size + len(said) > MOST_BYTES and size:
+                    self._send(parcel)
+                    parcel, size = Parcel(), 0
+                size += len(said)
+                parcel.add(record, took_us)
         self._send(parcel)
+        self._note(took)
         for (workload, reason), count in misses.items():
             self._counts.add(workload, "misses", count)
             self._counts.reason(reason, count)
 
-    def _took(self, caller: Caller, finished: Finished) -> float:
-        """An engine took so long: microseconds, as `took_us_of` has it."""
-        took_us, key = took_us_of(finished), (finished.workload, finished.stream)
-        before = self._took_us.get(key, took_us)
-        self._took_us[key] = before + WEIGHT_OF_LAST * (took_us - before)
-        if caller.terms.hides_hits:
-            self._learn(caller, finished)
-        return took_us
+    def _note(self, took: dict[tuple[str, bool], list[float]]) -> None:
+        """Engines took so long, microseconds as `took_us_of` has it: each weighs so much less than the one after it."""
+        for like, durations in took.items():
+            mean_us = self._took_us.get(like, durations[0])
+            for took_us in durations:
+                mean_us += WEIGHT_OF_LAST * (took_us - mean_us)
+            self._took_us[like] = mean_us
 
     def _learn(self, caller: Caller, finished: Finished) -> None:
         """Hits of this class may take as long."""

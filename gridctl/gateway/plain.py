@@ -15,14 +15,25 @@ from gridctl.cache.english import LIVE_WORDS
 COMMON = (string.ascii_letters + " .,:?!'()-/+*&%$_~|").encode()
 """What a text may be of besides digits. No mark of code is made of these but the two below, nothing of them is a
 control character, and none needs an escape in JSON."""
-_MARKS_OF_CODE = (b"def ", b"::")
-_BLANK = 0x20
+_BLANK, _COLON, _ODD, _DIGIT = b" :#0"
 LEAST_DIGITS = 8
 """Of what looks like an account or telephone number, but for an IBAN, which begins with two letters and two digits."""
-_KINDS = bytes([0x61 if chr(c).isalpha() and c < 128 else 0x30 if 0x30 <= c <= 0x39 else 0x20 for c in range(256)])
+
+
+def _kind(code: int) -> bytes:
+    one = bytes([code])
+    if one.isalpha():
+        return one.lower()
+    return b"0" if one.isdigit() else b" " if one in COMMON else b"#"
+
+
+_KINDS = b"".join([_kind(code) for code in range(256)])
+"""Of each byte: a letter its small one, a digit 0, a common mark a blank, everything else odd."""
+_SHAPES = bytes([0x61 if 0x61 <= kind <= 0x7A else kind for kind in range(256)])
 _BEGIN_OF_IBAN = b"aa00"
-_TO_WORDS = bytes([code if chr(code).isalpha() and code < 128 else 0x20 for code in range(256)])
 _LIVE = frozenset([word.encode() for word in LIVE_WORDS])
+_TELLING = _LIVE | {b"def"}
+"""Words after which a text changes by itself, or may be code."""
 _MAYBE_NUMBER = re.compile(MAYBE_NUMBER.pattern.encode())
 
 
@@ -32,24 +43,30 @@ def plain(text: bytes, rules: CacheRules) -> bytes | None:
     >>> plain(b"  Where is  PARIS?", CacheRules(mode="exact"))
     b'where is paris?'
     """
-    odd = text.translate(None, COMMON)
-    if odd and not (odd.isdigit() and (rules.allows_personal_data or not _may_be_number(text, len(odd)))):
+    kinds = text.translate(_KINDS)
+    if _ODD in kinds or not 0 < len(text) <= LONGEST_PROMPT:
         return None
-    if _MARKS_OF_CODE[0] in text or _MARKS_OF_CODE[1] in text or not 0 < len(text) <= LONGEST_PROMPT:
+    if _DIGIT in kinds:
+        if not rules.allows_personal_data and _may_be_number(text, kinds):
+            return None
+        kinds = kinds.replace(b"0", b" ")
+    if _COLON in text and b"::" in text:
+        return None
+    if not _TELLING.isdisjoint(kinds.split()) and (
+        b"def " in text or (rules.live_ttl_s <= 0.0 and not _LIVE.isdisjoint(kinds.split()))
+    ):
         return None
     lower = text.lower()
-    if rules.live_ttl_s <= 0.0 and not _LIVE.isdisjoint(lower.translate(_TO_WORDS).split()):
-        return None
-    if b"  " in lower or lower[0] == _BLANK or lower[-1] == _BLANK:
+    if b"  " in lower:
         return b" ".join(lower.split()) or None
-    return lower
+    return (lower.strip() or None) if lower[0] == _BLANK or lower[-1] == _BLANK else lower
 
 
-def _may_be_number(text: bytes, digits: int) -> bool:
-    """Whether there may be an account or telephone number in a text with so many digits."""
-    if digits >= LEAST_DIGITS:
+def _may_be_number(text: bytes, kinds: bytes) -> bool:
+    """Whether there may be an account or telephone number in a text of these kinds."""
+    if kinds.count(b"0") >= LEAST_DIGITS:
         return _MAYBE_NUMBER.search(text) is not None
-    return _BEGIN_OF_IBAN in text.translate(_KINDS)
+    return _BEGIN_OF_IBAN in kinds.translate(_SHAPES)
 
 
 def plain_literal(text: bytes, rules: CacheRules) -> bytes | None:

@@ -20,8 +20,11 @@ from gridctl.cache.cacheable import Wanted, bypass_of, bypass_of_text
 from gridctl.cache.exact import normalised
 from gridctl.cache.partition import canonical, digest
 from gridctl.errors import InputError
+from gridctl.gateway.conversations import SPOKEN, RefusedError, spoken
 from gridctl.gateway.forms import Ends, Form, Forms, cut, likeness
+from gridctl.gateway.messages_questions import asked as asked_of_messages
 from gridctl.gateway.partitions import Partitions, is_set
+from gridctl.gateway.responses_questions import asked as asked_of_responses
 from gridctl.gateway.terms import Caller, Terms, Understood
 from gridctl.gateway.turns import has_media, last_text, turns_of
 
@@ -29,9 +32,12 @@ if TYPE_CHECKING:
     from gridctl.broker.ask import Ask
     from gridctl.gateway.partitions import Fields
 
-OWN_REASONS = ("endpoint", "no-user", "tags", "logprobs", "body")
+OWN_REASONS = ("endpoint", "no-user", "tags", "logprobs", "body", "stored", "thinking")
 """Why a request bypasses the cache, beside the reasons of `cache.cacheable`."""
-READ_ENDPOINTS = ("chat", "completions", "embeddings")
+READ_ENDPOINTS = ("chat", "completions", "embeddings", "messages", "responses")
+LITERAL_ENDPOINTS = ("completions", "embeddings")
+CONVERSATIONS = {"messages": asked_of_messages, "responses": asked_of_responses}
+"""What reads the bodies of other APIs than chat's."""
 KNOWING_ROLES = ("operator", "admin")
 """Who may learn of a public workload's cache what it did."""
 ABSENT = "absent"
@@ -120,7 +126,7 @@ class Questions:
         tagged = headers.get(b"x-gridctl-cache-tags")
         who = (
             terms.name, ask.tenant, ask.origin, ask.jurisdiction, model, variant, ask.endpoint, caller.name,
-            tagged is None,
+            b"" if ask.endpoint == "chat" else spoken(ask.endpoint, headers), tagged is None,
         )  # fmt: skip
         key = (who, caller, control, own, tagged)
         found = self._callers.get(key)
@@ -207,6 +213,8 @@ class Questions:
         is_tagged = not caller.who[-1]
         try:
             fields = _fields.decode(body)
+            if endpoint in CONVERSATIONS:
+                return self._conversation(ask, fields, caller, is_tagged=is_tagged)
             user = _user(ask, fields, terms)
             if endpoint == "embeddings":
                 return self._embeddings(ask, fields, terms, user)
@@ -224,6 +232,21 @@ class Questions:
             return self._found(ask, fields, terms, user, text, earlier, is_media=is_media, is_tagged=is_tagged)
         except (msgspec.DecodeError, InputError, RecursionError, ValueError):
             return "body"
+
+    def _conversation(self, ask: Ask, fields: Fields, caller: Caller, *, is_tagged: bool) -> Read | str:
+        """A request of another API than chat's that is answered with what a model says."""
+        terms, said = caller.terms, caller.who[-2]
+        try:
+            asked = CONVERSATIONS[ask.endpoint](fields)
+        except RefusedError as refused:
+            return refused.reason
+        assert isinstance(said, bytes)
+        rest = {**asked.fields, SPOKEN: msgspec.Raw(said or b"null")}
+        user = _user(ask, rest, terms)
+        read = self._found(ask, rest, terms, user, asked.text, asked.earlier, is_media=False, is_tagged=is_tagged)
+        if not isinstance(read, str):
+            read[0].own = asked.own
+        return read
 
     def _embeddings(self, ask: Ask, fields: Fields, terms: Terms, user: str | None) -> Read | str:
         if "input" not in fields:
@@ -269,7 +292,7 @@ class Questions:
 
     def _complete(self, ask: Ask, fields: Fields, terms: Terms, key: str, user: str, text: str) -> Read:
         form = Form()
-        form.is_literal = ask.endpoint != "chat"
+        form.is_literal = ask.endpoint in LITERAL_ENDPOINTS
         form.partition, form.user, form.tags = key, user, self._partitions.tags(ask, terms)
         form.most_tokens = _longest(fields)
         form.hash_under(bytes.fromhex(digest(self._secret, ("literal" if form.is_literal else "exact", key))))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gridctl.answers.said import Whole, read_said
+from gridctl.answers.said import read_said
+from gridctl.answers.whole import Whole
 from gridctl.gateway.keeping import took_us_of
 
 if TYPE_CHECKING:

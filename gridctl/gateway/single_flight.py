@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from gridctl.answers.question import Kept
-    from gridctl.answers.said import Whole
+    from gridctl.answers.whole import Whole
 
 MOST_BUFFERED = 8 << 20
 """Bytes of a stream that are held for followers; a longer one is given to those who keep up."""
@@ -54,6 +54,10 @@ class Leader(Protocol):
     @property
     def wants_usage(self) -> bool:
         """Whether its client asked for the usage in a stream."""
+
+    @property
+    def own(self) -> bytes:
+        """What an answer to it repeats of it."""
 
     def abandoned(self) -> None:
         """Nobody follows any more."""

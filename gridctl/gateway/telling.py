@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from gridctl.answers.said import Whole, read_whole
+from gridctl.answers.said import read_whole
+from gridctl.answers.whole import Whole
 from gridctl.cache.cacheable import refusal_of
-from gridctl.gateway.hits import NATURAL_TOKEN_S, stream_events, whole_body
+from gridctl.gateway.hits import NATURAL_TOKEN_S
 from gridctl.gateway.paces import Pace
+from gridctl.gateway.shapes import stream_events, whole_body
 from gridctl.gateway.usage import Usage
 from gridctl.units import NS_PER_S
 
@@ -30,13 +32,16 @@ def say(visit: Visit, whole: Whole, token_s: float = 0.0) -> None:
     exchange, ask = visit.exchange, visit.ask
     visit.whole = whole
     assert visit.understood is not None
+    own = visit.own
     if not ask.stream:
-        exchange.reply.ready(exchange, whole_body(ask.endpoint, ask.request_id, whole))
+        exchange.reply.ready(exchange, whole_body(ask.endpoint, ask.request_id, whole, own))
         done(visit, whole)
         return
     if visit.understood.caller.terms.is_natural:
         token_s = max(token_s, NATURAL_TOKEN_S)
-    events = stream_events(ask.endpoint, ask.request_id, whole, wants_usage=ask.wants_usage, in_pieces=token_s > 0.0)
+    events = stream_events(
+        ask.endpoint, ask.request_id, whole, own, wants_usage=ask.wants_usage, in_pieces=token_s > 0.0
+    )
     exchange.first_token_ns = time.monotonic_ns()
     if token_s > 0.0:
         exchange.reply.begin_own(exchange, next(events), is_last=False)
@@ -69,7 +74,7 @@ def as_hit(visit: Visit, model: str, body: bytes) -> bytes:
     if refusal_of(whole.finish_reason, 200, whole.content, whole.has_tool_call) is not None:
         return body
     whole.model = model
-    return whole_body(ask.endpoint, ask.request_id, whole)
+    return whole_body(ask.endpoint, ask.request_id, whole, visit.own)
 
 
 def _say_now(visit: Visit, whole: Whole, token_s: float) -> None:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from gridctl.gateway.head import Head
     from gridctl.resources import Workload
 
+CONVERSATIONS = ("chat", "messages", "responses")
+"""Endpoints whose last text may be put in other words."""
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -76,7 +79,7 @@ class Caller:
         self.given_tags: tuple[str, ...] = ()
         self.is_fresh_only = False
         self.is_ignorant = False
-        self.is_by_meaning = terms.mode == "semantic" and ask.endpoint == "chat"
+        self.is_by_meaning = terms.mode == "semantic" and ask.endpoint in CONVERSATIONS
         self.apart = ""
         self.hides_hits = False
         self.kind = (terms.name, ask.endpoint, ask.jurisdiction, ask.model)

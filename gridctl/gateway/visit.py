@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gridctl.answers.said import Whole
+from gridctl.answers.whole import Whole
 from gridctl.gateway.cache_word import plain, word_of
 from gridctl.gateway.following import break_off, follow, go_alone, land
 from gridctl.gateway.questions import ABSENT
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 STALE_IF_ERROR_S = 86_400.0
 """How long past its time an answer is still better than none, when no engine can be reached."""
+TOO_LONG = "longer-than-allowed"
 RESCUED_STATUSES = (502, 503, 504)
 
 
@@ -45,7 +46,7 @@ class Visit:
     """One request at the cache. `word` is what the answer's head tells; `body` the request's. Most requests are misses
     that nobody follows: what those never need is here as it begins, and set when it changes."""
 
-    reason = ""
+    reason = ABSENT
     understood: Understood | None = None
     whole: Whole | None = None
     """The engine's answer, read for those who wait with this request; or what it was answered with."""
@@ -66,7 +67,7 @@ class Visit:
     is_rescued = False
     is_unattended = False
     pacing: asyncio.TimerHandle | None = None
-    outcome = "bypass"
+    outcome = "miss"
     parts: list[bytes] | tuple[()] = ()
     """Of a stream, so far."""
     _cancel_look: Any = None
@@ -82,7 +83,7 @@ class Visit:
         """The way of a request that no client waits for."""
         visit = cls(caching, exchange, None, b"")
         visit.understood, visit.ticket = again.understood, again.ticket
-        visit.outcome, visit.reason, visit.is_unattended = "miss", "again", True
+        visit.reason, visit.is_unattended = "again", True
         visit.stamp = caching.answers.stamp()
         return visit
 
@@ -97,6 +98,11 @@ class Visit:
         return self.ask is not None and bool(self.ask.wants_usage)
 
     @property
+    def own(self) -> bytes:
+        """What an answer to it repeats of it."""
+        return b"" if self.understood is None else self.understood.form.own
+
+    @property
     def word(self) -> bytes:
         """The value of x-gridctl-cache; nothing for those who may not know."""
         understood = self.understood
@@ -108,7 +114,7 @@ class Visit:
 
     def bypass(self, reason: str) -> None:
         """Go to an engine, and nothing is kept."""
-        self.reason = reason
+        self.outcome, self.reason = "bypass", reason
 
     def withdraw(self) -> None:
         """Something of ours broke: have no more to do with the cache."""
@@ -124,23 +130,24 @@ class Visit:
     def look(self, understood: Understood) -> bool:
         """Find an answer; whether there is one, now or soon."""
         self.understood = understood
-        caching, caller, form = self.caching, understood.caller, understood.form
+        caching, caller, exact = self.caching, understood.caller, understood.exact
         answers = caching.answers
-        self.outcome = "miss"
         if caller.is_fresh_only:
             self.reason = "no-cache"
             self.stamp = answers.stamp()
             return False
-        exact, kept = understood.exact, None
         stamp = answers.absent(exact)
         if stamp is None:
             kept = answers.exact(understood.question, time.time_ns())
-            if kept is not None and self.suits(kept):
-                self.serve(kept)
-                return True
+            if kept is not None:
+                if self.suits(kept):
+                    self.serve(kept)
+                    return True
+                if not self.fits(kept):
+                    self.reason = TOO_LONG
             stamp = answers.stamp()
         self.stamp = stamp
-        key = (exact, form.most_tokens, caller.apart)
+        key = (exact, understood.form.most_tokens, caller.apart)
         if caching.flights.leaders.setdefault(key, self) is self:
             self.key = key
         else:
@@ -151,7 +158,6 @@ class Visit:
                 self.exchange.look_again()
                 self.follow()
                 return True
-        self.reason = ABSENT if kept is None or self.fits(kept) else "longer-than-allowed"
         if not caller.is_by_meaning and not (answers.shared_ns and caller.terms.is_shared):
             return False
         self._cancel_look = caching.look(self, self._found)
@@ -171,7 +177,7 @@ class Visit:
             self.serve(kept)
             return
         self.ticket = found.ticket
-        self.reason = "longer-than-allowed" if kept is not None and not self.fits(kept) else plain(found.reason)
+        self.reason = TOO_LONG if kept is not None and not self.fits(kept) else plain(found.reason)
         if found.kind == "explore":
             self.caching.count(self, "explored")
         self.exchange.ask_an_engine()

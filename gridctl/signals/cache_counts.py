@@ -22,7 +22,7 @@ CACHE_REASONS = (
     # of requests that bypass it
     "off", "no-store", "empty", "too-long", "not-text", "non-printing", "tools", "media", "temperature",
     "several-answers", "personal-data", "changes-by-itself", "untagged-documents", "endpoint", "no-user", "tags",
-    "logprobs", "body",
+    "logprobs", "body", "stored", "thinking",
     # of misses
     "no-cache", "absent", "nothing-stored", "nothing-kept", "learning", "above-price", "bound-reached", "stopped",
     "keeper-slow", "keeper-down", "keeper-busy", "longer-than-allowed", "exact-only", "leader-failed", "expired",

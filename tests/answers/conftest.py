@@ -12,6 +12,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the keeper's process do
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "agent"))  # free ports
 sys.path.insert(0, str(Path(__file__).parent))
 
 from answer_parts import Bench, KeeperProcess, plan_at

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
 import pytest
+from ports import free_port
 from shared_parts import Server
 
 from gridctl.answers.shared_place import PASSWORD_VARIABLE, SharedPlace, place_of
@@ -17,12 +17,6 @@ from gridctl.answers.shared_server import Line, LostError, Refused, open_line
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OPENSSL = shutil.which("openssl")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def certificate_at(folder: Path, name: str) -> tuple[Path, Path]:

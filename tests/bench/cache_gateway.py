@@ -1,6 +1,6 @@
 """What the cache costs requests that it cannot answer, and how many it answers a second: one gateway each, in turns.
 
-    python tests/bench/cache_gateway.py [--rounds 4] [--seconds 2] [--connections 64]
+    python tests/bench/cache_gateway.py [--rounds 4] [--seconds 2] [--connections 64] [--compiled ~/compiled/bin/python]
 
 Four grids before the same mock engines: no workload caches; exact, and every prompt is new (each answer is kept: what a
 miss costs in full); the same where answers are kept at the second asking; exact, and 64 prompts come again and again
@@ -44,7 +44,9 @@ class Case:
     p50_us: list[float] = field(default_factory=list)
 
 
-def started(folder: Path, name: str, engines: Engines, cache: dict[str, object] | None) -> Case:
+def started(
+    folder: Path, name: str, engines: Engines, cache: dict[str, object] | None, compiled: str | None = None
+) -> Case:
     """`gridctl up` whose workload has that cache."""
     place = folder / name
     place.mkdir()
@@ -57,7 +59,7 @@ def started(folder: Path, name: str, engines: Engines, cache: dict[str, object] 
 
     sides._document = document
     try:
-        side = start_gridctl(place, engines, 0)
+        side = start_gridctl(place, engines, 0, compiled)
     finally:
         sides._document = plain
     assert side.process is not None
@@ -100,6 +102,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--compiled", help="a Python that has gridctl installed with GRIDCTL_COMPILED=1: that one's")
     arguments = parser.parse_args()
     exact: dict[str, object] = {"mode": "exact", "max_temperature": 1.0}
     second = {**exact, "admission": "second"}
@@ -109,7 +112,7 @@ def main() -> None:
         engines = stack.enter_context(Engines.running(folder, 8, 1))
         cases = []
         for title, cache in (("off", None), ("misses", exact), ("second", second), ("hits", exact)):
-            case = started(folder, title, engines, cache)
+            case = started(folder, title, engines, cache, arguments.compiled)
             assert case.side.process is not None
             stack.callback(case.side.process.stop)
             cases.append(case)

@@ -160,6 +160,7 @@ def caching_gateway(urls: Sequence[str], **policy: Any) -> Iterator[CachingGatew
         understand = StandInBroker.ask
         endpoints = {
             "/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings",
+            "/v1/messages": "messages", "/v1/responses": "responses",
         }  # fmt: skip
 
         def ask(head: Any, body: bytes, now_ns: int) -> Ask:

@@ -37,6 +37,7 @@ class StandInBroker:
     def __init__(self, plan: Plan, *, deadline_s: float = 30.0) -> None:
         self.plan = plan
         self.deadline_s = deadline_s
+        self.predicted_ttft_us = 1500.0
         self.open = 0
         self.ended_with: list[tuple[int, str, int]] = []
         self.failures: list[tuple[int, str]] = []
@@ -92,7 +93,7 @@ class StandInBroker:
             facts=SimpleNamespace(),  # type: ignore[arg-type]
             generation=self.plan.generation,
             decided_ns=now_ns,
-            predicted_ttft_us=1500.0,
+            predicted_ttft_us=self.predicted_ttft_us,
             predicted_tpot_us=100.0,
             engine_ttft_us=1000.0,
             engine_tpot_us=100.0,

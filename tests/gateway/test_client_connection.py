@@ -255,7 +255,12 @@ def test_at_the_cap_accepting_pauses_and_nobody_is_dropped() -> None:
 
 
 def test_a_client_that_half_closes_is_gone_unless_it_is_given_grace() -> None:
+    answering: list[bool] = []
+
     async def later(served: Served) -> None:
+        if not answering:
+            await served.gone()
+            raise ConnectionError
         await asyncio.sleep(0.05)
         await answers(served)
 
@@ -265,6 +270,7 @@ def test_a_client_that_half_closes_is_gone_unless_it_is_given_grace() -> None:
         assert closed_by_peer(connection)
         gateway.settled()
         assert gateway.meter.rows[-1].outcome == "cancelled"
+        answering.append(True)
         gateway.serving.half_close_grace_ns = 5_000_000_000
         with gateway.connect() as connection:
             connection.sendall(request(CHAT))

@@ -28,6 +28,7 @@ from gateway_parts import (
     running_gateway,
     scripted_engine,
     serves,
+    wait_for,
     whole,
 )
 
@@ -37,9 +38,12 @@ from gridctl.gateway.pool import Pool
 
 
 def nobody_there() -> str:
-    """The URL of a port that refuses connections."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+    """The URL of a port that refuses connections: taken, so that nobody else gets it, and not listened on."""
+    holder = socket.socket()
+    holder.bind(("127.0.0.1", 0))
+    port = holder.getsockname()[1]
+    holder.detach()  # it stays taken until this process ends
+    return f"http://127.0.0.1:{port}"
 
 
 async def resets(served: Served) -> None:
@@ -196,9 +200,7 @@ def test_an_idle_connection_is_closed_before_the_engine_would_close_it() -> None
 
     with scripted_engine(brief) as engine, running_gateway([engine.url]) as gateway:
         assert ask(gateway).status == 200
-        deadline = time.monotonic() + 3
-        while engine.open:
-            assert time.monotonic() < deadline
+        wait_for(lambda: not engine.open)
         assert ask(gateway).status == 200
         assert engine.connections == 2
 
@@ -233,7 +235,7 @@ def test_an_engine_that_does_not_begin_is_left_after_its_time() -> None:
     async def silent(served: Served) -> None:
         await served.gone()
 
-    settings = Settings(anonymous=True, first_byte_timeout_ms=100)
+    settings = Settings(anonymous=True, first_byte_timeout_ms=500)
     with (
         scripted_engine(silent) as first,
         scripted_engine(answers) as second,
@@ -271,14 +273,12 @@ def test_a_deadline_ends_a_request_that_waits_and_the_engine_is_told_at_once() -
     with scripted_engine(silent) as engine, running_gateway([engine.url]) as gateway:
         started = time.monotonic()
         answer = ask(gateway, {**CHAT, "deadline_s": 0.2})
-        assert 0.2 <= time.monotonic() - started < 1.0
+        assert 0.2 <= time.monotonic() - started < 5.0
         assert (answer.status, answer.json["error"]["code"]) == (504, "deadline_exceeded")
         gateway.settled()
         assert gateway.meter.rows[0].outcome == "expired"
         assert gateway.broker.failures == []  # the client was impatient: that says nothing about the engine
-        deadline = time.monotonic() + 1
-        while engine.open:
-            assert time.monotonic() < deadline
+        wait_for(lambda: not engine.open)
 
 
 def test_a_deadline_in_a_stream_is_an_error_event() -> None:
@@ -297,19 +297,21 @@ def test_a_deadline_in_a_stream_is_an_error_event() -> None:
         assert gateway.meter.rows[0].outcome == "expired"
 
 
-def hedged(first: Script, second: Script, body: dict[str, object] = STREAMED) -> tuple[Gateway, str, list[int]]:
+def hedged(
+    first: Script, second: Script, body: dict[str, object] = STREAMED, *, predicted_ttft_us: float = 1500.0
+) -> tuple[Gateway, str, list[int]]:
     settings = Settings(anonymous=True, hedge=True, hedge_budget=1.0)
     with (
         scripted_engine(first) as one,
         scripted_engine(second) as two,
         running_gateway([one.url, two.url], settings) as gateway,
     ):
+        gateway.broker.predicted_ttft_us = predicted_ttft_us
         answer = ask(gateway, body)
         gateway.settled()
         assert answer.body.endswith(b"data: [DONE]\n\n")
-        deadline = time.monotonic() + 1
-        while one.cancelled_at == [] and first is not serves and time.monotonic() < deadline:
-            time.sleep(0.002)
+        if first is silent_script:
+            wait_for(lambda: one.cancelled_at)
         return gateway, answer.headers["x-gridctl-site"], [len(one.requests), len(two.requests)]
 
 
@@ -324,7 +326,7 @@ def test_a_hedge_serves_when_the_first_engine_does_not_begin_and_the_loser_is_ca
 
 
 def test_no_hedge_is_sent_when_the_first_engine_begins_in_time() -> None:
-    _, site, requests = hedged(serves, serves)
+    _, site, requests = hedged(serves, serves, predicted_ttft_us=1e6)  # one that is a busy machine's, too
     assert (site, requests) == ("site-0", [1, 0])
 
 
@@ -350,7 +352,7 @@ def test_no_hedge_is_sent_where_no_engine_is_idle() -> None:
 @pytest.mark.parametrize(("second", "failure"), [(resets, "reset"), (declines, "status-5xx")], ids=["reset", "503"])
 def test_a_hedge_that_fails_leaves_the_first_engine_to_serve(second: Script, failure: str) -> None:
     async def late(served: Served) -> None:
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.0)  # a hedge goes out after 0.05
         await serves(served)
 
     gateway, site, requests = hedged(late, second)
