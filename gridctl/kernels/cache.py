@@ -21,7 +21,7 @@ import llvmlite
 import numba
 import numpy as np
 from llvmlite import binding
-from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 
 from gridctl.kernels import is_interpreted
 
@@ -138,10 +138,32 @@ class _CacheImpl(CompileResultCacheImpl):
     _locator_classes = (_Locator,)
 
 
+class _Files(IndexDataCacheFile):
+    """An entry's list of files, and the files: one for the types of one call.
+
+    numba numbers them as it finds them free. Two processes that keep code for different types at the same moment find
+    the same number free, and the next one runs code that takes its floats for integers. Here a file is named by what it
+    is for, so whoever loses the list to another process compiles anew at worst."""
+
+    def __init__(self, folder: str, base: str, stamp: tuple[int, ...]) -> None:
+        super().__init__(folder, base, stamp)
+        self._base = base
+
+    def save(self, key: Any, data: Any) -> None:
+        name = f"{self._base}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.nbc"
+        self._save_data(name, data)
+        self._save_index(self._load_index() | {key: name})
+
+
 class KernelCache(FunctionCache):
     """numba's cache of compiled entries, in our folder."""
 
     _impl_class = _CacheImpl
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        locator = self._impl.locator
+        self._cache_file = _Files(locator.get_cache_path(), self._impl.filename_base, locator.get_source_stamp())
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """As numba does it, but for readying its whole compiler, which code that is compiled already does not need, and

@@ -5,6 +5,7 @@ Expected by hand: integers (1 + 2 + 3)·10, twice, plus 0 + 1 + 2 = 123; floats 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,24 @@ def test_what_two_processes_compiled_for_different_types_a_third_loads_side_by_s
     assert len(kept) == 2
     assert run("print(total(INTEGERS), total(FLOATS), sum(total.stats.cache_hits.values()))") == "123.0 151.0 2\n"
     assert files(tmp_path, "*.nbc") == kept
+
+
+@pytest.mark.parametrize("last", ["integers", "floats"])
+def test_two_processes_that_compile_different_types_at_the_same_time_never_give_one_the_code_of_the_other(
+    run: Callable, tmp_path: Path, last: str
+) -> None:
+    # Each saw an empty cache; one's list of files is written over by the other's, and its code is the last to come.
+    for kind in ("integers", "floats"):
+        run(f"print(total({kind.upper()}))", XDG_CACHE_HOME=str(tmp_path / kind))
+    first = "floats" if last == "integers" else "integers"
+    for kind, pattern in ((last, "*.nbi"), (first, "*.nbc"), (last, "*.nbc")):
+        for path in (tmp_path / kind).rglob(pattern):
+            target = tmp_path / "cache" / path.relative_to(tmp_path / kind)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if pattern == "*.nbi" or not target.exists():
+                shutil.copy(path, target)
+    assert run("print(total(INTEGERS), total(FLOATS))") == "123.0 151.0\n"
+    assert run("print(total(INTEGERS), total(FLOATS), sum(total.stats.cache_hits.values()))") == "123.0 151.0 2\n"
 
 
 def test_only_entries_that_python_called_are_kept(run: Callable, tmp_path: Path) -> None:
