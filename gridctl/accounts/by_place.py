@@ -12,8 +12,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from gridctl.accounts.facts import EngineFacts
 from gridctl.accounts.goodness import CAUSES, Goodness, judge
-from gridctl.accounts.rows import EngineFacts, Run
+from gridctl.accounts.rows import Run
 
 
 class PlaceShare(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.accounts.columns import TIME_NAMES, Columns, Quantile, Sums
+from gridctl.accounts.facts import EngineFacts
 from gridctl.accounts.groups import Labels, labels
 from gridctl.accounts.percentiles import percentiles
-from gridctl.accounts.rows import COMPLETED, EngineFacts, Run
+from gridctl.accounts.rows import COMPLETED, Run
 from gridctl.accounts.sla import sla
 from gridctl.accounts.tables import TokenomicsRow
 from gridctl.accounts.tokenomics import scoped_rows, variant_name

@@ -27,12 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.accounts.clock import client_clock
+from gridctl.accounts.facts import FaultFacts
 from gridctl.accounts.goodness import judge
 from gridctl.accounts.movement import Flow, movement
 from gridctl.accounts.pairing import unpaired
 from gridctl.accounts.percentiles import percentiles
 from gridctl.accounts.price_changes import gpu_hour_surplus_usd
-from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, FaultFacts, Run, RunRows
+from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, Run, RunRows
 from gridctl.accounts.usd import ledger
 from gridctl.units import NS_PER_S, TOKENS_PER_MTOK, ms
 

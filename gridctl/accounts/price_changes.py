@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gridctl.accounts.rows import FaultFacts, Run, RunInfo
+from gridctl.accounts.facts import FaultFacts, RunInfo
+from gridctl.accounts.rows import Run
 from gridctl.units import NS_PER_HOUR
 
 Floats = NDArray[np.float64]

@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.accounts.clock import ClientClock, client_clock
+from gridctl.accounts.facts import EngineFacts
 from gridctl.accounts.goodness import Goodness, judge
 from gridctl.accounts.groups import UNNAMED, Labels, check_dimensions, grouped, labels
 from gridctl.accounts.percentiles import percentiles
-from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, EngineFacts, Run
+from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, Run
 from gridctl.accounts.tables import EVERYTHING, Tokenomics, TokenomicsRow
 from gridctl.accounts.usd import Ledger, Stranded, is_owned, ledger
 from gridctl.units import NS_PER_S, TOKENS_PER_MTOK, ms

@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.accounts.blocks import blank, blocks
+from gridctl.accounts.facts import EngineFacts
 from gridctl.accounts.price_changes import changes_of, price_factors, surplus_ns
-from gridctl.accounts.rows import COMPLETED, EngineFacts, Run
+from gridctl.accounts.rows import COMPLETED, Run
 from gridctl.units import BYTES_PER_GB, NS_PER_HOUR, NS_PER_MS, TOKENS_PER_MTOK
 
 EGRESS_BYTES_PER_TOKEN = 4

@@ -6,12 +6,13 @@ anything younger than a day: an engine may still read what was just replaced. De
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gridctl.agent.folder import AgentFolder, is_folder
+from gridctl.agent.folder import AgentFolder, files_below, is_folder
 from gridctl.agent.journal import Journal
 from gridctl.agent.versions import Versions
 from gridctl.artifacts.contents import MARK_FOLDER
@@ -43,12 +44,14 @@ def removable(
         for digest in sorted(versions.whole(model) - kept - versions.pointers(model).named):
             path = versions.path(model, digest)
             age = _age_s(path, now_unix_s)
-            if age >= youngest_s:
+            if age is not None and age >= youngest_s:
                 found.append(Removable("version", model, digest, path, _own_bytes(path), age))
     found += _stages(folder, kept, now_unix_s, youngest_s)
     going = Counter(inode for item in found for inode in _inodes(item.path))
-    for path in sorted(folder.blobs.iterdir()):
-        status = path.lstat()
+    for path in _entries(folder.blobs):
+        status = _status(path)
+        if status is None:
+            continue
         is_loose = status.st_nlink - 1 <= going[status.st_ino]
         age = now_unix_s - max(status.st_mtime, status.st_ctime if status.st_nlink == 1 else 0.0)
         if is_loose and age >= youngest_s:
@@ -70,29 +73,40 @@ def collect(versions: Versions, items: Iterable[Removable]) -> int:
 
 def _stages(folder: AgentFolder, kept: set[str], now_unix_s: float, youngest_s: float) -> list[Removable]:
     found = []
-    for model in sorted(folder.staging.iterdir()):
-        for path in sorted(model.iterdir()) if is_folder(model) else ():
+    for model in _entries(folder.staging):
+        for path in _entries(model) if is_folder(model) else ():
             digest, age = f"sha256:{path.name}", _age_s(path, now_unix_s)
-            if digest not in kept and age >= youngest_s:
+            if digest not in kept and age is not None and age >= youngest_s:
                 found.append(Removable("transfer", model.name, digest, path, _own_bytes(path), age))
     return found
 
 
-def _age_s(path: Path, now_unix_s: float) -> float:
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder, by name; nothing where it has gone meanwhile."""
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """None for what has gone meanwhile: an agent may be at work while a command looks."""
+    try:
+        return path.lstat()
+    except FileNotFoundError:
+        return None
+
+
+def _age_s(path: Path, now_unix_s: float) -> float | None:
     """Since the folder got its place or lost it: its name's change touches its own status."""
-    status = path.lstat()
-    return now_unix_s - max(status.st_mtime, status.st_ctime)
+    status = _status(path)
+    return None if status is None else now_unix_s - max(status.st_mtime, status.st_ctime)
 
 
 def _own_bytes(path: Path) -> int:
     """Of files that only this folder holds; those with a blob come free with the blob."""
-    files = (found for found in path.rglob("*") if not found.is_symlink() and found.is_file())
-    return sum(file.lstat().st_size for file in files if file.lstat().st_nlink == 1)
+    return sum(status.st_size for _, status in files_below(path) if status.st_nlink == 1)
 
 
 def _inodes(path: Path) -> list[int]:
-    return [
-        found.lstat().st_ino
-        for found in path.rglob("*")
-        if found.is_file() and not found.is_symlink() and MARK_FOLDER not in found.relative_to(path).parts
-    ]
+    return [status.st_ino for found, status in files_below(path) if MARK_FOLDER not in found.relative_to(path).parts]

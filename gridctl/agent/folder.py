@@ -140,6 +140,18 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def files_below(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Regular files at any depth with their status. What an agent removes meanwhile is left out: a command may look at
+    a folder that changes."""
+    for root, _folders, names in os.walk(path):
+        for name in names:
+            found = Path(root, name)
+            with contextlib.suppress(FileNotFoundError):
+                status = found.lstat()
+                if stat.S_ISREG(status.st_mode):
+                    yield found, status
+
+
 def write_durably(path: Path, data: bytes) -> None:
     """Write a small file that is there, whole, also after a loss of power in the next instant."""
     write_whole(path, data)

@@ -7,8 +7,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gridctl.errors import UsageError
+from gridctl.resources.hosts import is_loopback
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 KEEP_FREE_SHARE = 0.10
 """Share of the disk that stays free."""
 
@@ -53,7 +53,7 @@ class Order:
 def check_url(url: str, flag: str) -> str:
     """A URL without its last slash, if a secret may be sent there. Raises: UsageError."""
     parts = urlsplit(url)
-    is_private = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
+    is_private = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
     if not parts.hostname or not is_private or parts.username or parts.query or parts.fragment:
         raise UsageError(
             f"not a URL to talk to: {url[:100]!r}", where=flag, fix="https://HOST[:PORT], or http:// on this machine"

@@ -7,12 +7,12 @@ Source: OCI distribution specification, the grammar of `<name>` and `<reference>
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 
 from gridctl.artifacts.contents import is_digest
 from gridctl.errors import UsageError
+from gridctl.resources.hosts import is_loopback
 
 _REPOSITORY = re.compile(r"^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$")
 _TAG = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")
@@ -66,14 +66,5 @@ def parse_reference(text: str) -> Reference:
     )
     if not is_sound:
         raise UsageError(f"not a reference: {text[:100]!r}", where="REF", fix=f"write HOST/NAME:TAG, as {EXAMPLE}")
-    return Reference(scheme or ("http" if _is_here(host) else "https"), host, repository, tag, digest)
-
-
-def _is_here(host: str) -> bool:
-    name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    name = re.sub(r":\d+$", "", host)
+    return Reference(scheme or ("http" if is_loopback(name) else "https"), host, repository, tag, digest)

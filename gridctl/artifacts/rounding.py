@@ -29,7 +29,6 @@ Octets = npt.NDArray[np.uint8]
 Sums = npt.NDArray[np.float64]
 
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
-_INFINITE = np.uint32(0x7F800000)
 _U16 = np.uint32(16)
 _ONE = np.uint32(1)
 _BF16_HALF = np.uint32(0x7FFF)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gridctl.accounts.rows import EngineFacts
+from gridctl.accounts.facts import EngineFacts
 from gridctl.broker.plan import Backend
 
 NOT_YET: Final = -1

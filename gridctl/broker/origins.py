@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from gridctl.accounts.rows import Origin
+from gridctl.accounts.facts import Origin
 from gridctl.broker.head import Head
 from gridctl.broker.plan import Settings
 from gridctl.broker.refusal import Refusal, bad_request

@@ -18,8 +18,8 @@ from gridctl.broker.learning import Correction, WaitCorrection, rounded
 from gridctl.broker.plan import Backend
 from gridctl.broker.prefixes import PrefixIndex, empty_index, forget
 from gridctl.broker.rows import BELIEVED_NS, FADING_NS, OWN
-from gridctl.health.condition import NEVER_NS, Condition
-from gridctl.health.words import EVENTS, Event
+from gridctl.health.condition import Condition
+from gridctl.health.words import EVENTS, NEVER_NS, Event
 from gridctl.kernels import Records
 from gridctl.signals.rows import ALL_TRAFFIC_PPM, WORD_BYTES
 from gridctl.units import NS_PER_MS, NS_PER_S

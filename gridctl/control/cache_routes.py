@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from gridctl.control import messages
+from gridctl.control import cache_messages as messages
 from gridctl.control.admin import Call, Route
 from gridctl.errors import GridctlError, InputError, UnreachableError, UsageError, did_you_mean
 from gridctl.registry.ledger import CACHE

@@ -10,7 +10,8 @@
     live/log/              what a detached orchestrator says
     live/recordings/       traces of live traffic
 
-Invariant: `control.json` without a held lock is what a killed process left behind, and nobody believes it.
+Invariant: `control.json` without a held lock is what a killed process left behind, and nobody believes it. Nor does
+anybody between the moment the next one has the lock and the moment it has swept: the folder itself is locked then.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +36,7 @@ FOLDER = "live"
 LONGEST_SOCKET_PATH = 100
 """Bytes; a Unix socket's address holds 107 on Linux, 103 on macOS."""
 LOCK_PATIENCE_S = 1.0
-"""A command that looks whether an orchestrator runs holds the lock for an instant."""
+"""A command that looks whether an orchestrator runs holds the locks for an instant."""
 
 
 class ControlFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +96,19 @@ class LiveFolder:
 
     def running(self) -> ControlFile | None:
         """The orchestrator that runs, or None. Raises StoreError when its file cannot be read."""
+        deadline = time.monotonic() + LOCK_PATIENCE_S
+        while True:
+            with self._looking(shared=True) as is_steady:
+                if is_steady or time.monotonic() > deadline:
+                    return self._holder()
+            time.sleep(0.001)
+
+    def refuse_running(self) -> None:
+        """Raises InputError naming the orchestrator that runs."""
+        if self.running() is not None:
+            raise self._taken()
+
+    def _holder(self) -> ControlFile | None:
         try:
             descriptor = os.open(self.lock, os.O_RDWR | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
@@ -101,7 +116,7 @@ class LiveFolder:
         except OSError as error:
             raise disk_fault(error, self.lock) from error
         try:
-            if try_lock(descriptor):
+            if try_lock(descriptor, shared=True):
                 return None
             return self._read()
         finally:
@@ -116,15 +131,38 @@ class LiveFolder:
             raise disk_fault(error, self.lock) from error
         try:
             deadline = time.monotonic() + LOCK_PATIENCE_S
-            while not try_lock(descriptor):
+            while not self._begins(descriptor):
                 if time.monotonic() > deadline:
                     raise self._taken()
                 time.sleep(0.02)
-            self._sweep()
             try:
                 yield
             finally:
                 self._sweep()
+        finally:
+            os.close(descriptor)
+
+    def _begins(self, descriptor: int) -> bool:
+        """Take the lock and sweep what a killed process left: one step for all who look, or they would see the lock
+        held, and believe the file of the dead."""
+        with self._looking(shared=False) as is_alone:
+            if not is_alone or not try_lock(descriptor):
+                return False
+            self._sweep()
+            return True
+
+    @contextlib.contextmanager
+    def _looking(self, *, shared: bool) -> Iterator[bool]:
+        """Hold the folder itself, for an instant: False while another begins, or, not `shared`, while others look."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            yield True
+            return
+        except OSError as error:
+            raise disk_fault(error, self.path) from error
+        try:
+            yield try_lock(descriptor, shared=shared)
         finally:
             os.close(descriptor)
 
@@ -162,7 +200,8 @@ class LiveFolder:
 
 def write_private(path: Path, content: bytes) -> None:
     """Write a file that only its owner may read, whole or not at all. Raises StoreError."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    # Of this thread alone: one that is still writing an older content must not be met half way.
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}")
     try:
         with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
             file.write(content)

@@ -62,14 +62,15 @@ def _summary(facts: Facts, name: str, states: list[State]) -> messages.SiteSumma
 
 async def _site(call: Call) -> object:
     name = call.path["name"]
-    facts = call.live.facts()
-    report = site_report(facts, name)
+    report = site_report(call.live.facts(), name)
     events = await asyncio.to_thread(_recent, call)
     directions = {
         routed.workload: await _direction(call, name, routed.workload) for routed in report.routed[:MOST_DIRECTIONS]
     }
     found = await call.live.supervisor.recent(name, RECENT_S)
-    return site_report(facts, name, events, directions, [msgspec.convert(one, Recent) for one in found])
+    # Facts as of now: the first question after an upgrade compiles for seconds, and ages would be short by them.
+    recent = [msgspec.convert(one, Recent) for one in found]
+    return site_report(call.live.facts(), name, events, directions, recent)
 
 
 def _recent(call: Call) -> list[Event]:

@@ -7,7 +7,6 @@ needs none.
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import re
 import socket
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gridctl.errors import InputError, UsageError
+from gridctl.resources.hosts import is_loopback
 
 BACKLOG = 4096
 _TCP = re.compile(r"^(?:(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:\[\]/\s]*):)?(?P<port>[0-9]{1,5})\Z")
@@ -31,14 +31,7 @@ class Address(NamedTuple):
     @property
     def is_private(self) -> bool:
         """Whether only this machine can reach it."""
-        if self.path:
-            return True
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host.partition("%")[0]).is_loopback
-        except ValueError:
-            return False
+        return bool(self.path) or is_loopback(self.host)
 
     def url(self, *, tls: bool = False) -> str:
         """How a client names it."""

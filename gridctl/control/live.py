@@ -52,6 +52,7 @@ class Live:
     history: History
     questions: Questions
     keeper: Keeper
+    rollouts: Rollouts
     stop: Callable[[float | None], None]
     state: State = "starting"
     problem: str | None = None
@@ -59,7 +60,6 @@ class Live:
     record: Callable[[Path | None], Awaitable[None]] | None = None
     renew_keys: Callable[[], Awaitable[None]] | None = None
     admin_url: str | None = None
-    rollouts: Rollouts | None = None
     started_unix_ns: int = field(default_factory=time.time_ns)
     keys: dict[str, AccessKey] = field(default_factory=dict)
 
@@ -74,6 +74,10 @@ class Live:
     def learn_keys(self, keys: tuple[AccessKey, ...]) -> None:
         """Know these keys and no others."""
         self.keys = {key.digest: key for key in keys}
+
+    def tell(self) -> None:
+        """Have the folder tell of this orchestrator as it is now."""
+        self.folder.write(self.control_file())
 
     def control_file(self) -> ControlFile:
         """What the folder tells of this orchestrator."""

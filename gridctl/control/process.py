@@ -14,10 +14,9 @@ import dataclasses
 import hashlib
 import os
 import resource
-import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -26,6 +25,7 @@ from gridctl.broker.quota import make_quota_file
 from gridctl.control.admin import admin_app
 from gridctl.control.admin_server import AdminServer
 from gridctl.control.certificates import Certificates
+from gridctl.control.ending import Ending
 from gridctl.control.folder import LiveFolder
 from gridctl.control.history import History
 from gridctl.control.keeper import Keeper
@@ -42,7 +42,6 @@ from gridctl.control.salt import kept_salt
 from gridctl.control.services import Declared, GridServices
 from gridctl.control.supervisor import Facts, Supervisor
 from gridctl.control.watching import Watch
-from gridctl.errors import Interrupted
 from gridctl.signals.board import Board
 
 Say = Callable[[str], None]
@@ -64,11 +63,11 @@ def run(order: Order, services: GridServices, say: Say, ready: Callable[[Live], 
     """Serve until told to stop. `say` takes lines for the operator; `ready` is called once requests are served.
 
     Raises what `prepared` raises, InputError when an address is taken, Interrupted after a second signal."""
-    declared, plan = prepared(order, services)
+    declared, _ = prepared(order, services)
     folder = LiveFolder(order.database)
     folder.make()
     with folder.held():
-        asyncio.run(_serve(order, services, folder, declared, plan, say, ready))
+        asyncio.run(_serve(order, services, folder, declared, say, ready))
 
 
 async def _serve(
@@ -76,91 +75,137 @@ async def _serve(
     services: GridServices,
     folder: LiveFolder,
     declared: Declared,
-    plan: Plan,
     say: Say,
     ready: Callable[[Live], None],
 ) -> None:
-    ending = _Ending(order.grace_s)
+    ending = Ending(order.grace_s)
     ending.listen()
     async with contextlib.AsyncExitStack() as stack:
-        listener, listen = await stack.enter_async_context(_listening(order.listen, "--listen"))
-        places = [Address(path=str(folder.socket)), *([order.admin] if order.admin is not None else [])]
-        admins = [await stack.enter_async_context(_listening(place, "--admin")) for place in places]
-        own_ports = [address.port for address in (listen, *(place for _, place in admins)) if address.port]
-        plan = plan_of(declared, order, None, own_ports=own_ports)  # before anything is made: may it be served?
-        recording = begin_recording(order.recordings) if order.recordings is not None else None
-        salt = kept_salt(folder.salt, renews=order.renews_salt)
-        make_quota_file(folder.quota, order.workers)
-        order = dataclasses.replace(
-            order, settings=msgspec.structs.replace(order.settings, quota_file=str(folder.quota.absolute()))
-        )
-        plan = plan_of(declared, order, None, own_ports=own_ports, recording=recording, salt=salt)
-        _raise_descriptor_limit()
-        board = Board.create(_board_name(folder), order.workers, order.backends, board_workloads(declared))
-        stack.callback(board.close)
-        stack.callback(board.unlink)
-        enrol(board, plan)
-        path = folder.plan(plan.generation)
-        write_plan(path, plan)
-        keeper = Keeper(folder.path, board.name, say, order.shared)
-        keeper.prepare()
-        stack.push_async_callback(keeper.stop)
-        facts = Facts(order.program, board.name, listener.fileno(), (*_worker_flags(order), *keeper.worker_flags()))
-        supervisor = Supervisor(facts, order.workers, board, say)
-        live = Live(
-            order=order,
-            services=services,
-            folder=folder,
-            data_url=listen.url(tls=order.tls is not None),
-            admin=admins[0][1].url(),
-            admin_url=admins[1][1].url(tls=order.tls is not None) if order.admin is not None else None,
-            declared=declared,
-            plan=plan,
-            board=board,
-            supervisor=supervisor,
-            observer=Observer(board),
-            history=History(board, folder.history, say),
-            questions=Questions(board),
-            recording=recording,
-            keeper=keeper,
-            stop=ending.ask,
-        )
-        live.learn_keys(declared.keys)
-        live.observer.follow(plan)
-        live.rollouts = Rollouts(folder.path, say, order.sync)
-        stack.push_async_callback(live.rollouts.close)
-        if (doubt := unplaced(plan)) is not None:
+        doors = await _open(stack, order, folder)
+        plan_of(declared, order, None, own_ports=doors.own_ports())  # before anything is made: may it be served?
+        live = _made(stack, order, services, folder, declared, doors, ending, say)
+        for doubt in _doubts(live.plan):
             say(f"warning: {doubt}")
-        for name in missing_credentials(plan.backends):
-            say(f"warning: engines want a credential from the variable {name}, which is not set here")
-        folder.write(live.control_file())
-        app = admin_app(live, ROUTES)
-        certificates = Certificates(order.tls, supervisor.renew_certificates, say)
-        for admin_listener, admin in admins:
-            server = AdminServer(app, admin_listener, None if admin.path else order.tls)
-            server.start()
-            stack.push_async_callback(server.close)
-            certificates.use(server.tls_context)
-        stack.push_async_callback(supervisor.stop)
-        await keeper.follow(path, plan)
-        starting = asyncio.create_task(supervisor.start(path, plan.generation))
-        await ending.unless(starting)
+        live.tell()
+        certificates = _serve_admin(stack, live, doors, say)
+        stack.push_async_callback(live.supervisor.stop)
+        path = folder.plan(live.plan.generation)
+        await live.keeper.follow(path, live.plan)
+        await ending.unless(asyncio.create_task(live.supervisor.start(path, live.plan.generation)))
         live.state = "ready"
-        folder.write(live.control_file())
-        watch = Watch(live, own_ports, say, lambda: folder.write(live.control_file()))
-        live.record = watch.record
-        live.renew_keys = watch.renew_keys
+        live.tell()
+        watch = Watch(live, doors.own_ports(), say)
+        live.record, live.renew_keys = watch.record, watch.renew_keys
         alongside = (watch.run(), live.observer.run(), live.history.run(), live.rollouts.run(live))
-        for work in (*alongside, certificates.run(), keeper.run(), _attend(live)):
+        for work in (*alongside, certificates.run(), live.keeper.run(), _attend(live)):
             await stack.enter_async_context(_alongside(work, say))
         ready(live)
         await ending.asked.wait()
         live.state = "draining"
         # Once the workers have closed it, too, new connections are refused at once instead of waiting for nobody.
-        listener.close()
-        folder.write(live.control_file())
+        doors.requests.listener.close()
+        live.tell()
         say(f"draining: requests under way have {ending.grace_s:g} s; a second signal ends now")
-        await ending.unless(asyncio.create_task(supervisor.drain(ending.grace_s)), second=True)
+        await ending.unless(asyncio.create_task(live.supervisor.drain(ending.grace_s)), second=True)
+
+
+class _Door(NamedTuple):
+    """A socket that listens, and its address with the port it got."""
+
+    listener: socket.socket
+    address: Address
+
+
+class _Doors(NamedTuple):
+    """Where requests come in, and the admin API: its Unix socket first, then the further address, if there is one."""
+
+    requests: _Door
+    admin: tuple[_Door, ...]
+
+    def own_ports(self) -> list[int]:
+        """Ports that no engine can have."""
+        return [door.address.port for door in (self.requests, *self.admin) if door.address.port]
+
+
+async def _open(stack: contextlib.AsyncExitStack, order: Order, folder: LiveFolder) -> _Doors:
+    requests = await stack.enter_async_context(_listening(order.listen, "--listen"))
+    places = [Address(path=str(folder.socket)), *([order.admin] if order.admin is not None else [])]
+    return _Doors(requests, tuple([await stack.enter_async_context(_listening(place, "--admin")) for place in places]))
+
+
+def _made(
+    stack: contextlib.AsyncExitStack,
+    order: Order,
+    services: GridServices,
+    folder: LiveFolder,
+    declared: Declared,
+    doors: _Doors,
+    ending: Ending,
+    say: Say,
+) -> Live:
+    """Everything that serves, made and not yet started: plan file, shared memory, keeper, supervisor."""
+    recording = begin_recording(order.recordings) if order.recordings is not None else None
+    salt = kept_salt(folder.salt, renews=order.renews_salt)
+    make_quota_file(folder.quota, order.workers)
+    order = dataclasses.replace(
+        order, settings=msgspec.structs.replace(order.settings, quota_file=str(folder.quota.absolute()))
+    )
+    plan = plan_of(declared, order, None, own_ports=doors.own_ports(), recording=recording, salt=salt)
+    _raise_descriptor_limit()
+    board = Board.create(_board_name(folder), order.workers, order.backends, board_workloads(declared))
+    stack.callback(board.close)
+    stack.callback(board.unlink)
+    enrol(board, plan)
+    write_plan(folder.plan(plan.generation), plan)
+    keeper = Keeper(folder.path, board.name, say, order.shared)
+    keeper.prepare()
+    stack.push_async_callback(keeper.stop)
+    flags = (*_worker_flags(order), *keeper.worker_flags())
+    facts = Facts(order.program, board.name, doors.requests.listener.fileno(), flags)
+    urls = [door.address.url(tls=order.tls is not None and not door.address.path) for door in doors.admin]
+    live = Live(
+        order=order,
+        services=services,
+        folder=folder,
+        data_url=doors.requests.address.url(tls=order.tls is not None),
+        admin=urls[0],
+        admin_url=urls[1] if len(urls) > 1 else None,
+        declared=declared,
+        plan=plan,
+        board=board,
+        supervisor=Supervisor(facts, order.workers, board, say),
+        observer=Observer(board),
+        history=History(board, folder.history, say),
+        questions=Questions(board),
+        rollouts=Rollouts(folder.path, say, order.sync),
+        recording=recording,
+        keeper=keeper,
+        stop=ending.ask,
+    )
+    stack.push_async_callback(live.rollouts.close)
+    live.learn_keys(declared.keys)
+    live.observer.follow(plan)
+    return live
+
+
+def _doubts(plan: Plan) -> Iterator[str]:
+    """What an operator should know of a plan that can be served."""
+    if (doubt := unplaced(plan)) is not None:
+        yield doubt
+    for name in missing_credentials(plan.backends):
+        yield f"engines want a credential from the variable {name}, which is not set here"
+
+
+def _serve_admin(stack: contextlib.AsyncExitStack, live: Live, doors: _Doors, say: Say) -> Certificates:
+    """The admin API at its doors, from now on; returns the certificates it serves with."""
+    app = admin_app(live, ROUTES)
+    certificates = Certificates(live.order.tls, live.supervisor.renew_certificates, say)
+    for listener, address in doors.admin:
+        server = AdminServer(app, listener, None if address.path else live.order.tls)
+        server.start()
+        stack.push_async_callback(server.close)
+        certificates.use(server.tls_context)
+    return certificates
 
 
 async def _attend(live: Live) -> None:
@@ -170,51 +215,11 @@ async def _attend(live: Live) -> None:
         live.supervisor.end_stuck(live.beat_ages_s(), live.order.stuck_after_s)
 
 
-class _Ending:
-    """When to stop: a signal or a call of the admin API asks for it, a second signal insists."""
-
-    def __init__(self, grace_s: float) -> None:
-        self.grace_s = grace_s
-        self.asked = asyncio.Event()
-        self._insisted = asyncio.Event()
-
-    def listen(self) -> None:
-        """Take SIGTERM and SIGINT from now on."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled)
-
-    def ask(self, grace_s: float | None) -> None:
-        """Stop, with that grace."""
-        if grace_s is not None:
-            self.grace_s = grace_s
-        self.asked.set()
-
-    async def unless(self, work: asyncio.Task[None], *, second: bool = False) -> None:
-        """Wait for `work`; cancel it when the end is asked for (`second`: insisted on). Raises Interrupted then."""
-        end = asyncio.create_task((self._insisted if second else self.asked).wait())
-        await asyncio.wait({work, end}, return_when=asyncio.FIRST_COMPLETED)
-        end.cancel()
-        if work.done():
-            await work
-            return
-        work.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
-        what = "ended at once: requests under way were cut off" if second else "stopped before it was ready"
-        raise Interrupted(what)
-
-    def _signalled(self) -> None:
-        if self.asked.is_set():
-            self._insisted.set()
-        self.asked.set()
-
-
 @contextlib.asynccontextmanager
-async def _listening(wanted: Address, flag: str) -> AsyncIterator[tuple[socket.socket, Address]]:
+async def _listening(wanted: Address, flag: str) -> AsyncIterator[_Door]:
     listener, address = open_listener(wanted, flag)
     try:
-        yield listener, address
+        yield _Door(listener, address)
     finally:
         listener.close()
         if address.path:

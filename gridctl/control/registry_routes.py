@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from gridctl.control import messages
+from gridctl.control import registry_messages as messages
 from gridctl.control.admin import LONGEST_BODY, Call, Parameter, Route
 from gridctl.errors import InputError, UsageError
 from gridctl.registry import Registry, WantedKey

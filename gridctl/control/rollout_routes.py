@@ -10,7 +10,6 @@ import msgspec
 
 from gridctl.control import rollout_messages as messages
 from gridctl.control.admin import LONGEST_BODY, Call, Parameter, Route
-from gridctl.control.site_routes import rollouts_of
 from gridctl.errors import ConflictError, InputError, NotFoundError, UsageError, did_you_mean
 from gridctl.geography.regions import jurisdiction_of
 from gridctl.resources import Site
@@ -34,11 +33,11 @@ async def _list(call: Call) -> object:
             items=tuple(messages.summary_of(store.get(name)) for name in store.names()[:MOST_LISTED])
         )
 
-    return await rollouts_of(call).do(work)
+    return await call.live.rollouts.do(work)
 
 
 async def _get(call: Call) -> object:
-    return await rollouts_of(call).do(lambda store: _told(store, store.get(call.path["name"])))
+    return await call.live.rollouts.do(lambda store: _told(store, store.get(call.path["name"])))
 
 
 async def _start(call: Call) -> object:
@@ -49,7 +48,7 @@ async def _start(call: Call) -> object:
     def work(store: RolloutStore) -> object:
         return _told(store, store.create(rollout, time.time()))
 
-    return await rollouts_of(call).do(work)
+    return await call.live.rollouts.do(work)
 
 
 def _patient(settings: Settings, lease_s: float) -> Settings:
@@ -71,7 +70,7 @@ async def _operate(call: Call) -> object:
             return _told(store, _undone(store, rollout, event, call.body.name or _free_name(store, f"{name}-undo")))
         return _told(store, store.happen(name, event, now_s))
 
-    return await rollouts_of(call).do(work)
+    return await call.live.rollouts.do(work)
 
 
 async def _history(call: Call) -> object:
@@ -84,11 +83,11 @@ async def _history(call: Call) -> object:
         store.get(name)
         return messages.RolloutHistory(items=tuple(store.history(name, limit)))
 
-    return await rollouts_of(call).do(work)
+    return await call.live.rollouts.do(work)
 
 
 async def _release_key(call: Call) -> object:
-    return messages.ReleasePublicKey(pem=await rollouts_of(call).public_key())
+    return messages.ReleasePublicKey(pem=await call.live.rollouts.public_key())
 
 
 def _told(store: RolloutStore, rollout: Rollout) -> messages.RolloutReport:
@@ -159,7 +158,7 @@ def _planned(call: Call) -> Rollout:
         version=Version(body.digest, body.variant, 0),
         disk_bytes=body.disk_bytes,
         requires_signature=body.requires_signature,
-        settings=_patient(body.settings, rollouts_of(call).timing.lease_s),
+        settings=_patient(body.settings, call.live.rollouts.timing.lease_s),
         waves=len(body.waves),
         created_by=call.principal.name,
         is_window_open=is_open(body.settings.windows, time.time()),

@@ -10,8 +10,7 @@ from typing import Any
 
 from gridctl.control.admin import Call, Route, Tagged
 from gridctl.control.problems import DeniedError
-from gridctl.control.rollouts import Rollouts
-from gridctl.errors import NotFoundError, UnreachableError
+from gridctl.errors import NotFoundError
 from gridctl.resources import Site
 from gridctl.rollout.protocol import LONGEST_REPORT, Desired, Report
 
@@ -27,16 +26,8 @@ async def _sync(call: Call) -> object:
         )
     if not any(isinstance(one, Site) and one.name == site for one in call.live.plan.resources):
         raise NotFoundError(f"the grid has no site {site}", fix="see them: gridctl site list")
-    content, etag = await rollouts_of(call).sync(site, call.body, call.if_none_match)
+    content, etag = await call.live.rollouts.sync(site, call.body, call.if_none_match)
     return Tagged(content, etag)
-
-
-def rollouts_of(call: Call) -> Rollouts:
-    """The orchestrator's rollouts. Raises UnreachableError while it starts."""
-    rollouts = call.live.rollouts
-    if rollouts is None:
-        raise UnreachableError("the orchestrator is still starting", where=call.live.data_url, fix="try again")
-    return rollouts
 
 
 def _desired() -> Any:

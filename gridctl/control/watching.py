@@ -24,15 +24,12 @@ PERIOD_S = 0.5
 
 
 class Watch:
-    """Follows the registry of `live`. `planned` is told of every plan that workers follow."""
+    """Follows the registry of `live`."""
 
-    def __init__(
-        self, live: Live, own_ports: Sequence[int], say: Callable[[str], None], planned: Callable[[], None]
-    ) -> None:
+    def __init__(self, live: Live, own_ports: Sequence[int], say: Callable[[str], None]) -> None:
         self._live = live
         self._own_ports = own_ports
         self._say = say
-        self._planned = planned
         self._mark: int | None = None
         self._mark_of_keys: int | None = None
         self._registry: Registry | None = None
@@ -88,7 +85,7 @@ class Watch:
     @property
     def _weights(self) -> Weights:
         """What sites say they serve."""
-        return self._live.rollouts.weights if self._live.rollouts is not None else Weights()
+        return self._live.rollouts.weights
 
     async def _next(self, declared: Declared) -> Plan:
         live = self._live
@@ -118,7 +115,7 @@ class Watch:
             with contextlib.suppress(OSError):
                 live.folder.plan(before.generation).unlink(missing_ok=True)
             self._say(f"plan {plan.generation}: version {declared.version} of the grid, {len(plan.backends)} engines")
-        self._planned()
+        live.tell()
 
     def _has_changed(self) -> bool:
         """Whether anybody wrote to the database since the last look."""

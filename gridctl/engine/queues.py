@@ -50,6 +50,22 @@ def pop_inbound(fleet: Fleet, engine: int) -> int:
     return slot
 
 
+@inner
+def remove_inbound(fleet: Fleet, engine: int, slot: int) -> None:
+    """Take a sequence off the wire, wherever it is in the list."""
+    host = fleet.engines[engine]
+    sequence = fleet.sequences[slot]
+    if sequence.previous == NIL:
+        host.inbound_head = sequence.next
+    else:
+        fleet.sequences[sequence.previous].next = sequence.next
+    if sequence.next == NIL:
+        host.inbound_tail = sequence.previous
+    else:
+        fleet.sequences[sequence.next].previous = sequence.previous
+    host.inbound -= 1
+
+
 @fused
 def _goes_after(fleet: Fleet, other: int, slot: int) -> bool:
     """Whether `slot` waits behind `other` under priority scheduling: a smaller number is served first."""
@@ -98,6 +114,22 @@ def pop_waiting(fleet: Fleet, engine: int) -> int:
         fleet.sequences[host.waiting_head].previous = NIL
     host.waiting -= 1
     return slot
+
+
+@inner
+def remove_waiting(fleet: Fleet, engine: int, slot: int) -> None:
+    """Take a sequence out of the queue, wherever it is in it."""
+    host = fleet.engines[engine]
+    sequence = fleet.sequences[slot]
+    if sequence.previous == NIL:
+        host.waiting_head = sequence.next
+    else:
+        fleet.sequences[sequence.previous].next = sequence.next
+    if sequence.next == NIL:
+        host.waiting_tail = sequence.previous
+    else:
+        fleet.sequences[sequence.next].previous = sequence.previous
+    host.waiting -= 1
 
 
 @inner

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gridctl.accounts.rows import JURISDICTION, NO_MODEL, NO_REASON, OUTAGE, QUALITY, TIER, TOO_FAR, Origin
+from gridctl.accounts.facts import Origin
+from gridctl.accounts.rows import JURISDICTION, NO_MODEL, NO_REASON, OUTAGE, QUALITY, TIER, TOO_FAR
 from gridctl.engine.state import API, UNUSED
 from gridctl.geography.place import Place
 from gridctl.grid.image import Engine, GridImage

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 
-from gridctl.accounts.rows import EngineFacts
+from gridctl.accounts.facts import EngineFacts
 from gridctl.accounts.usd import EGRESS_BYTES_PER_TOKEN
 from gridctl.engine.fleet import EngineSpec
 from gridctl.engine.memory import plan_memory

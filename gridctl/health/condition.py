@@ -20,16 +20,15 @@ when its probes fall silent. Probes that fail while requests are served say degr
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
 
 from gridctl.health.change import Change
-from gridctl.health.flapping import SAMPLES, Flapping
+from gridctl.health.sampling import Sampling
 from gridctl.health.settings import DEFAULTS, Settings
+from gridctl.health.trial import Trial
 from gridctl.health.window import Window
-from gridctl.health.words import ALL_PPM, FAILURES, Event, MachineState, OperatorState, State
+from gridctl.health.words import ALL_PPM, FAILURES, NEVER_NS, Event, MachineState, OperatorState, State
 from gridctl.units import NS_PER_S
 
-NEVER_NS: Final = (1 << 62) - 1
 KEPT_CHANGES = 32
 CONFIRMED_NS = 5 * NS_PER_S
 """So long after a failed request a failed probe confirms it."""
@@ -50,7 +49,6 @@ class Condition:
         "_due_ns",
         "_failed_ns",
         "_failing_probes",
-        "_flapping",
         "_is_reach",
         "_life_ns",
         "_now_ns",
@@ -58,18 +56,14 @@ class Condition:
         "_operator_cause",
         "_operator_since_ns",
         "_probe_ns",
-        "_ready_ns",
-        "_sample_is_bad",
-        "_sample_ns",
+        "_sampling",
         "_served_ns",
         "_settings",
         "_since_ns",
         "_stale_since_ns",
         "_state",
-        "_step",
-        "_step_since_ns",
-        "_step_successes",
         "_streak",
+        "_trial",
         "_until_ns",
         "_window",
         "ejections",
@@ -85,19 +79,16 @@ class Condition:
         self._operator_cause = ""
         self._operator_since_ns = now_ns
         self._window = Window(round(settings.window_s * NS_PER_S), now_ns)
-        self._flapping = Flapping(settings.flap_begins_above, settings.flap_ends_below)
-        self._sample_ns = now_ns + round(settings.flap_sample_s * NS_PER_S)
-        self._sample_is_bad = False
+        self._sampling = Sampling(settings, now_ns)
+        self._trial = Trial(settings)
         self._streak = self._failing_probes = 0
         self._probe_ns = now_ns
         self._served_ns = now_ns - 1
         self._failed_ns = -NEVER_NS
         self._is_reach = False
-        self._step = self._step_successes = 0
-        self._step_since_ns = now_ns
-        self._until_ns = self._decay_ns = self._ready_ns = self._stale_since_ns = NEVER_NS
+        self._until_ns = self._decay_ns = self._stale_since_ns = NEVER_NS
         self._changes: deque[Change] = deque(maxlen=KEPT_CHANGES)
-        self._due_ns = self._sample_ns
+        self._due_ns = self._sampling.due_ns
         self.ejections = 0
 
     # ── what it says ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -106,11 +97,6 @@ class Condition:
     def state(self) -> State:
         """The state to act on: the operator's word where there is one, else the machine's."""
         return self._state if self._operator == "active" else self._operator
-
-    @property
-    def machine_state(self) -> MachineState:
-        """The machine's own state, whatever the operator says."""
-        return self._state
 
     @property
     def since_ns(self) -> int:
@@ -138,12 +124,12 @@ class Condition:
     @property
     def flapping(self) -> bool:
         """Whether it changes so often that its recovery is not believed yet."""
-        return self._flapping.is_flapping
+        return self._sampling.flapping.is_flapping
 
     @property
     def flap_percent(self) -> float:
         """How restless it was lately, 0 to 100; see `health.flapping`."""
-        return self._flapping.percent
+        return self._sampling.flapping.percent
 
     def take_changes(self) -> list[Change]:
         """The changes since the last call, oldest first; of more than 32 the latest."""
@@ -241,7 +227,7 @@ class Condition:
     # ── how it moves ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _told(self) -> tuple[str, int, bool]:
-        return self._state, self._admit_ppm, self._flapping.is_flapping
+        return self._state, self._admit_ppm, self._sampling.flapping.is_flapping
 
     def _answered(self, now_ns: int, count: int, slow: int) -> None:
         self._served_ns = now_ns
@@ -256,9 +242,7 @@ class Condition:
         self._judge_shares(now_ns)
 
     def _succeeded_on_trial(self, count: int, now_ns: int) -> None:
-        self._step_successes += count
-        if self._step_successes >= self._settings.ramp_successes and self._ready_ns == NEVER_NS:
-            self._ready_ns = max(now_ns, self._step_since_ns + round(self._settings.ramp_step_s * NS_PER_S))
+        if self._trial.succeeded(count, now_ns):
             self._advance(now_ns)
 
     def _failed(self, event: str, now_ns: int, count: int, detail: str) -> None:
@@ -358,25 +342,25 @@ class Condition:
         self._enter("ejected", cause, now_ns, 0)
 
     def _try_again(self, cause: str, now_ns: int) -> None:
-        self._until_ns = self._ready_ns = NEVER_NS
+        self._until_ns = NEVER_NS
         self._failing_probes = 0
-        self._step = self._step_successes = 0
-        self._step_since_ns = now_ns
         self._window.clear(now_ns)
         self._streak = 0
-        ramp = self._settings.ramp_ppm
-        self._enter("probation", cause, now_ns, ramp[0] if ramp else ALL_PPM)
+        self._enter("probation", cause, now_ns, self._trial.begin(now_ns))
 
     def _enter(self, state: MachineState, cause: str, now_ns: int, admit_ppm: int) -> None:
         before = self.state
         self._state, self._cause, self._since_ns, self._admit_ppm = state, cause, now_ns, admit_ppm
-        if state == "ejected" or state == "probation":
-            self._sample_is_bad = True
+        if self._is_out():
+            self._sampling.is_bad = True
         self._decay_ns = NEVER_NS
         if state == "healthy" and self.ejections:
             self._decay_ns = now_ns + round(self._settings.healthy_interval_s * NS_PER_S)
         if self.state != before:
-            self._changes.append(Change(now_ns, before, self.state, cause, self._flapping.is_flapping))
+            self._changes.append(Change(now_ns, before, self.state, cause, self.flapping))
+
+    def _is_out(self) -> bool:
+        return self._state == "ejected" or self._state == "probation"
 
     # ── what time does ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -384,7 +368,7 @@ class Condition:
         """Do what was due until now, in the order of time; returns now, or the latest time known if that is later."""
         now_ns = self._now_ns = max(now_ns, self._now_ns)
         while (due_ns := self._next_due_ns()) <= now_ns:
-            if due_ns == self._sample_ns:
+            if due_ns == self._sampling.due_ns:
                 self._sample(now_ns)
             elif due_ns == self._ejection_end_ns():
                 self._try_again("its ejection is over: tried with little traffic", due_ns)
@@ -405,7 +389,7 @@ class Condition:
         return now_ns
 
     def _next_due_ns(self) -> int:
-        return min(self._sample_ns, self._ejection_end_ns(), self._ramp_ns(), self._decay_ns, self._silence_ns())
+        return min(self._sampling.due_ns, self._ejection_end_ns(), self._ramp_ns(), self._decay_ns, self._silence_ns())
 
     def _ejection_end_ns(self) -> int:
         """When an ejection ends by itself: later than meant while probes fail, but not for ever if they fall silent."""
@@ -416,12 +400,8 @@ class Condition:
         return max(self._until_ns, self._probe_ns + round(self._settings.max_ejection_s * NS_PER_S))
 
     def _ramp_ns(self) -> int:
-        """When a probation's share rises. While it flaps, the last share before all is held."""
-        if self._state != "probation":
-            return NEVER_NS
-        if self._step + 1 >= len(self._settings.ramp_ppm) and self._flapping.is_flapping:
-            return NEVER_NS
-        return self._ready_ns
+        """When a probation's share rises."""
+        return self._trial.due_ns(is_flapping=self.flapping) if self._state == "probation" else NEVER_NS
 
     def _silence_ns(self) -> int:
         if self._stale_since_ns == NEVER_NS or self._state not in ("healthy", "degraded"):
@@ -430,13 +410,9 @@ class Condition:
         return heard_ns + round(self._settings.silent_after_s * NS_PER_S)
 
     def _climb(self, now_ns: int) -> None:
-        ramp = self._settings.ramp_ppm
-        self._step += 1
-        self._step_successes = 0
-        self._step_since_ns = now_ns
-        self._ready_ns = NEVER_NS
-        if self._step < len(ramp):
-            self._admit_ppm = ramp[self._step]
+        share_ppm = self._trial.climb(now_ns)
+        if share_ppm is not None:
+            self._admit_ppm = share_ppm
         else:
             self._enter("healthy", "it answered well while tried with little traffic", now_ns, ALL_PPM)
 
@@ -446,20 +422,14 @@ class Condition:
         self._decay_ns = self._decay_ns + interval_ns if self.ejections else NEVER_NS
 
     def _sample(self, now_ns: int) -> None:
-        """Close the sampling intervals until now, in which, but for the first, nothing changed."""
-        at_ns = self._sample_ns
-        interval_ns = max(1, round(self._settings.flap_sample_s * NS_PER_S))
-        was_flapping = self._flapping.is_flapping
-        self._flapping.sample(self._sample_is_bad)
-        self._sample_is_bad = self._state == "ejected" or self._state == "probation"
-        self._sample_ns += interval_ns
-        if self._flapping.is_flapping and not was_flapping:
-            words = f"it changes too often (flap {self._flapping.percent:.0f} %): {self._cause}"
+        """End the sampling interval, and with it those until now in which nothing else is due."""
+        sampling, at_ns = self._sampling, self._sampling.due_ns
+        turn = sampling.close(is_bad_now=self._is_out())
+        if turn == "begins":
+            words = f"it changes too often (flap {self.flap_percent:.0f} %): {self._cause}"
             self._changes.append(Change(at_ns, self.state, self.state, words))
-        if was_flapping and not self._flapping.is_flapping and self._ready_ns != NEVER_NS:
-            self._ready_ns = max(self._ready_ns, at_ns)  # what was held is believed from now on
-        passed = (now_ns - self._sample_ns) // interval_ns
+        elif turn == "ends":
+            self._trial.believe(at_ns)
         others_ns = min(self._ejection_end_ns(), self._ramp_ns(), self._decay_ns, self._silence_ns())
-        if passed > SAMPLES and others_ns > now_ns and not self._flapping.is_flapping:
-            self._flapping.settle(self._sample_is_bad)
-            self._sample_ns += passed * interval_ns
+        if others_ns > now_ns:
+            sampling.skip(now_ns)

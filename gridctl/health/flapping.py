@@ -41,11 +41,6 @@ class Flapping:
         # Bit k of `changed` is the step into the sample that is k from the newest: step 20 − k of 20.
         return 100.0 * sum(WEIGHTS[STEPS - 1 - k] for k in range(STEPS) if changed >> k & 1) / STEPS
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether all samples are alike, so that more of the same change nothing."""
-        return self._bits in (0, _ALL)
-
     def sample(self, is_bad: bool) -> None:
         """Take in one interval."""
         self._bits = (self._bits << 1 | is_bad) & _ALL

@@ -66,7 +66,8 @@ def declared_report(grid: str, at_unix_ns: int, resources: Sequence[Resource]) -
         is_live=False,
         verdict="unknown",
         headline=(
-            f"no orchestrator runs, so how {live} clusters with endpoints are cannot be told"
+            f"no orchestrator runs, so nothing is known of {f'{live} clusters' if live > 1 else 'the cluster'} with "
+            "endpoints"
             if live
             else "no orchestrator runs, and no cluster has an endpoint"
         ),

@@ -7,7 +7,7 @@ operator says (cordoned, draining, down) wins over all of them.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 MachineState = Literal["unknown", "healthy", "degraded", "ejected", "probation"]
 OperatorState = Literal["active", "cordoned", "draining", "down"]
@@ -35,6 +35,9 @@ EVENTS: tuple[Event, ...] = get_args(Event)
 
 ALL_PPM = 1_000_000
 """Share of traffic in millionths: all of it."""
+
+NEVER_NS: Final = (1 << 62) - 1
+"""A time that never comes."""
 
 FAILURES: dict[str, str] = {
     "connect-failed": "no connection",

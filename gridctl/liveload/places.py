@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gridctl.accounts.rows import EngineFacts
+from gridctl.accounts.facts import EngineFacts
 from gridctl.liveload.connection import Reply
 
 _Key = tuple[str, str, str]

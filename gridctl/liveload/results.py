@@ -21,7 +21,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from gridctl.accounts.rows import COMPLETED, EngineFacts, RunRows, empty_rows
+from gridctl.accounts.facts import EngineFacts
+from gridctl.accounts.rows import COMPLETED, RunRows, empty_rows
 from gridctl.accounts.usd import EGRESS_BYTES_PER_TOKEN
 from gridctl.liveload.connection import Reply
 from gridctl.liveload.heard import Heard

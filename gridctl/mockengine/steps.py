@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gridctl.engine.blocks import release
 from gridctl.engine.clock import advance
 from gridctl.engine.fleet import dispatch
-from gridctl.engine.queues import remove_finishing, remove_running
+from gridctl.engine.queues import remove_finishing, remove_inbound, remove_running, remove_waiting
 from gridctl.engine.scheduler import begin_step, length_of, settle_shares
 from gridctl.engine.state import NIL, Fleet
 from gridctl.kernels import compiled, fused
@@ -95,36 +95,6 @@ def _is_on(fleet: Fleet, head: int, slot: int) -> bool:
 
 
 @fused
-def _unlink_waiting(fleet: Fleet, slot: int) -> None:
-    host = fleet.engines[0]
-    sequence = fleet.sequences[slot]
-    if sequence.previous == NIL:
-        host.waiting_head = sequence.next
-    else:
-        fleet.sequences[sequence.previous].next = sequence.next
-    if sequence.next == NIL:
-        host.waiting_tail = sequence.previous
-    else:
-        fleet.sequences[sequence.next].previous = sequence.previous
-    host.waiting -= 1
-
-
-@fused
-def _unlink_inbound(fleet: Fleet, slot: int) -> None:
-    host = fleet.engines[0]
-    sequence = fleet.sequences[slot]
-    if sequence.previous == NIL:
-        host.inbound_head = sequence.next
-    else:
-        fleet.sequences[sequence.previous].next = sequence.next
-    if sequence.next == NIL:
-        host.inbound_tail = sequence.previous
-    else:
-        fleet.sequences[sequence.next].previous = sequence.previous
-    host.inbound -= 1
-
-
-@fused
 def _leave_batch(fleet: Fleet, slot: int) -> None:
     """Take a running sequence from the batch and free what it holds."""
     host = fleet.engines[0]
@@ -159,9 +129,9 @@ def abort(fleet: Fleet, slot: int, now: int, facts: Ints, watched: Ints) -> bool
             return False
         _leave_batch(fleet, slot)
     elif _is_on(fleet, host.waiting_head, slot):
-        _unlink_waiting(fleet, slot)
+        remove_waiting(fleet, 0, slot)
     else:
-        _unlink_inbound(fleet, slot)
+        remove_inbound(fleet, 0, slot)
     if sequence.first_token < 0:
         host.pending_tokens -= sequence.announced_tokens
     host.in_flight -= 1

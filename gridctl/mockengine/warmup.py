@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from gridctl.broker.warmup import smallest_grid
 from gridctl.engine.state import GPU
 from gridctl.grid.image import build_image
+from gridctl.grid.smallest import smallest_grid
 from gridctl.mockengine.clock import Clock
 from gridctl.mockengine.twinpace import TwinPace
 

@@ -7,11 +7,11 @@ text. Engines differ in the optional fields they take: vLLM and SGLang know `ign
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 from typing import Any
 
 from gridctl.errors import GridctlError, InputError, NotFoundError, UnreachableError, did_you_mean
+from gridctl.resources.hosts import is_loopback
 
 SHOWN_MODELS = 8
 
@@ -64,14 +64,7 @@ class Endpoint:
         import httpx
 
         url = httpx.URL(self.base)
-        return self.api_key is not None and url.scheme == "http" and not _is_loopback(url.host)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        return self.api_key is not None and url.scheme == "http" and not is_loopback(url.host)
 
 
 @dataclass(frozen=True, slots=True)

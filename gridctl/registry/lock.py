@@ -51,12 +51,15 @@ def locked(path: Path, *, timeout_s: float, doing: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def try_lock(descriptor: int) -> bool:
-    """Lock an open file or folder until it is closed; False when another open file of it holds the lock."""
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Lock an open file or folder until it is closed; False when another open file of it holds the lock.
+
+    `shared`: only look whether somebody holds it: who looks at the same instant is not taken for a holder.
+    """
     import fcntl
 
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

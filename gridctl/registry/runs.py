@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 LOCK_TIMEOUT_S = 5.0
+LOCK = ".lock"
 DOCUMENT = "run.json"
 INDEX = "columns.json"
 INPUTS = "inputs.jsonl.gz"
@@ -135,8 +136,8 @@ class RunStore:
         """The run saved last, or None when there is none."""
         moments = []
         for name in self.list():
-            with contextlib.suppress(OSError):
-                moments.append(((self.folder / name / DOCUMENT).stat().st_mtime_ns, name))
+            with contextlib.suppress(NotFoundError, StoreError):
+                moments.append((self._read_whole(name, _saved_ns), name))
         return max(moments)[1] if moments else None
 
     def delete(self, name: str) -> None:
@@ -176,13 +177,24 @@ class RunStore:
                     return found
 
     def _existing(self, name: str) -> Path:
-        if re.fullmatch(_NAME, name):
-            # Twice: the first look may fall between the two renames of a replacement that is done before it ends.
-            for _ in range(2):
-                self._restore(name)
-                if (self.folder / name).is_dir():
-                    return self.folder / name
+        path = self.folder / name
+        if re.fullmatch(_NAME, name) and (path.is_dir() or self._comes_back(name)):
+            return path
         raise self._missing(name)
+
+    def _comes_back(self, name: str) -> bool:
+        """Whether a run that is not in its place was only being replaced. The lock tells: no writer is between its two
+        renames while we hold it, and however often somebody looks without it, each look may fall between two of them.
+        """
+        if not any((self.folder / there).exists() for there in (LOCK, f"{REPLACED}{name}")):
+            return False  # nobody has ever written here
+        try:
+            with self._lock():
+                return self._is_back(name)
+        except StoreError as error:
+            if isinstance(error.__cause__, OSError):
+                return False  # the folder may only be read
+            raise
 
     def _missing(self, name: str) -> NotFoundError:
         close = did_you_mean(name, self.list())
@@ -204,12 +216,17 @@ class RunStore:
 
     def _restore(self, name: str) -> None:
         """Bring back the old run when its replacement was killed between the two renames."""
-        replaced = self.folder / f"{REPLACED}{name}"
-        if (self.folder / name).exists() or not replaced.exists():
-            return
-        with self._lock():
-            if not (self.folder / name).exists() and replaced.exists():
-                replaced.rename(self.folder / name)
+        if not (self.folder / name).exists():
+            with self._lock():
+                self._is_back(name)
+
+    def _is_back(self, name: str) -> bool:
+        """Whether the run is in its place, where an interrupted replacement left the old one aside too. With the lock
+        held."""
+        place, replaced = self.folder / name, self.folder / f"{REPLACED}{name}"
+        if not place.exists() and replaced.exists():
+            replaced.rename(place)
+        return place.is_dir()
 
     def put_in_place(self, partial: Path, name: str, *, replace: bool) -> None:
         """Give a folder that was written aside its name, the old run's place if it is to be replaced."""
@@ -249,7 +266,10 @@ class RunStore:
         for entry in os.scandir(self.folder):
             if not entry.name.startswith(PARTIAL):
                 continue
-            descriptor = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                descriptor = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue  # its writer gave up, and removed it since
             try:
                 if try_lock(descriptor):
                     _remove(Path(entry.path))
@@ -257,7 +277,7 @@ class RunStore:
                 os.close(descriptor)
 
     def _lock(self) -> contextlib.AbstractContextManager[None]:
-        return locked(self.folder / ".lock", timeout_s=LOCK_TIMEOUT_S, doing="writing a run")
+        return locked(self.folder / LOCK, timeout_s=LOCK_TIMEOUT_S, doing="writing a run")
 
 
 class RunDraft:
@@ -339,6 +359,13 @@ def _read(folder: Path) -> tuple[bytes, dict[str, np.ndarray[Any, Any]]]:
     except msgspec.MsgspecError as error:
         raise damaged(folder / INDEX, f"it cannot be read: {error}") from error
     return document, {column: map_column(_column_path(folder, column), facts) for column, facts in index.items()}
+
+
+def _saved_ns(folder: Path) -> int:
+    try:
+        return (folder / DOCUMENT).stat().st_mtime_ns
+    except OSError as error:
+        raise damaged(folder / DOCUMENT, f"it cannot be read: {error.strerror or error}") from error
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -31,16 +31,20 @@ class Migration(NamedTuple):
         return zlib.crc32("\n".join(self.statements).encode())
 
 
-MIGRATIONS = (
-    Migration(
-        1,
-        (
-            """CREATE TABLE migration (
+MIGRATION_TABLE = """CREATE TABLE migration (
                 number INTEGER PRIMARY KEY,
                 checksum INTEGER NOT NULL,
                 gridctl TEXT NOT NULL,
                 applied_ns INTEGER NOT NULL
-            )""",
+            )"""
+"""Where each migration is recorded: the first statement of every database's first migration. Its spaces are part of
+checksums that were released."""
+
+MIGRATIONS = (
+    Migration(
+        1,
+        (
+            MIGRATION_TABLE,
             """CREATE TABLE counter (
                 id INTEGER PRIMARY KEY CHECK (id = 1),
                 version INTEGER NOT NULL CHECK (version >= 0)

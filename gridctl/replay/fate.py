@@ -18,17 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gridctl.accounts.rows import (
-    INFEASIBLE,
-    JURISDICTION,
-    NO_MODEL,
-    NO_REASON,
-    OUTAGE,
-    QUALITY,
-    TIER,
-    TOO_FAR,
-    Origin,
-)
+from gridctl.accounts.facts import Origin
+from gridctl.accounts.rows import INFEASIBLE, JURISDICTION, NO_MODEL, NO_REASON, OUTAGE, QUALITY, TIER, TOO_FAR
 from gridctl.engine.state import API, SERVERLESS
 from gridctl.grid.candidates import NEAREST_FUNCTIONS
 from gridctl.grid.image import Engine

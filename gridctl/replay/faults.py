@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gridctl.accounts.rows import FOREVER_NS
+from gridctl.accounts.facts import FOREVER_NS
 
 KINDS = ("lose", "slow", "brownout", "link", "telemetry", "crowd", "price")
 NOTICED = ("lose", "link")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gridctl.accounts.rows import Origin
+from gridctl.accounts.facts import Origin
 from gridctl.errors import InputError, NotFoundError
 from gridctl.geography.place import Place, place_of, resolve_place
 from gridctl.geography.regions import jurisdiction_of, region_of

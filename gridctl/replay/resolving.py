@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from gridctl.accounts.rows import FOREVER_NS, Origin
+from gridctl.accounts.facts import FOREVER_NS, Origin
 from gridctl.engine.state import API, GPU, SERVERLESS, UNUSED
 from gridctl.errors import InputError, did_you_mean, raise_all
 from gridctl.geography.regions import REGIONS

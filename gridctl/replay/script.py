@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gridctl.accounts.rows import FaultFacts
+from gridctl.accounts.facts import FaultFacts
 from gridctl.engine.faults import (
     BEGUN,
     CAUGHT_UP,

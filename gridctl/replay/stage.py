@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from gridctl.accounts.rows import COMPLETED, FAILED, LOST, EngineFacts, FaultFacts, Origin, RunRows
+from gridctl.accounts.facts import EngineFacts, FaultFacts, Origin
+from gridctl.accounts.rows import COMPLETED, FAILED, LOST, RunRows
 from gridctl.engine.fleet import build_fleet
 from gridctl.engine.state import GPU, LEARNED, NIL, Fleet, copied, grow_sequences, records
 from gridctl.geography.place import Place

@@ -9,28 +9,13 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 
 from gridctl.grid.image import build_image
+from gridctl.grid.smallest import smallest_grid
 from gridctl.kernels.cache import is_warm, mark_warm, sole_compiler
 from gridctl.kernels.linking import Watch
 from gridctl.replay.replay import replay
 from gridctl.replay.resolving import resolve_faults
-from gridctl.resources import (
-    Architecture,
-    Cluster,
-    ClusterSpec,
-    Deployment,
-    Model,
-    ModelSpec,
-    Objective,
-    PolicySpec,
-    Resource,
-    Site,
-    SiteSpec,
-    Variant,
-    Workload,
-    WorkloadSpec,
-)
+from gridctl.resources import PolicySpec
 from gridctl.resources.gameday import FaultSpec, GameDaySpec, Where
-from gridctl.resources.resource import Metadata
 from gridctl.traces.trace import Trace
 
 __all__ = ["is_warm", "warm_up", "warm_up_faults"]
@@ -38,25 +23,6 @@ __all__ = ["is_warm", "warm_up", "warm_up_faults"]
 KERNELS_OF_A_REPLAY = 140
 """A good third more than there are: so much work is left for LLVM when the last one has been lowered."""
 MOST_PERCENT = 95
-
-
-def _smallest_grid() -> list[Resource]:
-    shape = Architecture(
-        layers=2, hidden_size=64, heads=2, kv_heads=2, head_dim=32, intermediate_size=128, vocab_size=256
-    )
-    here = Metadata(name="warmup")
-    return [
-        Site(metadata=here, spec=SiteSpec(lat=0.0, lon=0.0, country="FR", tier="core", population=1)),
-        Model(metadata=here, spec=ModelSpec(architecture=shape, variants=(Variant(name="bf16"),))),
-        Cluster(
-            metadata=here,
-            spec=ClusterSpec(site="warmup", gpu="l4", gpus=1, deployments=(Deployment(variant="warmup/bf16"),)),
-        ),
-        Workload(
-            metadata=here,
-            spec=WorkloadSpec(objectives=(Objective(metric="ttft_ms", threshold_ms=500.0),), models=("warmup",)),
-        ),
-    ]
 
 
 def warm_up(waiting: Callable[[], None] = lambda: None, compiled: Callable[[int], None] = lambda percent: None) -> None:
@@ -126,5 +92,5 @@ def _replay_the_smallest(game_day: GameDaySpec | None = None) -> None:
         workloads=("warmup",),
         tenants=("default",),
     )
-    image = build_image(_smallest_grid())
+    image = build_image(smallest_grid())
     replay(image, trace, PolicySpec(), faults=resolve_faults(game_day, image) if game_day is not None else ())

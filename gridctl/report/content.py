@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from gridctl.accounts.by_place import PlaceShare, by_origin, by_site
 from gridctl.accounts.comparison import Comparison, compare
 from gridctl.accounts.distribution import Distributions, ttft_distributions
+from gridctl.accounts.facts import FOREVER_NS, FaultFacts, RunInfo
 from gridctl.accounts.flows import Flows, flows
 from gridctl.accounts.gate_report import GateReport
 from gridctl.accounts.intervals import (
@@ -25,7 +26,7 @@ from gridctl.accounts.intervals import (
     tokenomics_ranges,
 )
 from gridctl.accounts.pairing import unpaired
-from gridctl.accounts.rows import FOREVER_NS, FaultFacts, Run, RunInfo
+from gridctl.accounts.rows import Run
 from gridctl.accounts.series import Series, series
 from gridctl.accounts.site_misses import worst_sites
 from gridctl.accounts.sla import sla

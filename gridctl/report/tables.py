@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from gridctl.render.rows import Column, Item
-from gridctl.report.markup import Markup, element, joined
+from gridctl.report.markup import Content, Markup, element, joined
 
 MARKS = {
     "met": ("good", "✓"),
@@ -78,3 +78,8 @@ def _filter(name: str, caption: str) -> Markup:
         element("label", None, f"Filter: {caption}", field),
         element("output", {"aria-live": "polite"}),
     )
+
+
+def folded(title: str, *parts: Content) -> Markup:
+    """What opens under its title when it is asked for."""
+    return element("details", None, element("summary", None, title), *parts)

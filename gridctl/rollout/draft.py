@@ -20,7 +20,6 @@ from gridctl.rollout.state import (
     Order,
     Phase,
     Rollout,
-    SitePhase,
     SiteProgress,
     Step,
     Withdraw,
@@ -255,11 +254,3 @@ def listed(names: Iterable[str], most: int = 3) -> str:
     known = list(names)
     shown = ", ".join(known[:most])
     return shown if len(known) <= most else f"{shown} and {len(known) - most} more"
-
-
-def phase_counts(sites: Iterable[SiteProgress]) -> dict[SitePhase, int]:
-    """How many sites are in each phase."""
-    counts: dict[SitePhase, int] = {}
-    for site in sites:
-        counts[site.phase] = counts.get(site.phase, 0) + 1
-    return counts

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from gridctl.registry.schema import Migration
+from gridctl.registry.schema import MIGRATION_TABLE, Migration
 
 MIGRATIONS = (
     Migration(
         1,
         (
-            """CREATE TABLE migration (
-                number INTEGER PRIMARY KEY,
-                checksum INTEGER NOT NULL,
-                gridctl TEXT NOT NULL,
-                applied_ns INTEGER NOT NULL
-            )""",
+            MIGRATION_TABLE,
             """CREATE TABLE counter (
                 id INTEGER PRIMARY KEY CHECK (id = 1),
                 generation INTEGER NOT NULL CHECK (generation >= 0)

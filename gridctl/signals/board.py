@@ -151,10 +151,6 @@ class Board:
         """A worker's slots as int64 words, the fastest to count in: `words[row * SLOT_WORDS + SLOT_AT[field]]`."""
         return memoryview(self.slots[worker].view(np.ndarray).view(np.int64).reshape(-1))
 
-    def meter_words(self, worker: int) -> memoryview:
-        """A worker's share of the meters as int64 words, in the order of `layout`."""
-        return memoryview(self.meters[worker])
-
     def loads(self, out: NDArray[np.int64]) -> NDArray[np.int64]:
         """In flight, pending tokens and KV tokens of the first n engines, over all workers, into `out` (n, 3)."""
         return np.add.reduce(self._loads[:, : len(out)], axis=0, out=out)

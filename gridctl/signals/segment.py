@@ -102,7 +102,8 @@ def remove_orphans(prefix: str, magic: bytes) -> int:
             continue
         try:
             _check(descriptor, path, magic)
-            if _claim(descriptor):
+            # Its grid may begin again at this very moment, and the name belong to a new segment.
+            if _claim(descriptor) and os.path.samestat(os.fstat(descriptor), path.lstat()):
                 path.unlink()
                 removed += 1
         except (OSError, InputError):

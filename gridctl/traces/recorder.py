@@ -59,7 +59,9 @@ def start_recording(
     )
     try:
         folder.mkdir(mode=0o700, parents=True)
-        (folder / HEADER).write_bytes(msgspec.json.encode(header) + b"\n")
+        scratch = folder / f"{HEADER}.part"
+        scratch.write_bytes(msgspec.json.encode(header) + b"\n")
+        scratch.replace(folder / HEADER)
     except FileExistsError:
         raise InputError("there is something of that name", where=str(folder), fix="choose another name") from None
     except OSError as error:

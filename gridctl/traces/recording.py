@@ -62,31 +62,46 @@ def read_decisions(folder: str | Path) -> Iterator[tuple[Recorded, bytes]]:
     read_header(folder)
     rows = msgspec.json.Decoder(Recorded)
     for segment in _segments(folder):
-        seen = segment.with_suffix(DECISIONS)
-        try:
-            data = memoryview(seen.read_bytes())
-        except OSError as error:
-            raise InputError(
-                f"the decisions of a segment cannot be read: {error.strerror}",
-                where=str(seen),
-                fix="copy the whole folder",
-            ) from None
-        at = 0
+        data, at = b"", 0
         for block in _whole_lines(segment, []):
             for number, line in block.lines():
-                end = at + LENGTH.size
-                length = LENGTH.unpack(data[at:end])[0] if end <= len(data) else -1
-                if length < 0 or end + length > len(data):
+                end = _end_of_decision(data, at)
+                if end is None:
+                    # Read after the row: a recorder that is at work writes a decision before its row.
+                    data = _decisions(segment)
+                    end = _end_of_decision(data, at)
+                if end is None:
                     raise InputError(
                         "a row without its decision", where=f"{segment}:{number}", fix="copy the whole folder"
                     )
                 try:
-                    yield rows.decode(line), bytes(data[end : end + length])
+                    yield rows.decode(line), data[at + LENGTH.size : end]
                 except msgspec.MsgspecError as error:
                     raise InputError(
                         f"not a recorded request: {error}", where=f"{segment}:{number}", fix="remove the line"
                     ) from None
-                at = end + length
+                at = end
+
+
+def _end_of_decision(data: bytes, at: int) -> int | None:
+    """Where the decision that begins at `at` ends; None when it is not all there."""
+    begin = at + LENGTH.size
+    if begin > len(data):
+        return None
+    end: int = begin + LENGTH.unpack(data[at:begin])[0]
+    return end if end <= len(data) else None
+
+
+def _decisions(segment: Path) -> bytes:
+    path = segment.with_suffix(DECISIONS)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"the decisions of a segment cannot be read: {error.strerror}",
+            where=str(path),
+            fix="copy the whole folder",
+        ) from None
 
 
 def read_engines(folder: str | Path, generation: int) -> tuple[RecordedEngine, ...]:

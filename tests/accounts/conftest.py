@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pytest
 
-from gridctl.accounts.rows import OUTCOMES, REASONS, EngineFacts, Origin, Run, RunInfo, RunRows
+from gridctl.accounts.facts import EngineFacts, Origin, RunInfo
+from gridctl.accounts.rows import OUTCOMES, REASONS, Run, RunRows
 from gridctl.resources import Objective, WorkloadSpec
 
 MakeRun = Callable[..., Run]

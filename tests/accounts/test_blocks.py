@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from gridctl.accounts.blocks import blank, blocks
+from gridctl.accounts.facts import EngineFacts
 from gridctl.accounts.groups import Labels, grouped, labels
-from gridctl.accounts.rows import EngineFacts, Run
+from gridctl.accounts.rows import Run
 from gridctl.accounts.site_misses import worst_sites
 from gridctl.accounts.sla import sla
 from gridctl.accounts.tokenomics import tokenomics

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from gridctl.accounts.facts import EngineFacts
 from gridctl.accounts.herding import herd, in_flight
-from gridctl.accounts.rows import EngineFacts, Run
+from gridctl.accounts.rows import Run
 
 NS = 1_000_000_000
 

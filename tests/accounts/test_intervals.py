@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from gridctl.accounts.comparison import compare
+from gridctl.accounts.facts import EngineFacts
 from gridctl.accounts.intervals import (
     Ensemble,
     Range,
@@ -24,7 +25,7 @@ from gridctl.accounts.intervals import (
     sla_total_ranges,
     tokenomics_ranges,
 )
-from gridctl.accounts.rows import EngineFacts, Run
+from gridctl.accounts.rows import Run
 from gridctl.accounts.sla import sla
 from gridctl.accounts.summary import Summary, summarize, table_key
 from gridctl.accounts.tokenomics import tokenomics

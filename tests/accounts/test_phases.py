@@ -6,19 +6,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from gridctl.accounts.facts import EngineFacts, FaultFacts, Origin, RunInfo
 from gridctl.accounts.losses import Loss, ranked
 from gridctl.accounts.phases import game_day
-from gridctl.accounts.rows import (
-    COMPLETED,
-    FAILED,
-    LOST,
-    EngineFacts,
-    FaultFacts,
-    Origin,
-    Run,
-    RunInfo,
-    empty_rows,
-)
+from gridctl.accounts.rows import COMPLETED, FAILED, LOST, Run, empty_rows
 
 NS = 1_000_000_000
 ENGINE = EngineFacts(

@@ -8,9 +8,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from gridctl.accounts.facts import FOREVER_NS, EngineFacts, FaultFacts
 from gridctl.accounts.phased import phased
 from gridctl.accounts.phases import game_day
-from gridctl.accounts.rows import FOREVER_NS, EngineFacts, FaultFacts, Run
+from gridctl.accounts.rows import Run
 from gridctl.accounts.series import series
 from gridctl.accounts.tokenomics import tokenomics
 from gridctl.accounts.usd import egress_usd, gpu_busy_usd, ledger, request_usd

@@ -7,26 +7,23 @@ import asyncio
 import hashlib
 import json
 import os
-import shutil
 import signal
-import socket
 import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from ociregistry import Registry
 
 from gridctl.agent.order import Order
 from gridctl.agent.site_agent import run_agent
@@ -39,75 +36,7 @@ from gridctl.artifacts.registry_client import RegistryClient
 from gridctl.rollout.protocol import Desired, Report, Version, Wanted
 from gridctl.rollout.releasekey import ReleaseKey
 
-REGISTRY = """\
-version: 0.1
-log: {{level: error, accesslog: {{disabled: true}}}}
-storage:
-  filesystem: {{rootdirectory: {root}}}
-  delete: {{enabled: true}}
-http: {{addr: "127.0.0.1:{port}", secret: "of-these-tests"}}
-"""
 TOKEN = "token-of-the-site"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@dataclass
-class Registry:
-    """Debian's docker-registry on loopback."""
-
-    root: Path
-    port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        config = self.root / "config.yml"
-        config.write_text(REGISTRY.format(root=self.root / "data", port=self.port))
-        self.process = subprocess.Popen(
-            ["docker-registry", "serve", str(config)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
-        )
-        wait_for(lambda: answers(f"http://{self.host}/v2/"), "the registry to start")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(10)
-            self.process = None
-
-    def blob_file(self, digest: str) -> Path:
-        return self.root / "data/docker/registry/v2/blobs/sha256" / digest[7:9] / digest[7:] / "data"
-
-
-@contextmanager
-def running_registry(root: Path) -> Iterator[Registry]:
-    registry = Registry(root)
-    registry.start()
-    try:
-        yield registry
-    finally:
-        registry.stop()
-
-
-def has_registry() -> bool:
-    return shutil.which("docker-registry") is not None
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=2, trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:

@@ -10,13 +10,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from agentworld import Nursery, Orchestrator, Pushed, Registry, has_registry, make_model, push_model, running_registry
+from agentworld import Nursery, Orchestrator, Pushed, make_model, push_model
+from ociregistry import MISSING, Registry, has_registry, running_registry
 
 
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     if not has_registry():
-        pytest.skip("docker-registry is not installed (apt-get install docker-registry)")
+        pytest.skip(MISSING)
     with running_registry(tmp_path_factory.mktemp("registry")) as running:
         yield running
 

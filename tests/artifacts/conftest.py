@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import socket
 import struct
-import subprocess
-import time
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 
-CONFIG = """\
-version: 0.1
-log: {{level: error, accesslog: {{disabled: true}}}}
-storage:
-  filesystem: {{rootdirectory: {root}}}
-  delete: {{enabled: true}}
-http: {{addr: "127.0.0.1:{port}", secret: "of-these-tests"}}
-"""
+sys.path.insert(0, str(Path(__file__).parents[1] / "agent"))  # the registry
+
+from ociregistry import MISSING, Registry, has_registry, running_registry
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, tuple[str, tuple[int, ...], bytes]]) -> None:
@@ -47,58 +35,12 @@ def bf16(numbers: np.ndarray) -> bytes:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()
 
 
-@dataclass
-class Registry:
-    """A docker-registry process; `stop` kills it, `start` starts it again on the same port and data."""
-
-    root: Path
-    port: int
-    process: subprocess.Popen[bytes] | None = None
-    environment: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        config = self.root / "config.yml"
-        config.write_text(CONFIG.format(root=self.root / "data", port=self.port))
-        self.process = subprocess.Popen(
-            ["docker-registry", "serve", str(config)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "OTEL_TRACES_EXPORTER": "none", **self.environment},
-        )
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            try:
-                if httpx.get(f"http://{self.host}/v2/", timeout=2, trust_env=False).status_code == 200:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.05)
-        raise AssertionError("the registry does not start")
-
-    def stop(self, how: int = signal.SIGKILL) -> None:
-        if self.process is not None:
-            self.process.send_signal(how)
-            self.process.wait(10)
-            self.process = None
-
-    def blob_file(self, digest: str) -> Path:
-        return self.root / "data/docker/registry/v2/blobs/sha256" / digest[7:9] / digest[7:] / "data"
-
-
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    if shutil.which("docker-registry") is None:
-        pytest.skip("docker-registry is not installed (apt-get install docker-registry)")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    running = Registry(tmp_path_factory.mktemp("registry"), port)
-    running.start()
-    yield running
-    running.stop()
+    if not has_registry():
+        pytest.skip(MISSING)
+    with running_registry(tmp_path_factory.mktemp("registry")) as running:
+        yield running
 
 
 @pytest.fixture

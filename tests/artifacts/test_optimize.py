@@ -396,7 +396,7 @@ def test_folders_are_byte_for_byte_those_of_llm_compressor(
 ) -> None:
     source = model(dtype)
     (source / "old.bin").unlink()
-    run_reference(REFERENCE, source, tmp_path / "reference")
+    assert_runs(REFERENCE, source, tmp_path / "reference")
     for scheme in ("fp8", "int8-w8a8", "w4a16"):
         make(source, tmp_path / scheme, Request(scheme=scheme))
         ours = files(tmp_path / scheme)
@@ -429,7 +429,7 @@ assert torch.isfinite(smaller).all() and smaller.shape == (2, 24, 64)
 """
 
 
-def run_reference(script: str, *arguments: Path) -> None:
+def assert_runs(script: str, *arguments: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [os.environ["GRIDCTL_LLMC_PYTHON"], "-c", script, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -440,12 +440,12 @@ def run_reference(script: str, *arguments: Path) -> None:
 @pytest.mark.skipif(not os.environ.get("GRIDCTL_LLMC_PYTHON"), reason="GRIDCTL_LLMC_PYTHON names no Python")
 def test_transformers_loads_every_artefact_and_answers_as_with_the_reference(tmp_path: Path) -> None:
     source, reference, ours = tmp_path / "llama", tmp_path / "reference", tmp_path / "ours"
-    run_reference(LLAMA, source, reference)
+    assert_runs(LLAMA, source, reference)
     for scheme in ("fp8", "int8-w8a8", "w4a16"):
         make(source, ours / scheme, Request(scheme=scheme))
     small = Request(scheme="w4a16", drop=(0,), prune=read_pruning("magnitude=0.1"))
     make(source, ours / "small", small)
-    run_reference(LOGITS, reference, ours)
+    assert_runs(LOGITS, reference, ours)
 
 
 KILLED = """

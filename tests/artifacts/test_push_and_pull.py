@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import struct
 import subprocess
 import sys
@@ -86,7 +85,7 @@ def test_chunks_go_on_where_a_killed_registry_was(registry: Registry, make_model
         nonlocal sent
         before, sent = sent, sent + count
         if before < 5_000_000 <= sent:
-            registry.stop(signal.SIGKILL)
+            registry.stop()
             registry.start()
 
     report = pushed(package, registry, "a/killed:v1", chunk_bytes=1 << 20, advance=kill_midway, with_index=False)

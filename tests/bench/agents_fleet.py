@@ -21,8 +21,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "live"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "agent"))
 
-from agentworld import Pushed, committed_digest, complaint_of, running_registry, wait_for
+from agentworld import Pushed, committed_digest, complaint_of, wait_for
 from fleet import MODEL, Deaths, Figures, Fleet
+from ociregistry import running_registry
 
 
 def main() -> None:

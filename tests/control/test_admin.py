@@ -72,13 +72,13 @@ class Api:
                 history=History(self.board, folder.history, print),
                 questions=Questions(self.board),
                 keeper=Keeper(folder.path, "board", print),
+                rollouts=Rollouts(folder.path, print),
                 stop=self.stopped.append,
             )
 
         self.live = asyncio.run(make())
         self.live.learn_keys(declared.keys)
         self.live.observer.follow(plan)
-        self.live.rollouts = Rollouts(folder.path, print)
         self.app = admin_app(self.live, ROUTES)
 
     def ask(
@@ -406,4 +406,5 @@ def test_problems_are_what_the_document_says(api: Api) -> None:
         ("viewer", "GET", "/nowhere"),
         ("operator", "POST", "/v1/resources/apply"),
     ):
-        validator.validate(json.loads(api.ask(method, path, role).text))
+        wrong = [error.message for error in validator.iter_errors(json.loads(api.ask(method, path, role).text))]
+        assert wrong == []

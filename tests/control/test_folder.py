@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from gridctl.control.folder import ControlFile, LiveFolder, write_private
 from gridctl.errors import InputError, StoreError
+from gridctl.registry.lock import try_lock
 
 FILE = ControlFile(
     pid=1, state="ready", data_url="http://x", admin="unix:/x", board="b", workers=1, version="1", started_unix_ns=1
@@ -33,6 +36,48 @@ def test_a_file_without_a_held_lock_is_what_a_killed_process_left(folder: LiveFo
         assert folder.running() == FILE
     assert folder.running() is None
     assert not folder.control.exists()
+
+
+def test_one_who_looks_at_the_same_instant_is_not_taken_for_an_orchestrator(
+    folder: LiveFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[ControlFile | None] = []
+
+    def looked_at_twice(descriptor: int, *, shared: bool = False) -> bool:
+        is_free = try_lock(descriptor, shared=shared)
+        if not seen:
+            seen.append(None)
+            seen.append(folder.running())  # while the first still looks
+        return is_free
+
+    with folder.held():
+        pass
+    folder.write(FILE)  # as a killed one leaves it
+    monkeypatch.setattr("gridctl.control.folder.try_lock", looked_at_twice)
+    assert folder.running() is None
+    assert seen == [None, None]
+
+
+def test_what_a_killed_one_left_is_not_believed_while_the_next_one_begins(
+    folder: LiveFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with folder.held():
+        pass
+    folder.write(FILE)  # as a killed one leaves it
+    looked = ThreadPoolExecutor(1)
+    swept: list[Future[ControlFile | None]] = []
+    sweep, answered = LiveFolder._sweep, threading.Event()
+
+    def late(self: LiveFolder) -> None:
+        if not swept:
+            swept.append(looked.submit(folder.running))
+            swept[0].add_done_callback(lambda _: answered.set())
+            assert not answered.wait(0.1), "it knows nothing before the folder is swept"
+            sweep(self)
+
+    monkeypatch.setattr(LiveFolder, "_sweep", late)
+    with looked, folder.held():
+        assert swept[0].result(30) is None
 
 
 def test_only_one_holds_it_and_the_other_is_told_who(folder: LiveFolder, monkeypatch: pytest.MonkeyPatch) -> None:

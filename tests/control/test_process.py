@@ -295,14 +295,15 @@ def test_a_port_that_is_taken_is_said_before_anything_starts(start: Start) -> No
 
 
 def test_an_engine_at_our_own_address_is_refused(start: Start, home: GridHome) -> None:
-    with socket.socket() as other:
+    with socket.socket() as other:  # keeps the port for who says, as we do, that it may be shared
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", 0))
         port = other.getsockname()[1]
-    with Registry.open(home.database) as registry:
-        change = _with_endpoints(f"http://localhost:{port}/v1")
-        registry.update(ResourceKey("Cluster", "oslo-gpu"), change, cause="by mistake")
-    up = start(listen=f"127.0.0.1:{port}")
-    text = up.rest()
+        with Registry.open(home.database) as registry:
+            change = _with_endpoints(f"http://localhost:{port}/v1")
+            registry.update(ResourceKey("Cluster", "oslo-gpu"), change, cause="by mistake")
+        up = start(listen=f"127.0.0.1:{port}")
+        text = up.rest()
     assert up.process.returncode == 3
     assert "is this orchestrator itself" in text
 

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from smallgrids import PLACES, api, cluster, deployment, gpu, make_grid, model, price_book, site, workload
 
-from gridctl.accounts.rows import JURISDICTION, NO_MODEL, NO_REASON, OUTAGE, QUALITY, TIER, TOO_FAR, Origin
+from gridctl.accounts.facts import Origin
+from gridctl.accounts.rows import JURISDICTION, NO_MODEL, NO_REASON, OUTAGE, QUALITY, TIER, TOO_FAR
 from gridctl.engine.state import API, GPU, SERVERLESS
 from gridctl.geography.place import Place, place_of
 from gridctl.geography.regions import jurisdiction_of

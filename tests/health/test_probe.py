@@ -87,11 +87,13 @@ def reply(status: int, body: bytes = b"", *headers: str) -> bytes:
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 QUICK = Settings(timeout_s=0.4)
+PATIENT = Settings(timeout_s=10.0)
+"""For what answers: a busy machine must not make a timeout of it."""
 MODELS = b'{"object": "list", "data": [{"id": "org/Tiny@main", "object": "model"}]}'
 
 
 def probed(
-    run: Run, answers: dict[str, bytes | None], settings: Settings = QUICK, **target: Any
+    run: Run, answers: dict[str, bytes | None], settings: Settings = PATIENT, **target: Any
 ) -> tuple[Outcome, Listener]:
     """One probe of a listener with these answers."""
 
@@ -124,7 +126,7 @@ def test_where_health_is_not_known_the_list_of_models_is_asked_from_then_on(run:
     async def work() -> list[str]:
         listener = await Listener().start()
         listener.answers = {"/v1/models": reply(200, MODELS)}
-        prober = Prober(lambda outcome: None, QUICK)
+        prober = Prober(lambda outcome: None, PATIENT)
         target = Target(key="e", url=listener.url)
         prober.retarget([target])
         try:
@@ -176,8 +178,10 @@ def test_an_endpoint_that_says_nothing_is_given_up_at_the_deadline_and_its_conne
     async def work() -> None:
         listener = await Listener().start()
         listener.answers = {"/health": None}
-        before = time.monotonic()
-        outcome = await Prober(lambda outcome: None, QUICK).probe(Target(key="e", url=listener.url))
+        outcome = None
+        while outcome is None or outcome.cause == "local":  # which is what a busy machine makes of it
+            before = time.monotonic()
+            outcome = await Prober(lambda outcome: None, QUICK).probe(Target(key="e", url=listener.url))
         assert 0.4 <= time.monotonic() - before < 5
         assert (outcome.cause, outcome.detail, outcome.status) == ("timeout", "no answer in 0.4 s", None)
         while listener.open:
@@ -202,7 +206,7 @@ def test_nothing_listening_is_refused(run: Run) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         target = Target(key="e", url=f"http://127.0.0.1:{holder.getsockname()[1]}")
-        outcome = run(Prober(lambda outcome: None, QUICK).probe(target))
+        outcome = run(Prober(lambda outcome: None, PATIENT).probe(target))
     assert (outcome.cause, outcome.detail) == ("refused", "nothing listens there")
 
 

@@ -15,23 +15,30 @@ from gridctl.liveload.load import LiveLoad
 from gridctl.liveload.target import Target
 from gridctl.units import NS_PER_MS
 
+LATE_MS = 1_000.0
+"""How late a busy machine may make anything here."""
+
 
 def ms(ns: int) -> float:
     return ns / NS_PER_MS
 
 
 def test_requests_leave_at_their_moment_whether_or_not_others_were_answered() -> None:
-    async def slow(asked: Asked, writer: asyncio.StreamWriter) -> bool:
-        await asyncio.sleep(0.3)
+    all_asked = asyncio.Event()
+
+    async def answers_nobody_before_all_have_asked(asked: Asked, writer: asyncio.StreamWriter) -> bool:
+        if len(endpoint.asked) == 5:
+            all_asked.set()
+        await all_asked.wait()
         writer.write(whole_answer())
         return True
 
-    endpoint = Endpoint(slow)
+    endpoint = Endpoint(answers_nobody_before_all_have_asked)
     heard = load(trace_of([0, 20, 40, 60, 80]), endpoint)
     assert all(reply is not None and reply.answer.is_complete for reply in heard.replies)
     sent = [reply.sent_ns - heard.start_ns for reply in heard.replies if reply is not None]
     for at, due in zip(sent, (0, 20, 40, 60, 80), strict=True):
-        assert due <= ms(at) < due + 100, "nobody waited for the first answer, which took 300 ms"
+        assert due <= ms(at) < due + LATE_MS
     assert [int(ns) - heard.start_ns for ns in heard.intended_ns] == [due * NS_PER_MS for due in (0, 20, 40, 60, 80)]
 
 
@@ -49,7 +56,7 @@ def test_who_is_kept_waiting_is_counted_from_the_moment_intended() -> None:
     ]
     # A closed loop would say 300, 0, 0: the omission this load exists to avoid.
     for wait, least in zip(waits, (300, 250, 200), strict=True):
-        assert least <= wait < least + 150
+        assert least <= wait < least + LATE_MS
     assert endpoint.connections == 1
     assert heard.connections == 1
 
@@ -61,11 +68,11 @@ def test_a_turn_waits_for_the_answer_before_it_and_is_intended_for_its_end() -> 
         return True
 
     endpoint = Endpoint(slow)
-    heard = load(trace_of([0, 10, 20, 400], sessions=[7, -1, 7, 7]), endpoint)
+    heard = load(trace_of([0, 10, 20, 1500], sessions=[7, -1, 7, 7]), endpoint)
     first, alone, second, third = (reply for reply in heard.replies if reply is not None)
     intended = heard.intended_ns.tolist()
     assert intended[2] == first.end_ns, "the answer came after the turn's moment in the trace"
-    assert intended[3] == heard.start_ns + 400 * NS_PER_MS, "and before this one's"
+    assert intended[3] == heard.start_ns + 1500 * NS_PER_MS, "and before this one's"
     assert alone.sent_ns < first.end_ns <= second.sent_ns
     assert second.end_ns <= third.sent_ns
     assert heard.turns_late == 1
@@ -83,7 +90,7 @@ def test_a_person_thinks_before_the_next_turn(think_s: float | None, after_ms: i
     assert heard.intended_ns[1:].tolist() == [end + after_ms * NS_PER_MS for end in ends[:2]]
     for row, reply in enumerate(heard.replies):
         assert reply is not None
-        assert 0 <= ms(reply.sent_ns - int(heard.intended_ns[row])) < 60
+        assert 0 <= ms(reply.sent_ns - int(heard.intended_ns[row])) < LATE_MS
     assert heard.turns_late == 2
 
 
@@ -170,7 +177,7 @@ def test_an_answer_that_never_comes_is_given_up_and_its_connection_with_it() -> 
         return True
 
     endpoint = Endpoint(silent)
-    heard = load(trace_of([0, 10]), endpoint, Limits(connections=1, timeout_s=0.2))
+    heard = load(trace_of([0, 10]), endpoint, Limits(connections=1, timeout_s=1.0))
     first, second = heard.replies
     assert first is not None
     assert first.failure == "no complete answer in time"

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from liveparts import trace_of
 
-from gridctl.accounts.rows import EngineFacts, Run, RunInfo
+from gridctl.accounts.facts import EngineFacts, RunInfo
+from gridctl.accounts.rows import Run
 from gridctl.accounts.usd import request_usd
 from gridctl.liveload.connection import Reply
 from gridctl.liveload.heard import Heard

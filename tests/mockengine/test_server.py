@@ -11,6 +11,8 @@ import pytest
 from mockbench import Bench, chat, linear_engine, until
 
 Run = Callable[..., None]
+TRIES = 5
+"""One of so many is not disturbed by whatever else a machine has to do."""
 
 
 def test_a_chat_is_answered_in_one_piece_with_its_usage(plain: Run) -> None:
@@ -65,15 +67,18 @@ def test_usage_is_streamed_only_to_who_asks(plain: Run) -> None:
 
 def test_a_token_is_a_chunk_that_leaves_when_it_is_made(plain: Run) -> None:
     async def play(bench: Bench) -> None:
-        begin = asyncio.get_running_loop().time()
-        answered = await bench.ask("/v1/chat/completions", chat(max_tokens=4, stream=True))
-        times = [
-            (at - begin) * 1e3 for at, piece in answered.pieces if b'"content":"' in piece and b"role" not in piece
-        ]
-        assert len(times) == 4
-        for number, at in enumerate(times):
-            assert at >= 60 + 30 * number, "no token comes early"
-        assert times[-1] - times[0] < 3 * 30 + 60
+        spans = []
+        while not spans or (min(spans) >= 3 * 30 + 60 and len(spans) < TRIES):
+            begin = asyncio.get_running_loop().time()
+            answered = await bench.ask("/v1/chat/completions", chat(max_tokens=4, stream=True))
+            times = [
+                (at - begin) * 1e3 for at, piece in answered.pieces if b'"content":"' in piece and b"role" not in piece
+            ]
+            assert len(times) == 4
+            for number, at in enumerate(times):
+                assert at >= 60 + 30 * number, "no token comes early"
+            spans.append(times[-1] - times[0])
+        assert min(spans) < 3 * 30 + 60
 
     plain(play, ttft_ms=60.0, tpot_ms=30.0)
 
@@ -81,13 +86,22 @@ def test_a_token_is_a_chunk_that_leaves_when_it_is_made(plain: Run) -> None:
 def test_the_twin_s_tokens_come_in_real_time_as_its_steps_end(twin: Run) -> None:
     async def play(bench: Bench) -> None:
         loop = asyncio.get_running_loop()
-        begin = loop.time()
-        # A prompt of 100 tokens: one step of 20 + 100 · 0.2 = 40 ms, then decodes of 20.2 ms.
-        answered = await bench.ask("/v1/chat/completions", chat("word " * 100, max_tokens=5, stream=True))
-        times = [(at - begin) * 1e3 for at, piece in answered.pieces if b"role" not in piece]
+        # A prompt of 100 tokens, new each time: one step of 20 + 100 · 0.2 = 40 ms, then decodes of 20.2 ms.
         expected = [40 + 20.2 * number for number in range(5)]
-        assert all(at >= due for at, due in zip(times, expected, strict=True))
-        assert min(at - due for at, due in zip(times, expected, strict=True)) < 15
+        lateness = []
+        for number in range(TRIES):
+            begin = loop.time()
+            words = f"word{number} " * 100
+            answered = await bench.ask("/v1/chat/completions", chat(words, max_tokens=5, stream=True))
+            times = [(at - begin) * 1e3 for at, piece in answered.pieces if b"role" not in piece]
+            assert times[-1] >= expected[-1]
+            if len(times) < len(expected):
+                continue  # what is late because a busy machine held the engine up comes together
+            assert all(at >= due for at, due in zip(times, expected, strict=True))
+            lateness.append(min(at - due for at, due in zip(times, expected, strict=True)))
+            if lateness[-1] < 15:
+                return
+        pytest.fail(f"late by {lateness} ms at each try")
 
     twin(play, linear_engine(step_ms=20.0, token_ms=0.2))
 

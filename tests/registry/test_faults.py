@@ -184,7 +184,7 @@ def test_a_run_replaced_without_a_pause_is_whole_at_every_look(tmp_path: Path) -
         print(number, flush=True)
     """
     folder = tmp_path / "runs"
-    replacements = 600
+    replacements = 300
     with start(script, folder, replacements) as process:
         assert process.stdout is not None
         process.stdout.readline()

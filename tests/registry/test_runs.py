@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
 import sys
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -177,6 +181,70 @@ def test_a_replacement_killed_between_its_renames_leaves_the_old_run(store: RunS
     assert store.list() == ["base"]
     assert store.load("base")[0] == DOCUMENT
     assert leftovers(store) == []
+
+
+def test_a_run_between_the_two_renames_of_its_replacement_is_there_for_every_reader(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, aside = threading.Event(), threading.Event()
+
+    class Reader(RunStore):
+        """Says when it waits for the writer."""
+
+        def _lock(self):
+            asked.set()
+            return super()._lock()
+
+    rename = Path.rename
+
+    def slowly(path: Path, target: Path) -> Path:
+        renamed = rename(path, target)
+        if target.name.startswith(".replaced-"):
+            aside.set()
+            assert asked.wait(30)
+        return renamed
+
+    store.save("base", DOCUMENT, {})
+    store.save("older", DOCUMENT, {})
+    os.utime(store.folder / "older" / "run.json", ns=(0, 0))
+    monkeypatch.setattr(Path, "rename", slowly)
+    for look, found in ((Reader.latest, "base"), (lambda reader: reader.document("base"), DOCUMENT)):
+        asked.clear()
+        aside.clear()
+        with ThreadPoolExecutor(1) as pool:
+            writer = pool.submit(store.save, "base", DOCUMENT, {}, replace=True)
+            assert aside.wait(30)
+            try:
+                assert look(Reader(store.folder)) == found
+            finally:
+                asked.set()
+            writer.result(30)
+
+
+def test_a_folder_that_may_only_be_read_still_says_that_a_run_is_missing(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save("base", DOCUMENT, {})
+    real = os.open
+
+    def refuses(path, flags, *rest, **more):
+        if flags & os.O_CREAT:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refuses)
+    with pytest.raises(NotFoundError, match="there is no run bace"):
+        store.document("bace")
+
+
+def test_a_leftover_that_its_own_writer_removes_meanwhile_is_no_fault_of_the_next_writer(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = SimpleNamespace(name=".partial-gone-0123", path=str(store.folder / ".partial-gone-0123"))
+    monkeypatch.setattr("gridctl.registry.runs.os.scandir", lambda folder: iter([gone]))
+    store.save("base", DOCUMENT, {})
+    monkeypatch.undo()
+    assert store.list() == ["base"]
 
 
 def test_leftovers_of_a_dead_writer_are_removed_and_those_of_a_living_one_kept(store: RunStore) -> None:

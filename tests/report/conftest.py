@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gridctl.accounts.rows import EngineFacts, Origin, Run, RunInfo, RunRows
+from gridctl.accounts.facts import EngineFacts, Origin, RunInfo
+from gridctl.accounts.rows import Run, RunRows
 from gridctl.geography.place import Place
 from gridctl.report.content import Report, report_of
 from gridctl.resources import Objective, WorkloadSpec

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from gridctl.accounts.rows import Run, RunInfo, RunRows
+from gridctl.accounts.facts import RunInfo
+from gridctl.accounts.rows import Run, RunRows
 from gridctl.geography.place import Place, place_of
 from gridctl.geography.world import generate_world
 from gridctl.grid.image import build_image

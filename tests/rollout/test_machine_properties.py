@@ -167,7 +167,7 @@ class World:
         """Something happens."""
         self.now_s += self.draw.choice([0.1, 1.0, 10.0, 40.0])
         getattr(self, self.draw.choice([*["sync"] * 12, "analyse", "time", "late_report", "other"]))()
-        self.check()
+        self.assert_promises()
 
     def sync(self) -> None:
         site = self.draw.choice(list(self.sites.values()))
@@ -235,7 +235,7 @@ class World:
             except ConflictError:
                 self.cause = "refused"
 
-    def check(self) -> None:
+    def assert_promises(self) -> None:
         """What must hold at any moment."""
         rollout, was = self.rollout, self.was
         for site in self.sites.values():
@@ -252,11 +252,11 @@ class World:
         if rollout.phase == "completed" and was.phase != "completed":
             assert self.cause == "promote" or self.cause.startswith("analysis pass"), self.cause
             assert "pass 0" not in self.cause
-        self._check_trials(rollout)
-        self._check_sites(rollout)
+        self._assert_of_trials(rollout)
+        self._assert_of_sites(rollout)
         self.was = rollout
 
-    def _check_trials(self, rollout: Rollout) -> None:
+    def _assert_of_trials(self, rollout: Rollout) -> None:
         """Of the sites as they really are, and as they are thought to be."""
         of_wave = Counter(site.wave for site in rollout.sites.values())
         of_group = Counter(site.group for site in rollout.sites.values())
@@ -272,7 +272,7 @@ class World:
                     if rollout.phase not in ("completed", "aborted", "rolling_back", "rolled_back", "stuck"):
                         assert count <= max(1, int(share * of[key] + 1e-9)), (self.cause, key, count)
 
-    def _check_sites(self, rollout: Rollout) -> None:
+    def _assert_of_sites(self, rollout: Rollout) -> None:
         for name, site in self.sites.items():
             wanted = self.store.wanted(name)
             assert len(wanted) <= 1
@@ -296,6 +296,7 @@ def test_a_rollout_keeps_its_promises_whatever_happens(seed: int) -> None:
         world = World(Path(folder), seed)
         for _ in range(120):
             world.happen()
+        world.assert_promises()
         world.store.close()
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from gridctl.errors import InputError, NotFoundError
-from gridctl.signals.board import DIRECTORY_BYTES, Board, Scraped
+from gridctl.signals import segment
+from gridctl.signals.board import DIRECTORY_BYTES, MAGIC, Board, Scraped
 from gridctl.signals.directory import BackendRow, Directory
 from gridctl.signals.rows import (
     HEARTBEAT,
@@ -144,14 +145,22 @@ def test_no_room_is_an_error_that_leaves_nothing_behind(name: str) -> None:
     assert list(Path(name).parent.iterdir()) == []
 
 
-def test_boards_left_behind_by_the_killed_are_removed_and_those_of_the_living_stay() -> None:
+def test_boards_left_behind_by_the_killed_are_removed_and_those_of_the_living_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In a folder of this test's own: every orchestrator that starts on this machine removes what the killed left.
     program = (
-        "import os, sys; from gridctl.signals.board import Board\n"
+        "import sys; from pathlib import Path; from gridctl.signals import segment\n"
+        "from gridctl.signals.board import Board\n"
+        "segment._MEMORY = Path(sys.argv[2])\n"
         "board = Board.create(sys.argv[1], 1, 4, 1); print('made', flush=True); sys.stdin.readline()"
     )
-    names = [f"gridctl-test-{os.getpid()}-{number}" for number in range(3)]
+    monkeypatch.setattr("gridctl.signals.segment._MEMORY", tmp_path)
+    names = [f"gridctl-test-{number}" for number in range(3)]
     processes = [
-        subprocess.Popen([sys.executable, "-c", program, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, "-c", program, name, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         for name in names[:2]
     ]
     try:
@@ -171,8 +180,29 @@ def test_boards_left_behind_by_the_killed_are_removed_and_those_of_the_living_st
         for process in processes:
             process.kill()
             process.communicate()
-        for name in names:
-            path_of(name).unlink(missing_ok=True)
+
+
+def test_a_name_that_went_to_a_new_board_meanwhile_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment, "_MEMORY", tmp_path)
+    with Board.create("gridctl-grid", 1, 4, 1):
+        pass  # closed, not unlinked: as a killed one leaves it
+    began: list[Board] = []
+    claim = segment._claim
+
+    def late(descriptor: int) -> bool:
+        if not began and path_of("gridctl-grid").exists():
+            monkeypatch.setattr(segment, "_claim", claim)
+            began.append(Board.create("gridctl-grid", 1, 8, 1))
+        return claim(descriptor)
+
+    monkeypatch.setattr(segment, "_claim", late)
+    segment.remove_orphans("gridctl-", MAGIC.rstrip(b"\x00"))
+    with began[0]:
+        with Board.attach("gridctl-grid") as found:
+            assert found.backends == 8
+        began[0].unlink()
 
 
 def test_no_two_writers_share_a_cache_line(board: Board) -> None:

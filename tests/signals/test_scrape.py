@@ -334,7 +334,8 @@ def test_every_bad_answer_has_its_word(board: Board, answer: bytes, cause: str) 
 def test_a_url_that_is_none_fails_without_a_connection(board: Board, url: str) -> None:
     async def test() -> None:
         async with scraping(board, Target(0, url)) as scraper:
-            await until(lambda: scraper.note(0).cause == "bad-url")
+            await until(lambda: scraper.note(0).cause != "")
+            assert scraper.note(0).cause == "bad-url"
 
     run(test)
 

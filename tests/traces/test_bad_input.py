@@ -18,7 +18,7 @@ AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:00,12,3\n"
 BURST = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
 
 
-def refused(path: Path, match: str, line: int | None = None) -> InputError:
+def assert_refused(path: Path, match: str, line: int | None = None) -> InputError:
     with pytest.raises(InputError, match=match) as caught:
         read_trace(path)
     expected = str(path) if line is None else f"{path}:{line}"
@@ -29,49 +29,49 @@ def refused(path: Path, match: str, line: int | None = None) -> InputError:
 
 @pytest.mark.parametrize("content", ["", "\n\n \n", b"\xef\xbb\xbf"])
 def test_an_empty_file(write: Write, content: str | bytes) -> None:
-    refused(write(content), "empty")
+    assert_refused(write(content), "empty")
 
 
 def test_an_empty_gzip(write: Write) -> None:
-    refused(write("", compress=True), "empty")
+    assert_refused(write("", compress=True), "empty")
 
 
 def test_a_header_without_rows(write: Write) -> None:
-    refused(write("TIMESTAMP,ContextTokens,GeneratedTokens\n"), "no request")
-    refused(write('{"gridctl_trace":"v1"}\n'), "no request")
+    assert_refused(write("TIMESTAMP,ContextTokens,GeneratedTokens\n"), "no request")
+    assert_refused(write('{"gridctl_trace":"v1"}\n'), "no request")
 
 
 @pytest.mark.parametrize("kept", [15, 40, 60])
 def test_a_gzip_cut_short(write: Write, kept: int) -> None:
-    refused(write(gzip.compress((GOOD * 500).encode(), mtime=0)[:kept]), "cut short")
+    assert_refused(write(gzip.compress((GOOD * 500).encode(), mtime=0)[:kept]), "cut short")
 
 
 def test_a_gzip_with_a_flipped_byte(write: Write) -> None:
     packed = bytearray(gzip.compress((GOOD * 500).encode(), mtime=0))
     packed[-6] ^= 0xFF
-    refused(write(bytes(packed)), "damaged")
+    assert_refused(write(bytes(packed)), "damaged")
 
 
 def test_a_json_line_cut_short(write: Write) -> None:
-    refused(write(GOOD + GOOD[:30]), "cut short", line=2)
+    assert_refused(write(GOOD + GOOD[:30]), "cut short", line=2)
 
 
 def test_a_csv_line_cut_short(write: Write) -> None:
-    refused(write(AZURE + "2024-05-10 00:0"), "1 cells where the header has 3", line=3)
+    assert_refused(write(AZURE + "2024-05-10 00:0"), "1 cells where the header has 3", line=3)
 
 
 def test_a_csv_of_another_format_lists_the_known_ones(write: Write) -> None:
-    error = refused(write("time,prompt,answer\n1,2,3\n"), "another format", line=1)
+    error = assert_refused(write("time,prompt,answer\n1,2,3\n"), "another format", line=1)
     assert "ContextTokens" in str(error.fix)
     assert "Request tokens" in str(error.fix)
 
 
 def test_a_csv_without_its_header(write: Write) -> None:
-    refused(write("2024-05-10 00:00:00,12,3\n"), "another format", line=1)
+    assert_refused(write("2024-05-10 00:00:00,12,3\n"), "another format", line=1)
 
 
 def test_json_lines_of_another_format(write: Write) -> None:
-    refused(write('{"ts":1,"user":"x"}\n'), "fields ts, user", line=1)
+    assert_refused(write('{"ts":1,"user":"x"}\n'), "fields ts, user", line=1)
 
 
 @pytest.mark.parametrize(
@@ -84,20 +84,20 @@ def test_json_lines_of_another_format(write: Write) -> None:
     ],
 )
 def test_a_manifest_by_mistake(write: Write, text: str) -> None:
-    error = refused(write(text), "manifest", line=1)
+    error = assert_refused(write(text), "manifest", line=1)
     assert "gridctl apply" in str(error.fix)
 
 
 def test_a_json_array(write: Write) -> None:
-    refused(write("[" + GOOD.strip() + "]"), "array", line=1)
+    assert_refused(write("[" + GOOD.strip() + "]"), "array", line=1)
 
 
 def test_pretty_printed_json(write: Write) -> None:
-    refused(write('{\n  "timestamp": 0\n}\n'), "one JSON object per line", line=1)
+    assert_refused(write('{\n  "timestamp": 0\n}\n'), "one JSON object per line", line=1)
 
 
 def test_a_sentence(write: Write) -> None:
-    refused(write("hello there\n"), "not a trace", line=1)
+    assert_refused(write("hello there\n"), "not a trace", line=1)
 
 
 @pytest.mark.parametrize("content", [b"\x7fELF\x02\x01\x01\0\0\0", b'{"timestamp":0}\n\0\0\0', "ab".encode("utf-16")])
@@ -118,11 +118,11 @@ def test_binary_data(write: Write, content: bytes) -> None:
     ],
 )
 def test_other_packings_are_named(write: Write, magic: bytes, match: str) -> None:
-    refused(write(magic + b"rest"), match)
+    assert_refused(write(magic + b"rest"), match)
 
 
 def test_a_ten_megabyte_line(write: Write) -> None:
-    refused(write(GOOD + '{"prompt":"' + "x" * 10_000_000 + '"}\n'), "longer than 4 MiB", line=2)
+    assert_refused(write(GOOD + '{"prompt":"' + "x" * 10_000_000 + '"}\n'), "longer than 4 MiB", line=2)
 
 
 def test_a_long_line_within_the_limit_is_read(write: Write) -> None:
@@ -160,7 +160,7 @@ def test_a_long_line_within_the_limit_is_read(write: Write) -> None:
     ],
 )
 def test_a_wrong_json_row(write: Write, row: str, match: str) -> None:
-    refused(write(f"{GOOD}\n{row}\n{GOOD}"), match, line=3)
+    assert_refused(write(f"{GOOD}\n{row}\n{GOOD}"), match, line=3)
 
 
 def test_hash_ids_that_fit_no_common_block_size(write: Write) -> None:
@@ -168,12 +168,14 @@ def test_hash_ids_that_fit_no_common_block_size(write: Write) -> None:
         '{"timestamp":0,"input_length":1024,"output_length":5,"hash_ids":[1,2]}\n'
         '{"timestamp":0,"input_length":1024,"output_length":5,"hash_ids":[1,2,3,4,5,6,7,8]}\n'
     )
-    refused(write(rows), "8 hash_ids for 1,024 input tokens fit no block size", line=2)
+    assert_refused(write(rows), "8 hash_ids for 1,024 input tokens fit no block size", line=2)
 
 
 def test_hash_ids_that_do_not_fit_the_declared_block_size(write: Write) -> None:
     row = '{"timestamp":0,"input_length":1024,"output_length":5,"hash_ids":[1]}\n'
-    error = refused(write('{"gridctl_trace":"v1","block_tokens":512}\n' + row), "do not fit blocks of 512", line=2)
+    error = assert_refused(
+        write('{"gridctl_trace":"v1","block_tokens":512}\n' + row), "do not fit blocks of 512", line=2
+    )
     assert "--block-tokens" in str(error.fix)
 
 
@@ -198,7 +200,7 @@ def test_hash_ids_that_do_not_fit_the_declared_block_size(write: Write) -> None:
     ],
 )
 def test_a_wrong_azure_row(write: Write, row: str, match: str) -> None:
-    refused(write(f"{AZURE}\n{row}\n2024-05-10 00:00:02,1,1\n"), match, line=4)
+    assert_refused(write(f"{AZURE}\n{row}\n2024-05-10 00:00:02,1,1\n"), match, line=4)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +213,7 @@ def test_a_wrong_azure_row(write: Write, row: str, match: str) -> None:
     ],
 )
 def test_a_wrong_burstgpt_row_is_found_past_failed_ones(write: Write, row: str, match: str) -> None:
-    refused(write(f"{BURST}1,GPT-4,5,0,5,API log\n{row}\n"), match, line=3)
+    assert_refused(write(f"{BURST}1,GPT-4,5,0,5,API log\n{row}\n"), match, line=3)
 
 
 def test_text_that_is_not_utf8(write: Write) -> None:
@@ -221,16 +223,16 @@ def test_text_that_is_not_utf8(write: Write) -> None:
 
 
 def test_a_native_trace_that_lost_its_end(write: Write) -> None:
-    refused(write('{"gridctl_trace":"v1","requests":3}\n' + GOOD), "announces 3 requests, 1 are here")
+    assert_refused(write('{"gridctl_trace":"v1","requests":3}\n' + GOOD), "announces 3 requests, 1 are here")
 
 
 def test_a_native_trace_of_a_newer_version(write: Write) -> None:
-    error = refused(write('{"gridctl_trace":"v9"}\n'), "'v9'", line=1)
+    error = assert_refused(write('{"gridctl_trace":"v9"}\n'), "'v9'", line=1)
     assert "newer" in str(error.fix)
 
 
 def test_a_native_header_with_wrong_types(write: Write) -> None:
-    refused(write('{"gridctl_trace":"v1","block_tokens":"many"}\n'), "header", line=1)
+    assert_refused(write('{"gridctl_trace":"v1","block_tokens":"many"}\n'), "header", line=1)
 
 
 @pytest.mark.parametrize("arguments", [{"limit": 0}, {"block_tokens": 0}, {"block_tokens": 1 << 30}])

@@ -30,7 +30,7 @@ LINES = """\
 """
 
 
-def same(a: Trace, b: Trace) -> None:
+def assert_same(a: Trace, b: Trace) -> None:
     for field in dataclasses.fields(Trace):
         one, other = getattr(a, field.name), getattr(b, field.name)
         assert np.array_equal(one, other) if isinstance(one, np.ndarray) else one == other, field.name
@@ -47,12 +47,12 @@ def test_a_trace_comes_back_whole_and_part_by_part(tmp_path: Path, text: Path) -
     told = read_trace(text)
     write_trace(told, tmp_path / "four.columns")
     folder = TraceFolder(tmp_path / "four.columns")
-    same(folder.whole(), told)
-    same(read_trace(tmp_path / "four.columns"), told)
+    assert_same(folder.whole(), told)
+    assert_same(read_trace(tmp_path / "four.columns"), told)
     assert detect_format(tmp_path / "four.columns") == "columns"
     assert (len(folder), folder.duration_ns, folder.blocks) == (4, 3_000_000, told.blocks)
     for start, stop in ((0, 4), (1, 3), (2, 3)):
-        same(folder.rows(start, stop), told.rows(start, stop))
+        assert_same(folder.rows(start, stop), told.rows(start, stop))
         for one, other in zip(folder.spans(start, stop), told.spans(start, stop), strict=True):
             assert np.array_equal(one, other)
 
@@ -92,7 +92,7 @@ def test_converting_line_by_line_gives_what_reading_all_gives(
         (tmp_path / "four.jsonl.gz").write_bytes(gzip.compress(text.read_bytes(), mtime=0))
         text = tmp_path / "four.jsonl.gz"
     folder = convert_to_columns(text, tmp_path / "out.columns")
-    same(folder.whole(), read_trace(text))
+    assert_same(folder.whole(), read_trace(text))
     assert any("0 tokens" in note for note in folder.notes)
     assert len(convert_to_columns(text, tmp_path / "out.columns", limit=2)) == 2
 
@@ -111,7 +111,9 @@ def test_converting_line_by_line_gives_what_reading_all_gives(
 )
 def test_what_needs_the_whole_trace_gets_it(tmp_path: Path, lines: str) -> None:
     (tmp_path / "in.jsonl").write_text(lines)
-    same(convert_to_columns(tmp_path / "in.jsonl", tmp_path / "out.columns").whole(), read_trace(tmp_path / "in.jsonl"))
+    assert_same(
+        convert_to_columns(tmp_path / "in.jsonl", tmp_path / "out.columns").whole(), read_trace(tmp_path / "in.jsonl")
+    )
 
 
 def test_a_bad_line_is_named_and_leaves_what_was_there(tmp_path: Path, text: Path) -> None:
@@ -121,7 +123,7 @@ def test_a_bad_line_is_named_and_leaves_what_was_there(tmp_path: Path, text: Pat
     with pytest.raises(InputError, match="non-monotonic") as raised:
         convert_to_columns(bad, tmp_path / "out.columns")
     assert raised.value.where == f"{bad}:5"
-    same(TraceFolder(tmp_path / "out.columns").whole(), read_trace(text))
+    assert_same(TraceFolder(tmp_path / "out.columns").whole(), read_trace(text))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl", "four.jsonl", "out.columns"]
 
 

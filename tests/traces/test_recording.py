@@ -69,6 +69,30 @@ def test_decisions_stand_beside_their_rows(folder: Path) -> None:
     assert all(seen == bytes([number % 251]) * number for number, (_, seen) in enumerate(kept))
 
 
+def test_a_recording_may_be_read_while_it_grows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder(folder, 0, begin(folder))
+    recorder.add(row(recorder, 1, request_id="first"), b"one")
+    recorder.flush()
+    for descriptor in Recorder(folder, 1, recorder.header)._open():  # another worker that has not written anything yet
+        os.close(descriptor)
+    (folder / "worker-1-0001.decisions").unlink()  # nor come to make its second file
+    read_bytes = Path.read_bytes
+
+    def slowly(path: Path) -> bytes:
+        found = read_bytes(path)
+        if path.suffix == ".decisions" and recorder.rows == 1:
+            recorder.add(row(recorder, 2, request_id="second"), b"two")
+            recorder.flush()
+        return found
+
+    monkeypatch.setattr(Path, "read_bytes", slowly)
+    kept = [(one.request_id, seen) for one, seen in read_decisions(folder)]
+    assert kept[0] == ("first", b"one")
+    assert kept[1:] in ([], [("second", b"two")])
+    assert [(one.request_id, seen) for one, seen in read_decisions(folder)] == [("first", b"one"), ("second", b"two")]
+    recorder.close()
+
+
 def test_prompt_text_is_kept_only_on_demand(tmp_path: Path) -> None:
     for keeps in (False, True):
         folder = tmp_path / f"{keeps}.recording"
