@@ -23,7 +23,7 @@ SWITCH = "GRIDCTL_COMPILED"
 GROUP = "gridctl_data_path"
 MODULES = {
     "gateway": (
-        "answer answer_head attempt cache_word caching chunks client deadlines doorkeeper ending engine engine_head "
+        "answer answer_head attempt cache_word caching chunks client deadlines ending engine engine_head "
         "exchange forms head hedging keeping limits outbox plain pool questions recall recipient reply request_reader "
         "retries routes serving settling single_flight sse templates trace_context trying unattended upstream usage "
         "visit"

@@ -57,7 +57,7 @@ class Answers:
         """The stamp, where nothing is kept under an exact key; None where it is worth a look. Half a microsecond."""
         self._link: _Link | None = None
         self._looks: dict[int, _Asked] = {}
-        self._late: OrderedDict[str, int | None] = OrderedDict()
+        self._late: OrderedDict[tuple[str, bytes], int | None] = OrderedDict()
         self._notes: list[Note] = []
         self._notes_timer: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
@@ -114,8 +114,8 @@ class Answers:
 
     def keep(self, question: Question, fresh: Fresh) -> None:
         """Hand an engine's answer in. Also for a ticket whose request failed (its status says so)."""
-        if fresh.ticket is None and question.request_id in self._late:
-            fresh.ticket = self._late.pop(question.request_id)
+        if fresh.ticket is None:
+            fresh.ticket = self._late.pop((question.request_id, question.exact), None)
         if fresh.ticket is None and (fresh.status != 200 or len(question.text) > LONGEST_PROMPT):
             return
         if not self._send(Keep(question, fresh)):
@@ -125,7 +125,7 @@ class Answers:
         """Hand answers in as they came, and their kinds. The keeper reads them."""
         for one in handed:
             if self._late and one.ticket is None:
-                one.ticket = self._late.pop(one.request_id, None)
+                one.ticket = self._late.pop((one.request_id, one.exact), None)
         if not self._send(Keeps(kinds, handed)):
             self.dropped += len(handed)
 
@@ -187,7 +187,7 @@ class Answers:
         if late.is_cancelled or not late.question.request_id:
             self.abandon(late.question, message.found.ticket)
             return
-        self._late[late.question.request_id] = message.found.ticket
+        self._late[late.question.request_id, late.question.exact] = message.found.ticket
         if len(self._late) > MOST_LATE:
             self._late.popitem(last=False)
 

@@ -31,6 +31,7 @@ from gridctl.errors import InputError
 
 MOST_UNREAD_BYTES = 8 << 20
 MOST_TICKETS = 20_000
+_UNSAID, _HANDED_IN = -1, -2
 
 
 class Served(Protocol):
@@ -71,12 +72,22 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._is_greeted = False
         self.tickets: dict[tuple[str, int], tuple[Question, int]] = {}
+        self._looks: dict[tuple[str, bytes], int] = {}
+        """By request, and what it asks, for clients name their requests: the ticket of its look, _UNSAID, or
+        _HANDED_IN. A worker that does not wait for the look any more hands its answer in without the ticket, which may
+        come before or after that: a ticket that nobody redeems would hold up every later label of the workload until
+        it is overdue."""
 
     def awaits(self, question: Question, ticket: int) -> None:
         """A label of this worker's is waited for; of one that is gone already, none."""
-        if self._transport is None:
+        asked = question.request_id, question.exact
+        known = self._looks.get(asked)
+        if self._transport is None or known == _HANDED_IN:
+            self._looks.pop(asked, None)
             self._service.abandon(question, ticket)
             return
+        if known is not None:
+            self._looks[asked] = ticket
         self.tickets[question.workload, ticket] = question, ticket
         if len(self.tickets) > MOST_TICKETS:  # those are overdue by now
             del self.tickets[next(iter(self.tickets))]
@@ -112,7 +123,21 @@ class Connection(asyncio.Protocol):
         except (msgspec.MsgspecError, InputError, IndexError):
             self.hang_up()
 
+    def _look(self, message: Look) -> None:
+        question = message.question
+        if question.request_id:
+            self._looks[question.request_id, question.exact] = _UNSAID
+            if len(self._looks) > MOST_TICKETS:
+                del self._looks[next(iter(self._looks))]
+        self._service.look(self, message)
+
     def _keep(self, question: Question, fresh: Fresh) -> None:
+        asked = question.request_id, question.exact
+        known = self._looks.pop(asked, None)
+        if fresh.ticket is None and known == _UNSAID:
+            self._looks[asked] = _HANDED_IN
+        elif fresh.ticket is None:
+            fresh.ticket = known
         if fresh.ticket is not None:
             self.tickets.pop((question.workload, fresh.ticket), None)
         self._service.keep(question, fresh)
@@ -124,7 +149,7 @@ class Connection(asyncio.Protocol):
         if not self._is_greeted:
             self.hang_up()
         elif isinstance(message, Look):
-            service.look(self, message)
+            self._look(message)
         elif isinstance(message, Keep):
             self._keep(message.question, message.fresh)
         elif isinstance(message, Keeps):
@@ -133,6 +158,7 @@ class Connection(asyncio.Protocol):
         elif isinstance(message, Notes):
             service.noted(message.notes)
         elif isinstance(message, Abandon):
+            self._looks.pop((message.question.request_id, message.question.exact), None)
             self.tickets.pop((message.question.workload, message.ticket), None)
             service.abandon(message.question, message.ticket)
         elif isinstance(message, Order):

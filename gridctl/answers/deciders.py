@@ -7,6 +7,7 @@ is given once; the promise (error rate) is the plan's, never the request's.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, OrderedDict, defaultdict
 from dataclasses import dataclass
 
@@ -28,6 +29,9 @@ MOST_AWAITED = 20_000
 LEAST_KNOWN_WRONG = 3
 """Wrong answers that must be known before a workload is stopped for them."""
 
+_MEANING = hashlib.blake2b(" ".join(FEATURES).encode(), digest_size=8).digest()
+"""Stands before kept features: those of a version that measured others are left out."""
+
 
 class KeptModel(WrongModel):
     """The model, whose labels go to the store as they come."""
@@ -36,15 +40,15 @@ class KeptModel(WrongModel):
         super().__init__()
         self._store = store
         self.restore(
-            (one.workload, np.frombuffer(one.features, np.float64), one.wrong, one.weight)
+            (one.workload, np.frombuffer(one.features, np.float64, offset=len(_MEANING)), one.wrong, one.weight)
             for one in store.lessons()
-            if len(one.features) == 8 * len(FEATURES)
+            if one.features.startswith(_MEANING) and len(one.features) == len(_MEANING) + 8 * len(FEATURES)
         )
 
     def learn(self, workload: str, features: NDArray[np.float64], is_wrong: bool, weight: float = 1.0) -> None:
         """Take a label, and keep it."""
         super().learn(workload, features, is_wrong, weight)
-        self._store.learnt(Lesson(workload, features.tobytes(), is_wrong, weight))
+        self._store.learnt(Lesson(workload, _MEANING + features.tobytes(), is_wrong, weight))
 
 
 @dataclass(slots=True)

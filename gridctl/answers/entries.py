@@ -88,7 +88,7 @@ class Serving(msgspec.Struct, frozen=True):
 
 
 class Lesson(msgspec.Struct, frozen=True):
-    """A label the model learnt from; `features` are float64 bytes."""
+    """A label the model learnt from; `features` are float64 bytes, after a few that say which features they are."""
 
     workload: str
     features: bytes

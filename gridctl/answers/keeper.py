@@ -39,12 +39,23 @@ EXPIRED_TRIED = 8
 
 
 class Keeper:
-    """The kept answers. `embedders` holds the identity of the embedder at each place, set when it was opened."""
+    """The kept answers. `embedders` holds the identity of the embedder at each place, set when it was opened.
+    `learns_aside`: somebody sees to what is learnt from many prompts, as `Aside` does; else it is learnt in a look."""
 
-    def __init__(self, store: Store, presence: Presence, ledger: Ledger, settings: KeeperSettings, seed: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        presence: Presence,
+        ledger: Ledger,
+        settings: KeeperSettings,
+        seed: int,
+        *,
+        learns_aside: bool = False,
+    ) -> None:
         self.store, self.presence = store, presence
         self.settings = settings
-        self.shelf = Shelf(settings.capacity_bytes)
+        self._learns_aside = learns_aside
+        self.shelf = Shelf(settings.capacity_bytes, learns_aside=learns_aside)
         self._window = Window(self.shelf, store, presence, settings.rules)
         self.deciders = Deciders(store, ledger, settings.rules, seed)
         self.judged = Counter[tuple[str, str, bool]]()
@@ -86,7 +97,7 @@ class Keeper:
 
     def load_again(self) -> None:
         """Begin to load anew, for entries that could not be indexed. Everything kept must be durable."""
-        self.shelf = Shelf(self.settings.capacity_bytes)
+        self.shelf = Shelf(self.settings.capacity_bytes, learns_aside=self._learns_aside)
         self._window.shelf = self.shelf
         self.is_loaded, self._loaded_to, self._sweeping = False, 0, []
 

@@ -74,7 +74,8 @@ async def _run(
     store = Store(folder)
     ledger = Ledger(folder)
     presence = Presence.create(options.presence, store.identity, settings.slots)
-    service = Service(Keeper(store, presence, ledger, settings, secrets.randbits(63)), ledger, folder, shared)
+    keeper = Keeper(store, presence, ledger, settings, secrets.randbits(63), learns_aside=True)
+    service = Service(keeper, ledger, folder, shared)
     if store.aside:
         _complain(store.aside)
     done: asyncio.Future[int] = asyncio.get_running_loop().create_future()

@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from gridctl.answers.aside import Aside
 from gridctl.answers.connection import Connection
-from gridctl.answers.deciders import work_out
 from gridctl.answers.embedding import Embedding
 from gridctl.answers.keeper import Keeper
 from gridctl.answers.ledger import Ledger
@@ -26,13 +26,11 @@ from gridctl.answers.question import Found, Fresh, Note, Question
 from gridctl.answers.settings import KeeperSettings, Rules
 from gridctl.answers.shared_answers import SharedAnswers
 from gridctl.answers.shared_place import SharedKeys, SharedPlace
-from gridctl.answers.shelf import GRAPH_FROM
 from gridctl.answers.wire import Answered, Hello, Look, Obeyed, Order
 from gridctl.errors import GridctlError, StoreError
 
 COMMIT_EVERY_S = 0.02
 TICK_S = 0.1
-WORK_OUT_EVERY_S = 0.25
 SWEEP_EVERY_S = 60.0
 SYNC_EVERY_S = 5.0
 RETRY_STORING_S = 2.0
@@ -53,13 +51,13 @@ class Service:
         self._ledger = ledger
         self.embedding = Embedding(keeper.vectors, keeper.embedders)
         self._disk = ThreadPoolExecutor(1, "gridctl-answers-disk")
-        self._thinking = ThreadPoolExecutor(1, "gridctl-answers-bounds")
+        self._aside = Aside(keeper)
         self._commit_lock = asyncio.Lock()
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._retry_at = 0.0
-        self._wants_sweep = self._is_graph_ready = False
+        self._wants_sweep = False
         self.turned_away = 0
         self.shared: SharedAnswers | None = None
         if shared is not None and folder is not None:
@@ -80,7 +78,8 @@ class Service:
             self._load(),
             self._commit_often(),
             self._tick_often(),
-            self._work_out_often(),
+            self._aside.work_out_often(),
+            self._aside.learn_often(),
             self._sync_often(),
         ):
             self._start(work)
@@ -98,7 +97,7 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.commit()
         self.embedding.close()
-        self._thinking.shutdown(wait=False, cancel_futures=True)
+        self._aside.close()
         self._disk.shutdown(wait=True)
         self._ledger.close()
         self.keeper.store.close()
@@ -231,9 +230,6 @@ class Service:
                 slices = int(self.keeper.is_sweeping)
             self.keeper.deciders.stop_broken()
             await self._try_embedders()
-            if not self._is_graph_ready and 2 * len(self.keeper.shelf) >= GRAPH_FROM:
-                self._is_graph_ready = True
-                await asyncio.get_running_loop().run_in_executor(self._thinking, _ready_graph)
 
     async def _try_embedders(self) -> None:
         """Open what could not be opened before; then entries with its vectors are taken in again."""
@@ -243,24 +239,6 @@ class Service:
                 await self.commit()
                 self.keeper.load_again()
                 self._start(self._load())
-
-    async def _work_out_often(self) -> None:
-        """Limits, prices and bounds, one workload after the other, of those that had requests since."""
-        loop, deciders = asyncio.get_running_loop(), self.keeper.deciders
-        seen: dict[str, tuple[object, ...]] = {}
-        while True:
-            await asyncio.sleep(WORK_OUT_EVERY_S)
-            for name in deciders.names():
-                copies = deciders.aside(name)
-                if copies is None:
-                    continue
-                account, pace = copies
-                state = (account.epoch, account.requests, account.record)
-                if seen.get(name) != state:
-                    seen[name] = state
-                    bound = await loop.run_in_executor(self._thinking, work_out, account, pace)
-                    deciders.adopt(name, account, pace, bound)
-                    await asyncio.sleep(WORK_OUT_EVERY_S / 10)
 
     async def _sync_often(self) -> None:
         while True:
@@ -302,10 +280,3 @@ class Service:
 
     def take_order(self, connection: Connection, message: Order) -> None:
         self._start(self.order(connection, message))
-
-
-def _ready_graph() -> None:
-    """Load or compile what searches a graph, before there are entries enough for one: no look must wait for it."""
-    from gridctl.cache.graph import warm_up
-
-    warm_up()

@@ -55,14 +55,16 @@ class Held:
 
 
 class Shelf:
-    """All entries."""
+    """All entries. `learns_aside`: what the groups learn from their prompts is learnt by who takes `to_learn`."""
 
-    def __init__(self, capacity_bytes: int) -> None:
+    def __init__(self, capacity_bytes: int, *, learns_aside: bool = False) -> None:
         self.room = Room(capacity_bytes)
         self.held: dict[int, Held] = {}
         self.by_exact: dict[bytes, int] = {}
         self._sections: dict[bytes, Section] = {}
         self._tags: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._learns_aside = learns_aside
+        self._have_much_new: dict[bytes, AnswerGroups] = {}
 
     def __len__(self) -> int:
         return len(self.held)
@@ -81,6 +83,10 @@ class Shelf:
     def indexed(self) -> int:
         """Entries that can be found by meaning."""
         return sum(len(one.numbers) for one in self._sections.values())
+
+    def to_learn(self) -> AnswerGroups | None:
+        """The groups of a partition that have much to learn from, None where none have."""
+        return self._have_much_new.popitem()[1] if self._have_much_new else None
 
     def section(self, partition: bytes) -> Section | None:
         """A partition, None when nothing is kept in it."""
@@ -173,6 +179,7 @@ class Shelf:
                 return -1
             section.groups, section.embedder = AnswerGroups(len(vector), GRAPH_FROM), entry.embedder
             section.founders, section.founder_of = {}, {}
+            section.groups.learns_aside = self._learns_aside
         groups = section.groups
         founder = entry.founder or entry.number
         group = section.founders.get(founder)
@@ -181,6 +188,8 @@ class Shelf:
             group, place = groups.found(entry.text, vector, user)
             section.founders[founder], section.founder_of[group] = group, founder
         section.numbers[place] = entry.number
+        if self._learns_aside and groups.has_much_new:
+            self._have_much_new[section.key] = groups
         return place
 
     def _unindex(self, section: Section, place: int) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridctl.errors import InputError, UnreachableError
+from gridctl.resources.hosts import is_loopback
 
 Floats = NDArray[np.float32]
 DEADLINE_S = 2.0
@@ -43,7 +44,7 @@ class EndpointEmbedder:
     def __init__(self, url: str, deadline_s: float = DEADLINE_S) -> None:
         self._url, self._model = urldefrag(url)
         parts = urlsplit(self._url)
-        is_near = parts.hostname in ("127.0.0.1", "::1", "localhost")
+        is_near = is_loopback(parts.hostname or "")
         if not parts.hostname or parts.username or parts.scheme not in (("http", "https") if is_near else ("https",)):
             raise InputError(
                 f"{self._url!r} is no place to send prompts to",

@@ -3,7 +3,8 @@
 Decides the candidate, not the verdict. The candidate is the group with the largest share of the neighbours' weight,
 exp(25 · cosine); a group with several near prompts can beat the one that holds the nearest. Features compare it with
 the best other group, by their nearest prompts and by the middles of all their prompts (as Rocchio's classifier, 1971),
-with its own record, and word by word with its nearest prompts. All are finite for any input.
+in the directions that tell the partition's answers apart (`kinship`) once there are prompts enough to know them; with
+its own record; and word by word with its nearest prompts. All are finite for any input.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ COMPARED, RIVALS_COMPARED = 4, 2
 JUDGED_GROUPS = 5
 CENTRES_COMPARED = 6
 """Groups whose middles are compared, the nearest ones."""
+MOST_ODDS = 100.0
 _CLIP = 20.0
 
 FEATURES = (
-    "cosine", "margin", "near_share", "wide_share", "near_log_odds", "in_top_five", "group_size", "group_right_share",
-    "group_labels", "kept_share", "has_no_leftover", "best_kept_share", "any_without_leftover", "kept_share_margin",
-    "leftover_asked", "leftover_stored", "least_leftover_asked", "gram_overlap", "best_gram_overlap", "details_differ",
-    "polarity_differs", "code_differs", "words", "groups_near", "learnt_weight", "learnt_heaviest",
-    "learnt_unseen", "best_learnt_weight", "best_learnt_heaviest", "best_learnt_unseen", "learnt_margin",
-    "centre_cosine", "centre_margin", "centre_margin_by_size",
+    "cosine", "margin", "near_share", "near_log_odds", "group_size", "group_right_share", "group_labels",
+    "kept_share", "has_no_leftover", "best_kept_share", "any_without_leftover", "kept_share_margin", "leftover_asked",
+    "leftover_stored", "least_leftover_asked", "gram_overlap", "best_gram_overlap", "details_differ",
+    "polarity_differs", "code_differs", "words", "learnt_weight", "learnt_heaviest", "learnt_unseen",
+    "best_learnt_weight", "best_learnt_heaviest", "best_learnt_unseen", "learnt_margin", "centre_cosine",
+    "centre_margin", "centre_margin_by_size", "kin_log_odds", "kin_margin", "lone_share",
 )  # fmt: skip
 
 
@@ -67,14 +69,11 @@ def weigh(text: str, vector: NDArray[np.float32], groups: AnswerGroups) -> Evide
         own[0].cosine,
         own[0].cosine - (others[0].cosine if others else 0.0),
         shares[best],
-        wide[best],
         math.log(share / (1.0 - share)),
-        sum(one.group == best for one in near[:5]),
         math.log1p(len(group.aliases)),
         (group.right + 0.5) / (group.labels + 1.0),
         min(group.labels, 30) / 30.0,
         *_wording(asked, own_read, others_read, groups.rarity),
-        len(shares),
         *_learnt(asked, own_read, others_read, groups.leftovers),
         *_centres(vector, near, best, groups),
     ]
@@ -122,22 +121,40 @@ def _learnt(asked: Reading, own: list[Reading], others: list[Reading], record: L
 
 def _centres(vector: NDArray[np.float32], near: list[Neighbour], best: int, groups: AnswerGroups) -> list[float]:
     """How near the middle of the best group is, and how much nearer than that of any other: the more prompts a group
-    has, the more that says."""
-    nearest = {best: next(one.cosine for one in near if one.group == best)}
+    has, the more that says. Then the log-odds of the two-covariance model, and how much they exceed those of any other
+    group and of an answer that was never seen; 0 while there are too few prompts for it."""
+    numbers = [best]
     for one in near:
-        nearest.setdefault(one.group, one.cosine)
-        if len(nearest) == CENTRES_COMPARED:
-            break
-    own = rival = 0.0
-    for number, cosine in nearest.items():
-        found = groups.centre_cosine(number, vector)
-        centre = cosine if found is None else found
-        if number == best:
-            own = centre
-        else:
-            rival = max(rival, centre)
-    margin = own - rival
-    return [own, margin, margin * math.log1p(len(groups.group(best).aliases))]
+        if one.group not in numbers:
+            numbers.append(one.group)
+            if len(numbers) == CENTRES_COMPARED:
+                break
+    sizes = [len(groups.group(number).aliases) for number in numbers]
+    kinship = groups.kinship()
+    odds = margin_of_odds = 0.0
+    if kinship is None:
+        nearest = {one.group: one.cosine for one in reversed(near)}
+        found = [groups.centre_cosine(number, vector) for number in numbers]
+        cosines = [nearest[one] if known is None else known for one, known in zip(numbers, found, strict=True)]
+    else:
+        all_odds, all_cosines = kinship.compare(vector, np.stack([groups.centre(one) for one in numbers]), sizes)
+        cosines = all_cosines.tolist()
+        odds = float(all_odds[0])
+        margin_of_odds = odds - max([0.0, *all_odds[1:].tolist()])
+    margin = cosines[0] - max([0.0, *cosines[1:]])
+    return [
+        cosines[0],
+        margin,
+        margin * math.log1p(sizes[0]),
+        _root(odds),
+        _root(margin_of_odds),
+        groups.lone_share,
+    ]
+
+
+def _root(odds: float) -> float:
+    """Its square root, with its sign, within ±10: log-odds of hundreds are no surer than those of fifty."""
+    return math.copysign(math.sqrt(min(abs(odds), MOST_ODDS)), odds) if math.isfinite(odds) else 0.0
 
 
 def _details_differ(pair: Comparison) -> bool:

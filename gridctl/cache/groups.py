@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from gridctl.cache.guards import Rarity, Reading, read
 from gridctl.cache.index import GRAPH_FROM, Index
+from gridctl.cache.kinship import FIRST_PAIRS, GROWTH, MOST_LOOKED_AT, Kinship, kinship_of
 from gridctl.cache.leftovers import LeftoverRecord
 
 ALIASES_PER_USER = 8
@@ -59,12 +61,54 @@ class AnswerGroups:
         self._user_of: dict[int, str] = {}
         self._next_entry = 0
         self._next_group = 0
+        self._kinship: Kinship | None = None
+        self._learnt_pairs = FIRST_PAIRS / GROWTH
+        self._lone = 0
+        self.learns_aside = False
+        """Whether somebody else sees to it that the scatter is learnt, where no look may wait for it."""
 
     def __len__(self) -> int:
         return len(self._groups)
 
     def __contains__(self, group: object) -> bool:
         return group in self._groups
+
+    @property
+    def lone_share(self) -> float:
+        """Share of the prompts that are their answers' only ones: about the chance that the next one wants an answer
+        that was never given (Good 1953)."""
+        return self._lone / max(1, len(self._group_of))
+
+    def kinship(self) -> Kinship | None:
+        """How prompts of one answer scatter, as it was learnt last; None while there are few prompts. Learnt here and
+        now when there are many more than then, unless that is done aside."""
+        if self.has_much_new and not self.learns_aside:
+            self.adopt(kinship_of(*self.to_learn_from()))
+        return self._kinship
+
+    @property
+    def has_much_new(self) -> bool:
+        """Whether there are many more prompts to learn a scatter from than when it was learnt last."""
+        return len(self._group_of) - len(self._groups) >= self._learnt_pairs * GROWTH
+
+    def to_learn_from(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """What `kinship_of` learns from, copied: it may run in another thread, and `adopt` takes what it finds."""
+        self._learnt_pairs = len(self._group_of) - len(self._groups)
+        latest = list(islice(reversed(self._group_of.items()), MOST_LOOKED_AT))
+        vectors = np.stack([self.index.vector(entry) for entry, _ in latest])
+        centres = np.stack([self.centre(number) for _, number in latest])
+        return vectors, centres, np.array([len(self._groups[number].aliases) for _, number in latest], np.float32)
+
+    def adopt(self, kinship: Kinship | None) -> None:
+        """Go by what was learnt, if it was."""
+        self._kinship = kinship or self._kinship
+
+    def centre(self, number: int) -> NDArray[np.float32]:
+        """The middle of a group's prompts, shape (dimension,)."""
+        group = self._groups[number]
+        if group.total is None:
+            return self.index.vector(group.aliases[0])
+        return np.asarray(group.total / len(group.aliases), np.float32)
 
     def group(self, number: int) -> Group:
         """The group of that number; KeyError when it was dropped."""
@@ -123,6 +167,7 @@ class AnswerGroups:
         group = self._groups.pop(number, None)
         if group is None:
             return 0
+        self._lone -= len(group.aliases) == 1
         for entry in group.aliases:
             self._leave(entry)
         return len(group.aliases)
@@ -134,6 +179,7 @@ class AnswerGroups:
             return False
         group = self._groups[number]
         group.aliases.remove(entry)
+        self._lone += (len(group.aliases) == 1) - (not group.aliases)
         if group.total is not None:
             group.total = group.total - self.index.vector(entry) if len(group.aliases) > 1 else None
         if group.by_user is not None and entry in self._user_of:
@@ -158,6 +204,7 @@ class AnswerGroups:
             before = self.index.vector(group.aliases[0]) if group.total is None else group.total
             group.total = before + self.index.vector(entry)
         group.aliases.append(entry)
+        self._lone += (len(group.aliases) == 1) - (len(group.aliases) == 2)
         if user:
             group.by_user = Counter() if group.by_user is None else group.by_user
             group.by_user[user] += 1

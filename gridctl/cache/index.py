@@ -182,8 +182,7 @@ class Index:
         """Rows as they are kept: as they are, or beside a graph as fractions."""
         if self._rows.dtype == np.float32:
             return rows
-        found: NDArray[np.int16] = np.rint(rows * _FRACTION).astype(np.int16)
-        return found
+        return _fractions(rows)
 
     def _floats(self, rows: Rows) -> Floats:
         if rows.dtype == np.int16:
@@ -240,5 +239,11 @@ class Index:
         rows = self._rows[: self._used]
         found = np.empty(rows.shape, np.int16)
         for start in range(0, len(rows), 4_096):
-            found[start : start + 4_096] = np.rint(rows[start : start + 4_096] * _FRACTION)
+            found[start : start + 4_096] = _fractions(self._floats(rows[start : start + 4_096]))
         return found
+
+
+def _fractions(rows: Floats) -> NDArray[np.int16]:
+    """Rows in 32,767ths of 1; what is a little longer than 1 must not turn negative."""
+    found: NDArray[np.int16] = np.clip(np.rint(rows * _FRACTION), -_FRACTION, _FRACTION).astype(np.int16)
+    return found

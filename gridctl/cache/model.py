@@ -26,7 +26,7 @@ FIRST_FIT = 100
 REFIT_GROWTH = 0.05
 """A new fit after this many labels more, as a share of those there are, and at least LEAST_NEW."""
 LEAST_NEW = 25
-POOL_PENALTY, OWN_PENALTY = 1.0, 3.0
+POOL_PENALTY, OWN_PENALTY = 3.0, 10.0
 MOST_LABELS = 20_000
 """Labels kept for each workload; older ones are forgotten, which follows drift and bounds time and memory."""
 HEAVIEST = 5.0

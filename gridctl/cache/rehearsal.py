@@ -1,13 +1,14 @@
 """One cache in virtual time: what each request would have got from it, by the very code that decides live.
 
     ask(request, now) ─▶ exact | joined | semantic   the stored answer goes out
-                         stale                       it goes out past its time, and an engine is asked behind its back
-                         miss | audit                an engine answers, and its answer is kept once it is there
+                         audit | stale               it goes out, and an engine is asked behind its back: a coin chose
+                                                     it to be checked, or it is past its time
+                         miss                        an engine answers, and its answer is kept once it is there
 
-Decides nothing of its own: keys, verdicts, eviction and freshness are the cache's. An answer can be given only after
-its engine has finished it; until then requests with the same text wait for it (`joined`). Judgements are by the answer
-keys, so they are never wrong: a judge that errs costs hits (see `gridctl help cache`). Everything follows from the
-requests, their times and the seed.
+Decides nothing of its own: keys, admission, verdicts, eviction and freshness are the cache's. An answer can be given
+only after its engine has finished it; until then requests with the same text wait for it (`joined`). Judgements are by
+the answer keys, so they are never wrong: a judge that errs costs hits (see `gridctl help cache`). Everything follows
+from the requests, their times and the seed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from gridctl.cache.admission import Admission, AskedBefore
 from gridctl.cache.decision import Decider, DecisionSettings, Verdict
 from gridctl.cache.eviction import Store
 from gridctl.cache.evidence import Evidence
@@ -28,7 +30,7 @@ from gridctl.cache.model import WrongModel
 Level = Literal["exact", "joined", "semantic", "stale", "audit", "miss", "bypass"]
 NEVER = -1
 """When an answer is there that no engine ever gives."""
-HITS: tuple[Level, ...] = ("exact", "joined", "semantic", "stale")
+HITS: tuple[Level, ...] = ("exact", "joined", "semantic", "stale", "audit")
 """What a client gets from the cache."""
 SAVES: tuple[Level, ...] = ("exact", "joined", "semantic")
 """What no engine is asked for."""
@@ -69,6 +71,12 @@ class CacheRule(msgspec.Struct, frozen=True, kw_only=True):
     ttl_s: float = 3600.0
     stale_s: float = 0.0
     audit_budget: float = 0.1
+    admission: Admission = "first"
+
+    @property
+    def admits_first(self) -> bool:
+        """Whether an answer is kept though it was never asked for before; always where meaning counts."""
+        return self.admission == "first" or self.mode != "exact"
 
 
 class _Coming(NamedTuple):
@@ -120,6 +128,7 @@ class Rehearsal:
         self._leaders: dict[tuple[Hashable, Hashable], Asked] = {}
         self._ends: list[tuple[int, str]] = []
         self._renewing: set[tuple[Hashable, Hashable]] = set()
+        self._asked_before = AskedBefore()
         self.evicted = self.expired = 0
 
     @property
@@ -155,13 +164,16 @@ class Rehearsal:
         memory = self._memory(asked)
         evidence = memory.weigh(asked.number, asked.key)
         verdict = decider.decide(evidence, now_ns)
-        if verdict.kind != "serve" or evidence is None:
+        if verdict.kind == "explore" or evidence is None:
             return self._miss(asked, answered_ns, evidence, verdict)
         got = Got("semantic", memory.key_of(evidence.group) != asked.key, looked=True)
         name = self._name_of.get((asked.partition, evidence.entry))
+        if name is not None:
+            self._store.hit(name, 1.0 - verdict.predicted)
+        if verdict.kind == "audit":
+            return self._audited(got, asked, evidence, verdict, answered_ns)
         if name is None:
             return got
-        self._store.hit(name, 1.0 - verdict.predicted)
         return self._renewed(got, self._by_name[name], asked, evidence, now_ns, answered_ns)
 
     def advance(self, now_ns: int) -> None:
@@ -193,14 +205,19 @@ class Rehearsal:
         heapq.heappush(self._coming, (answered_ns, asked.number, coming))
         return got._replace(level="stale")
 
+    def _audited(self, got: Got, asked: Asked, evidence: Evidence, verdict: Verdict, answered_ns: int) -> Got:
+        """A hit that an engine's answer will be compared with; where none comes its label is overdue some day."""
+        if answered_ns != NEVER:
+            coming = _Coming(answered_ns, asked, evidence, verdict)
+            heapq.heappush(self._coming, (answered_ns, asked.number, coming))
+        return got._replace(level="audit")
+
     def _miss(self, asked: Asked, answered_ns: int, evidence: Evidence | None, verdict: Verdict | None) -> Got:
-        looked = asked.workload in self.deciders
-        if answered_ns == NEVER:
-            return Got("miss", looked=looked)
-        self._leaders[asked.partition, asked.exact] = asked
-        coming = _Coming(answered_ns, asked, evidence, verdict)
-        heapq.heappush(self._coming, (answered_ns, asked.number, coming))
-        return Got("audit" if verdict is not None and verdict.kind == "audit" else "miss", looked=looked)
+        if answered_ns != NEVER:
+            self._leaders[asked.partition, asked.exact] = asked
+            coming = _Coming(answered_ns, asked, evidence, verdict)
+            heapq.heappush(self._coming, (answered_ns, asked.number, coming))
+        return Got("miss", looked=asked.workload in self.deciders)
 
     def _keep(self, coming: _Coming) -> None:
         """An engine's answer is there: judge the candidate by it, and store it."""
@@ -217,9 +234,11 @@ class Rehearsal:
             if evidence is None and coming.renews:  # of an exact repeat: to which group does it belong?
                 evidence = memory.weigh(asked.number, asked.key)
             place = memory.keep(asked.number, asked.key, evidence)
+        rule = self._rules[asked.workload]
+        if not (rule.admits_first or self._asked_before.note(slot) or coming.renews):
+            return
         size = ENTRY_BYTES + BYTES_PER_TOKEN * (asked.input_tokens + asked.output_tokens)
         name = str(asked.number)
-        rule = self._rules[asked.workload]
         lifetime = Lifetime(ttl_s=rule.ttl_s, stale_s=rule.stale_s)
         fresh_ns, gone_ns = lifetime.ends_ns(coming.at_ns, jitter_of(asked.number))
         entry = _Entry(asked.partition, asked.exact, asked.workload, asked.key, fresh_ns, name, place)
@@ -262,7 +281,7 @@ class Rehearsal:
 
 
 def _settings(rule: CacheRule) -> DecisionSettings:
-    return DecisionSettings(error_rate=rule.error_rate, audit_budget=rule.audit_budget)
+    return DecisionSettings(error_rate=rule.error_rate, audit_budget=rule.audit_budget, serves_audits=True)
 
 
 def _differs(kept: int, asked: int) -> bool:

@@ -14,7 +14,7 @@ from gridctl.render.rows import Column
 from gridctl.render.time import utc_text
 
 if TYPE_CHECKING:
-    from gridctl.control.messages import CacheShared
+    from gridctl.control.cache_messages import CacheShared
 
 app = typer.Typer(help="Answers kept to be given again.", no_args_is_help=True, add_completion=False)
 app.command()(forecast)
@@ -83,6 +83,10 @@ ENTRIES = (
 )
 BY = ("tag", "tenant", "workload", "model", "digest", "key", "entry", "request")
 RequestArgument = Annotated[str, typer.Argument(metavar="REQUEST", help="The x-request-id of the answer.")]
+WorkloadArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[WORKLOAD]", help="All, unless given.", autocompletion=complete_names("workload")),
+]
 
 
 @app.command()
@@ -121,7 +125,8 @@ def status(
         note("no workload caches; turn it on: gridctl explain workload.cache.mode")
         return
     note(
-        f"keeper {report.state}, {report.entries:,} answers, {report.used_bytes / 1e6:,.1f} of "
+        f"keeper {report.state}, {report.entries:,} answer{'s' * (report.entries != 1)}, "
+        f"{report.used_bytes / 1e6:,.1f} of "
         f"{report.capacity_bytes / 1e6:,.0f} MB{f'; {report.problem}' if report.problem else ''}"
     )
     if report.shared is not None:
@@ -190,10 +195,7 @@ def purge(
 
 @app.command()
 def stop(
-    workload: Annotated[
-        str | None,
-        typer.Argument(metavar="[WORKLOAD]", help="All, unless given.", autocompletion=complete_names("workload")),
-    ] = None,
+    workload: WorkloadArgument = None,
     reason: ReasonOption = None,
 ) -> None:
     """Serve exact repeats only: no answer by meaning any more, until resumed.
@@ -206,10 +208,7 @@ def stop(
 
 @app.command()
 def resume(
-    workload: Annotated[
-        str | None,
-        typer.Argument(metavar="[WORKLOAD]", help="All, unless given.", autocompletion=complete_names("workload")),
-    ] = None,
+    workload: WorkloadArgument = None,
     reason: ReasonOption = None,
 ) -> None:
     """Serve repeats in meaning again, as far as the error bound allows.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -75,7 +76,7 @@ def forecast(
         str, typer.Option(metavar="NAME", help="hashed, a folder or a package: what makes vectors of texts.")
     ] = "hashed",
     like: Annotated[
-        Literal["auto", "questions", "commands"],
+        Literal["auto", "questions", "assistant", "commands"],
         typer.Option(help="Without texts: which measured prompts these are like."),
     ] = "auto",
     measure: Annotated[
@@ -85,13 +86,23 @@ def forecast(
         ),
     ] = None,
     stale: Annotated[str, typer.Option(metavar="TIME", help="Served so long after its time, once, and renewed.")] = "0",
+    admission: Annotated[
+        Literal["first", "second"],
+        typer.Option(help="Keep an exact answer at once, or when the very same is asked again."),
+    ] = "first",
     price: Annotated[
         str | None, typer.Option(metavar="IN,OUT", help="Dollars per million input and output tokens.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**62, help="The same seed gives the same forecast.")] = 1,
     seeds: Annotated[
-        int, typer.Option(metavar="N", min=1, max=MOST_SEEDS, help="The mean of N rehearsals, and its interval.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=MOST_SEEDS,
+            help="The mean of N rehearsals, and its interval; unless given 5, of texts and long traces fewer.",
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N requests.")] = None,
     output: OutputOption = "table",
 ) -> None:
@@ -110,7 +121,7 @@ def forecast(
       gridctl cache forecast month.jsonl.gz --evidence keys --measure day-with-texts.jsonl.gz
     """
     from gridctl.cli.amounts import span_of
-    from gridctl.orchestrator.forecasting import ForecastOrder, forecast_rows, sampled
+    from gridctl.orchestrator.forecasting import ForecastOrder, forecast_rows, sampled, usual_seeds
 
     order = ForecastOrder(
         sizes_bytes=tuple(_size(one) for one in _listed(size, "--size")),
@@ -122,14 +133,19 @@ def forecast(
         mode=mode,
         usd_per_mtok=_prices(price),
         stale_s=span_of(stale, "--stale"),
+        admission=admission,
         seed=seed,
-        seeds=seeds,
+        seeds=seeds or 1,
     )
     if order.runs > MOST_RUNS:
         raise UsageError(f"{order.runs} rehearsals: at most {MOST_RUNS}", fix="list fewer values, or fewer --seeds")
+    if admission == "second" and mode != "exact":
+        raise UsageError("answers told by meaning are kept at once", where="--admission", fix="add --mode exact")
     if measure is not None and like != "auto":
         raise UsageError("--measure and --like name two populations", where="--like", fix="leave one of them out")
     requests, drawn = _read(trace, limit), None
+    if seeds is None:
+        order = replace(order, seeds=usual_seeds(requests, order, MOST_RUNS))
     if measure is not None:
         sample = _read(measure, None)
         with progress("measuring", len(sample) * len(order.error_rates)) as advance:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from gridctl.answers.handed import Handed, Kind, opened
 from gridctl.answers.question import Fresh
-from gridctl.gateway.doorkeeper import Doorkeeper
+from gridctl.cache.admission import AskedBefore
 from gridctl.gateway.paces import Pace, Paces
 from gridctl.gateway.shapes import is_complete
 from gridctl.gateway.terms import question_of
@@ -61,7 +61,7 @@ class Keeping:
         self._waiting: list[Record] = []
         self._timer: asyncio.TimerHandle | None = None
         self._took_us: dict[tuple[str, bool], float] = {}
-        self._doorkeeper = Doorkeeper()
+        self._asked_before = AskedBefore()
         self.paces = Paces()
 
     def add(
@@ -120,7 +120,7 @@ class Keeping:
                 is_stopped = said.find(COMPLETE, -END_BYTES) >= 0 or COMPLETE in said
                 if not is_stopped and not is_complete(caller.endpoint, said):
                     continue
-                is_wanted = not caller.terms.is_second or self._doorkeeper.was_asked_before(exact) or reason == RENEWED
+                is_wanted = not caller.terms.is_second or self._asked_before.note(exact) or reason == RENEWED
             took_us = took_us_of(finished)
             like = took.get((workload, finished.stream))
             if like is None:

@@ -192,7 +192,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "probation": "Checks a public answer must pass before it goes to others who word it differently.",
         "embedder": "What turns prompts into vectors: hashed, a folder, a package, or a /v1/embeddings URL.",
         "shared": "Whether gateways may share its exact answers; auto: unless bound to places or about persons.",
-        "admission": "With mode exact, keep an answer at once or when a worker is asked again; replay keeps at once.",
+        "admission": "With mode exact, keep an answer at once or when a worker is asked again; replays do the same.",
         "hit_timing": "Public hits come when an engine would answer, so nobody learns what others asked, or as-is.",
         "hit_pace": "A streamed hit comes whole at once, or token by token at the pace an engine would have.",
     },

@@ -11,12 +11,12 @@ from urllib.parse import quote
 from gridctl.orchestrator.context import GridHome
 
 if TYPE_CHECKING:
-    from gridctl.control import messages
+    from gridctl.control import cache_messages as messages
 
 
 def cache_status(home: GridHome) -> messages.CacheReport:
     """The cache as it is now. Raises UnreachableError when no orchestrator runs."""
-    from gridctl.control import messages
+    from gridctl.control import cache_messages as messages
     from gridctl.orchestrator.live_client import client_of
 
     with client_of(home) as client:
@@ -27,7 +27,7 @@ def cache_purge(home: GridHome, by: str, value: str, *, cause: str, dry_run: boo
     """Forget answers; with `dry_run` only count them."""
     import msgspec
 
-    from gridctl.control import messages
+    from gridctl.control import cache_messages as messages
     from gridctl.errors import UsageError
     from gridctl.orchestrator.live_client import client_of
 
@@ -42,7 +42,7 @@ def cache_purge(home: GridHome, by: str, value: str, *, cause: str, dry_run: boo
 
 def cache_switch(home: GridHome, order: str, workload: str | None, *, cause: str) -> messages.CacheSwitched:
     """Stop or resume answers by meaning, of one workload or all."""
-    from gridctl.control import messages
+    from gridctl.control import cache_messages as messages
     from gridctl.orchestrator.live_client import client_of
 
     with client_of(home) as client:
@@ -52,7 +52,7 @@ def cache_switch(home: GridHome, order: str, workload: str | None, *, cause: str
 
 def cache_feedback(home: GridHome, request_id: str, *, wrong: bool, user: str) -> messages.CacheFeedbackTaken:
     """Say that an answer was wrong, or right."""
-    from gridctl.control import messages
+    from gridctl.control import cache_messages as messages
     from gridctl.orchestrator.live_client import client_of
 
     with client_of(home) as client:
@@ -62,7 +62,7 @@ def cache_feedback(home: GridHome, request_id: str, *, wrong: bool, user: str) -
 
 def cache_trace(home: GridHome, request_id: str) -> messages.CacheTrace:
     """What the cache had to do with a request."""
-    from gridctl.control import messages
+    from gridctl.control import cache_messages as messages
     from gridctl.orchestrator.live_client import client_of
 
     with client_of(home) as client:

@@ -14,8 +14,16 @@ from typing import Literal
 
 from gridctl.accounts.percentiles import beta_quantile
 from gridctl.cache.forecast import Stream, Tally, forecast
-from gridctl.cache.measuring import error_of
-from gridctl.cache.population import OTHER_SUBJECT_ERROR, OWN_SUBJECT_ERROR, Kind, Population, expected_error
+from gridctl.cache.measuring import reach_of
+from gridctl.cache.population import (
+    KINDS,
+    OTHER_SUBJECT,
+    OWN_SUBJECT,
+    Kind,
+    Population,
+    Reach,
+    expected_error,
+)
 from gridctl.cache.rehearsal import CacheRule, Level
 from gridctl.errors import UsageError
 from gridctl.replay.repeats import Telling, Told, stream_of, told_by
@@ -23,6 +31,10 @@ from gridctl.replay.sampling import population_of
 from gridctl.traces.trace import Trace
 
 Evidence = Literal["auto", "text", "keys"]
+USUAL_SEEDS = 5
+"""Rehearsals that a forecast by keys is the mean of: the hits of 3,000 requests differ by 3 points between draws."""
+SEEDED_REQUESTS = 100_000
+"""Requests rehearsed, over all seeds, beyond which a long trace needs no more of them."""
 Say = Callable[[str], None]
 EVERYTHING = "(all)"
 
@@ -31,7 +43,8 @@ EVERYTHING = "(all)"
 class ForecastOrder:
     """What is asked for. `usd_per_mtok` are the prices of a million input and output tokens, None where no price is
     known; `like` is the measured population that keys are like, None to tell by how often each is asked for. `stale_s`
-    follows each time to live. `seeds` rehearsals are made of each combination, from `seed` on."""
+    follows each time to live; by `admission` second an exact answer is kept when it is asked for again. `seeds`
+    rehearsals are made of each combination, from `seed` on."""
 
     sizes_bytes: tuple[int, ...]
     ttls_s: tuple[float, ...]
@@ -42,6 +55,7 @@ class ForecastOrder:
     mode: Literal["exact", "semantic"] = "semantic"
     usd_per_mtok: tuple[float, float] | None = None
     stale_s: float = 0.0
+    admission: Literal["first", "second"] = "first"
     seed: int = 1
     seeds: int = 1
 
@@ -58,13 +72,13 @@ class Drawn:
     for the shipped ones."""
 
     name: str
-    error: float
+    reach: Reach
     population: Population | None = None
     prompts: Mapping[str, int] = field(default_factory=dict)
 
-    def error_of(self, workload: str) -> float:
+    def reach_of(self, workload: str) -> Reach:
         """How far off the hits of a workload may be."""
-        return error_of(self.prompts[workload]) if workload in self.prompts else self.error
+        return reach_of(self.prompts[workload]) if workload in self.prompts else self.reach
 
 
 def sampled(
@@ -82,12 +96,24 @@ def sampled(
         )
     population, prompts = population_of(sample, order.embedder, order.error_rates, advanced)
     total = sum(prompts.values())
-    return Drawn(f"{sample.name}: {total:,} prompts", error_of(total), population, prompts)
+    return Drawn(f"{sample.name}: {total:,} prompts", reach_of(total), population, prompts)
 
 
 def shipped(order: ForecastOrder) -> Drawn:
     """The populations that come with gridctl. What subject the trace is of is not known, so the worst is expected."""
-    return Drawn(f"shipped: {order.like or 'questions, commands'}", OTHER_SUBJECT_ERROR)
+    return Drawn(f"shipped: {order.like or ', '.join(KINDS)}", OTHER_SUBJECT)
+
+
+def usual_seeds(trace: Trace, order: ForecastOrder, most_runs: int) -> int:
+    """How many rehearsals of each combination tell enough: one where nothing is drawn, else several of a short trace,
+    as far as `most_runs` in all allow.
+
+    Raises InputError for a trace that tells nothing of repeats."""
+    told, _ = told_by(trace, order.evidence)
+    if told != "keys" or order.mode != "semantic":
+        return 1
+    once = order.runs // order.seeds
+    return max(1, min(USUAL_SEEDS, SEEDED_REQUESTS // max(1, len(trace)), most_runs // once))
 
 
 def forecast_rows(
@@ -110,7 +136,9 @@ def forecast_rows(
     for size in order.sizes_bytes:
         for ttl in order.ttls_s:
             for rate in order.error_rates:
-                rule = CacheRule(mode=mode, error_rate=rate, ttl_s=ttl, stale_s=order.stale_s)
+                rule = CacheRule(
+                    mode=mode, error_rate=rate, ttl_s=ttl, stale_s=order.stale_s, admission=order.admission
+                )
                 tallies: dict[str, list[Tally]] = {}
                 for seed, stream in streams:
                     rules = {asked.workload: rule for asked in stream.asked}
@@ -137,11 +165,13 @@ def _streams(trace: Trace, order: ForecastOrder, drawn: Drawn, say: Say) -> tupl
 
 def _doubt(drawn: Drawn) -> str:
     """What is to be known of a forecast by keys."""
-    text = f"likenesses drawn from {drawn.name}; hits may be {100 * drawn.error:.0f} points off"
+    reach = drawn.reach
+    text = f"likenesses drawn from {drawn.name}; hits may be {100 * reach.too_many:.0f} points too many or "
+    text += f"{100 * reach.too_few:.0f} too few"
     if drawn.population is None:
         text += (
-            f" ({100 * OWN_SUBJECT_ERROR:.0f} where requests are like a bank's help desk or a home's commands, which "
-            "these were measured on); --measure SAMPLE measures your own"
+            f" ({100 * OWN_SUBJECT.too_many:.0f} where requests are like a bank's help desk, an assistant's or a "
+            "home's commands, which these were measured on); --measure SAMPLE measures your own"
         )
     return text
 
@@ -156,15 +186,15 @@ def _whole(tallies: dict[str, Tally]) -> dict[str, Tally]:
     return {**dict(sorted(tallies.items())), EVERYTHING: total}
 
 
-def _interval(shares: Sequence[float], error: float | None) -> tuple[float, float] | tuple[None, None]:
-    """Where the share of hits may be: the mean's 95 % over the seeds (Student's t), and the population's known error.
+def _interval(shares: Sequence[float], known: Reach | None) -> tuple[float, float] | tuple[None, None]:
+    """Where the share of hits may be: the mean's 95 % over the seeds (Student's t), and the population's known reach.
     None for one rehearsal of texts: there is nothing to tell it by."""
-    if len(shares) < 2 and error is None:
+    if len(shares) < 2 and known is None:
         return None, None
-    reach = error or 0.0
+    known, apart = known or Reach(0.0, 0.0), 0.0
     if len(shares) > 1:
-        reach += t_of(len(shares) - 1) * stdev(shares) / math.sqrt(len(shares))
-    return max(0.0, fmean(shares) - reach), min(1.0, fmean(shares) + reach)
+        apart = t_of(len(shares) - 1) * stdev(shares) / math.sqrt(len(shares))
+    return max(0.0, fmean(shares) - known.too_many - apart), min(1.0, fmean(shares) + known.too_few + apart)
 
 
 def t_of(freedom: int) -> float:
@@ -191,7 +221,7 @@ def _row(
     hits, wrong = fmean(one.hits for one in tallies), fmean(one.wrong_hits for one in tallies)
     low, high = expected_error(wrong, requests)
     shares = [one.hits / one.requests for one in tallies]
-    least, most = _interval(shares, drawn.error_of(workload) if drawn is not None else None)
+    least, most = _interval(shares, drawn.reach_of(workload) if drawn is not None else None)
 
     def level(name: Level) -> int:
         return round(fmean(one.levels[name] for one in tallies))

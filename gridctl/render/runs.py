@@ -10,8 +10,8 @@ from gridctl.render.rows import Column
 from gridctl.render.time import is_stamped, stamped_ns
 
 if TYPE_CHECKING:
+    from gridctl.accounts.facts import RunInfo
     from gridctl.accounts.intervals import Ensemble
-    from gridctl.accounts.rows import RunInfo
 
 
 def _thousands(value: object) -> str:
@@ -104,10 +104,11 @@ def cache_lines(info: RunInfo) -> list[str]:
     """What caches did, a line for each workload."""
     lines = []
     for one in info.cache:
-        hits = one.exact_hits + one.shared_hits + one.semantic_hits + one.stale_hits
+        hits = one.exact_hits + one.shared_hits + one.semantic_hits + one.stale_hits + one.audits
         text = f"cache {one.workload}: {hits / one.requests:.1%} hits ({one.exact_hits:,} exact, {one.shared_hits:,} "
         text += f"shared, {one.semantic_hits:,} by meaning"
         text += f", {one.stale_hits:,} stale" if one.stale_hits else ""
+        text += f", {one.audits:,} audited" if one.audits else ""
         text += f"), told by {one.told_by}"
         if one.wrong_per_request is not None and one.mode == "semantic":
             low, high = one.wrong_per_request_low or 0.0, one.wrong_per_request_high or 0.0

@@ -1,8 +1,8 @@
 """Cached rows: the rows of a replay whose requests were partly answered from caches, and when answers were there.
 
 Decides what a client that a cache answered saw: the network to the cache and a look-up; while another request's answer
-came, that one's tokens as they came; past its time the cache's answer, at the engine's cost. Must not decide who is
-answered from where: that is `caching`.
+came, that one's tokens as they came; past its time, or checked by an audit, the cache's answer at the engine's cost.
+Must not decide who is answered from where: that is `caching`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from gridctl.units import NS_PER_MS, NS_PER_US
 
 EXACT_LOOKUP_NS, SEMANTIC_LOOKUP_NS = 100_000, 8 * NS_PER_MS
 """A look in a table; an embedding of a short prompt by a small model on one processor core, and a search."""
-LEVELS = ("exact", "joined", "semantic", "stale")
+LEVELS = ("exact", "joined", "semantic", "stale", "audit")
 """The engines of kind `cache` that each site with a cache has, in their order."""
+ASKED_BEHIND = ("stale", "audit")
+"""Hits whose client got the cache's answer while an engine was asked, too."""
 Ints = NDArray[np.int64]
 
 
@@ -61,7 +63,9 @@ def merged(
             whole.engine[number] = -1
             continue
         site = int(answered.sites[number])
-        if one.level != "stale" or whole.outcome[number] != COMPLETED:  # what an engine renewed is its work
+        if (
+            one.level not in ASKED_BEHIND or whole.outcome[number] != COMPLETED
+        ):  # what an engine renewed or checked is its work
             whole.engine[number] = answered.engines + site * len(LEVELS) + LEVELS.index(one.level)
         whole.outcome[number], whole.reason[number] = COMPLETED, NO_REASON
         trip_us = int(answered.rtt_us[traffic.origin[number], site]) + access_us[int(traffic.workload[number])]

@@ -4,10 +4,10 @@ Decides where caches stand, which requests they answer, and what the rows of tho
 each request (`cache.rehearsal`) in the order of arrival; an answer can be given again once the engine that made it has
 finished. That moment depends on the load, and the load on the hits, so both are found in turn: a replay without
 caches, a rehearsal with its times, a replay of what missed, a rehearsal with the times of that, and a last replay.
-Hits cost a look-up and the network; no engine sees them. An answer past its time goes out the same way, and an engine
-is asked behind the client's back: that row has the cache's times and the engine's work and dollars, so it saves no
-money. What is looked for by meaning and not found reaches its engine that look later (`cachedrows`). Noise belongs to
-requests, so what is answered from a cache changes nobody's jitter.
+Hits cost a look-up and the network; no engine sees them. An answer past its time goes out the same way, as does one
+that a coin chose to be checked, and an engine is asked behind the client's back: that row has the cache's times and the
+engine's work and dollars, so it saves no money. What is looked for by meaning and not found reaches its engine that
+look later (`cachedrows`). Noise belongs to requests, so what is answered from a cache changes nobody's jitter.
 
 Edge placement asks the nearest site with a cache (`cache_gib`) that may answer a request's origin; regional placement
 the nearest of a larger tier. Each cache is alone: nothing is shared between sites.
@@ -24,7 +24,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from gridctl.accounts.rows import CacheFacts, EngineFacts, Origin, RunRows, empty_rows
+from gridctl.accounts.facts import CacheFacts, EngineFacts, Origin
+from gridctl.accounts.rows import RunRows, empty_rows
 from gridctl.cache.embedders import open_embedder
 from gridctl.cache.forecast import Stream
 from gridctl.cache.population import expected_error
@@ -141,6 +142,7 @@ def _rule(spec: WorkloadSpec, plan: CachePlan, has_meaning: bool) -> CacheRule:
         ttl_s=declared.ttl_s,
         stale_s=declared.stale_s,
         audit_budget=declared.audit_budget,
+        admission=declared.admission,
     )
 
 

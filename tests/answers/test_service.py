@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import time
 from pathlib import Path
@@ -205,3 +207,45 @@ def test_a_folder_with_a_very_long_name_can_be_listened_in(tmp_path: Path) -> No
         assert (keeper.folder / SOCKET).stat().st_mode & 0o077 == 0
     finally:
         keeper.close()
+
+
+@pytest.mark.parametrize("is_together", [True, False], ids=["in one look of its loop", "one after the other"])
+def test_a_ticket_that_comes_after_the_answer_was_handed_in_holds_nothing_up(
+    keeper_process: KeeperProcess, is_together: bool
+) -> None:
+    async def go() -> None:
+        keeper_process.start()
+        keeper_process.wait_ready()
+        answers = await worker_of(keeper_process)
+        first = question_of("how do i reset the heater", request_id="first")
+        answers.keep(first, fresh_of("hold the knob", stamp=answers.stamp(), request_id="first"))
+        await until(lambda: exact_now(answers, first), "the first answer")
+        # The keeper stands still for longer than a look may take: the engine answers before it does.
+        assert keeper_process.process is not None
+        os.kill(keeper_process.process.pid, signal.SIGSTOP)
+        try:
+            slow = question_of("how do i reset a heater", request_id="slow")
+            assert (await looked(answers, slow, 5_000_000)).reason == "keeper-slow"
+            if is_together:
+                answers.keep(slow, fresh_of("hold the knob", stamp=answers.stamp(), request_id="slow"))
+        finally:
+            os.kill(keeper_process.process.pid, signal.SIGCONT)
+        if not is_together:
+            await until(lambda: answers._late, "the late ticket")
+            answers.keep(slow, fresh_of("hold the knob", stamp=answers.stamp(), request_id="slow"))
+        labels = 0
+        for number in range(5):
+            question = question_of(f"how do i reset my heater {number}", request_id=f"r{number}")
+            found = await looked(answers, question)
+            assert found.ticket is not None
+            answers.keep(
+                question, fresh_of("hold the knob", stamp=answers.stamp(), request_id=f"r{number}", ticket=found.ticket)
+            )
+        ends = time.monotonic() + 20.0
+        while labels < 5:
+            assert time.monotonic() < ends, f"{labels} labels were learnt"
+            labels = (await order(keeper_process.folder, "status"))["labels"]
+            await asyncio.sleep(0.02)
+        answers.close()
+
+    asyncio.run(go())

@@ -423,18 +423,18 @@ def test_a_full_server_refuses_answers_and_serves_on(server: Server, tmp_path: P
 
 
 def test_a_replica_and_a_user_without_rights_are_said_to_be_what_they_are(server: Server, tmp_path: Path) -> None:
-    async def go(word: str) -> None:
+    async def assert_told(word: str) -> None:
         async with gateways(server, tmp_path, 1, waits=False) as (one,):
             await until(lambda: word in one.tier.problem, f"a problem with {word}", 8.0)
 
     with server.hands() as hands:
         hands.replicaof("127.0.0.1", 1)
-        asyncio.run(go("read only replica"))
+        asyncio.run(assert_told("read only replica"))
         hands.replicaof("NO", "ONE")
         hands.acl_setuser("default", enabled=True, nopass=True, categories=["+@all"], commands=["-info"])
-        asyncio.run(go("INFO"))
+        asyncio.run(assert_told("INFO"))
         hands.acl_setuser("default", enabled=True, passwords=["+secret"], reset_passwords=True)
-        asyncio.run(go("uthentication"))
+        asyncio.run(assert_told("uthentication"))
 
 
 def test_a_gateway_that_was_away_carries_out_what_it_missed_once(server: Server, tmp_path: Path) -> None:

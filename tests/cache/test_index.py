@@ -117,3 +117,17 @@ def test_adding_many_wants_one_new_number_each(rows: NDArray[np.float32]) -> Non
         with pytest.raises(InputError, match="one new number"):
             index.add_many(entries, rows[:2])
     assert index.nearest(rows[0], 3)[0].tolist() == []
+
+
+def test_a_vector_a_little_longer_than_one_is_the_same_beside_a_graph() -> None:
+    """What is within a thousandth of a unit is taken as one; as a fraction of 16 bits it must not turn negative."""
+    pytest.importorskip("usearch")
+    index = Index(8, 10)
+    index.add_many(range(20), np.random.default_rng(1).normal(size=(20, 8)))
+    long = np.zeros(8, np.float32)
+    long[3] = 1.0004
+    index.add(99, long)
+    assert index.has_graph
+    entries, cosines = index.nearest(long, 1)
+    assert entries.tolist() == [99]
+    assert cosines[0] == pytest.approx(1.0, abs=1e-3)

@@ -13,7 +13,7 @@ import pytest
 
 from gridctl.cache.embedders import HashedEmbedder
 from gridctl.cache.evidence import FEATURES
-from gridctl.cache.measuring import Rows, different, error_of, joined, measured
+from gridctl.cache.measuring import Rows, different, joined, measured, reach_of
 
 THINGS = ("lamp", "door", "heating", "radio", "oven", "alarm", "blinds", "kettle")
 
@@ -51,9 +51,9 @@ def test_verbatim_repeats_and_prompts_without_an_answer_are_left_out() -> None:
 
 
 def test_few_prompts_are_trusted_less() -> None:
-    """130 / prompts, and three points at the least."""
-    assert error_of(1_300) == pytest.approx(0.1)
-    assert error_of(100_000) == 0.03
+    """5.5 over the root of the prompts too many, as a share, and four points at the least."""
+    assert reach_of(2_500).too_many == pytest.approx(0.11)
+    assert reach_of(100_000).too_many == reach_of(900).too_few == 0.04
 
 
 def test_the_script_that_wrote_the_shipped_tables_writes_the_same_bytes_again(
@@ -69,5 +69,5 @@ def test_the_script_that_wrote_the_shipped_tables_writes_the_same_bytes_again(
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stderr
         written.append({file.name: file.read_bytes() for file in target.iterdir()})
-    assert sorted(written[0]) == ["commands-hashed.npz", "questions-hashed.npz"]
+    assert sorted(written[0]) == ["assistant-hashed.npz", "commands-hashed.npz", "questions-hashed.npz"]
     assert written[0] == written[1]

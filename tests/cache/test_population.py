@@ -107,12 +107,14 @@ def test_the_shipped_tables_have_wrong_candidates_wherever_no_right_one_is_store
     assert not all(table.draw(4, 200, 0.02, coin).is_wrong for _ in range(200))
 
 
-def test_a_workload_whose_answers_are_nearly_all_asked_for_twice_is_one_of_questions() -> None:
-    """`few`: 40 requests for 20 answers, none alone. `many`: 20 answers asked for once, two twelve times, in prompts of
-    20 tokens and of 6."""
-    keys = [*range(20), *range(20), *range(100, 120), *[200] * 12, *[201] * 12]
-    kinds = kinds_of(keys, ["few"] * 40 + ["many"] * 44, [6] * 40 + [20] * 32 + [6] * 12)
-    assert {kinds[key] for key in range(20)} == {"questions"}
+def test_a_workload_whose_answers_are_nearly_all_asked_for_twice_is_none_of_commands() -> None:
+    """`few`: 40 requests for 20 answers, none alone, of 6 tokens; `long`: of 13. `many`: 20 answers asked for once, two
+    twelve times, in prompts of 20 tokens and of 6."""
+    keys = [*range(20), *range(20), *range(100, 120), *[200] * 12, *[201] * 12, *range(300, 310), *range(300, 310)]
+    workloads = ["few"] * 40 + ["many"] * 44 + ["long"] * 20
+    kinds = kinds_of(keys, workloads, [6] * 40 + [20] * 32 + [6] * 12 + [13] * 20)
+    assert {kinds[key] for key in range(20)} == {"assistant"}
+    assert {kinds[key] for key in range(300, 310)} == {"questions"}
     assert {kinds[key] for key in range(100, 120)} == {"commands"}
     assert (kinds[200], kinds[201]) == ("questions", "commands")
 

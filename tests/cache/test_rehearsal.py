@@ -8,6 +8,7 @@ from collections.abc import Hashable
 import numpy as np
 import pytest
 
+from gridctl.cache.admission import AskedBefore
 from gridctl.cache.forecast import exact_of_lengths
 from gridctl.cache.memory import DrawnMemory, Memory
 from gridctl.cache.population import load_population
@@ -17,14 +18,20 @@ S = 1_000_000_000
 
 
 def cache(
-    capacity_bytes: int = 1 << 30, mode: str = "exact", ttl_s: float = 100.0, seed: int = 1, stale_s: float = 0.0
+    capacity_bytes: int = 1 << 30,
+    mode: str = "exact",
+    ttl_s: float = 100.0,
+    seed: int = 1,
+    stale_s: float = 0.0,
+    admission: str = "first",
 ) -> Rehearsal:
     tables = dict.fromkeys(range(1000), load_population("questions", "minilm"))
 
     def remember(partition: Hashable, rate: float) -> Memory:
         return DrawnMemory(tables, rate, random.Random(f"{seed}/{partition}"))
 
-    rules = {"chat": CacheRule(mode=mode, ttl_s=ttl_s, stale_s=stale_s, error_rate=0.05)}  # type: ignore[arg-type]
+    rule = CacheRule(mode=mode, ttl_s=ttl_s, stale_s=stale_s, error_rate=0.05, admission=admission)  # type: ignore[arg-type]
+    rules = {"chat": rule}
     return Rehearsal(rules, capacity_bytes, remember, vector_bytes=1536, seed=seed)
 
 
@@ -64,6 +71,58 @@ def test_an_answer_renewed_in_meaning_joins_the_group_it_came_from() -> None:
     one.advance(112 * S)
     assert len(one) == 1
     assert one.ask(asked(2, "x"), 113 * S, NEVER).level == "exact"
+
+
+def test_by_second_admission_an_answer_is_kept_when_it_is_asked_for_again() -> None:
+    one = cache(admission="second")
+    assert [one.ask(asked(row, "x"), 10 * row * S, (10 * row + 1) * S).level for row in range(3)] == [
+        "miss", "miss", "exact",
+    ]  # fmt: skip
+    assert one.ask(asked(3, "y"), 30 * S, 31 * S).level == "miss"
+    assert one.ask(asked(4, "y", partition="b"), 40 * S, 41 * S).level == "miss"  # behind another wall
+    assert len(one) == 1
+    assert one.ask(asked(5, "x"), 200 * S, 201 * S).level == "miss"  # its time is over
+    assert one.ask(asked(6, "x"), 202 * S, NEVER).level == "exact"  # asked before, so kept at once
+
+
+def test_by_second_admission_those_who_ask_at_once_still_share_an_answer() -> None:
+    one = cache(admission="second")
+    assert one.ask(asked(0, "x"), 0, 5 * S).level == "miss"
+    assert one.ask(asked(1, "x"), S, NEVER).level == "joined"
+    assert one.ask(asked(2, "x"), 6 * S, 7 * S).level == "miss"
+
+
+def test_where_meaning_counts_answers_are_kept_at_once_whatever_the_admission() -> None:
+    one = cache(mode="semantic", admission="second")
+    one.ask(asked(0, "x"), 0, S)
+    assert one.ask(asked(1, "x"), 2 * S, NEVER).level == "exact"
+
+
+def test_questions_of_the_last_generation_and_this_one_are_known() -> None:
+    door = AskedBefore(most=3)
+    keys = [bytes([number]) * 16 for number in range(10)]
+    assert [door.note(key) for key in keys[:4]] == [False] * 4
+    assert door.note(keys[0]), "of the elder generation"
+    assert door.note(keys[3])
+    for key in keys[4:9]:
+        door.note(key)
+    assert not door.note(keys[1]), "two generations ago"
+
+
+def test_an_audited_hit_goes_out_and_its_judgement_and_answer_come_later() -> None:
+    """Keys are asked for by turns, each time in other words: among thousands of requests some hits are checked."""
+    one = cache(mode="semantic", ttl_s=1e6)
+    got = [one.ask(asked(row, f"text {row}", key=row % 8), row * S, row * S + S // 2) for row in range(4000)]
+    audits = [row for row, each in enumerate(got) if each.level == "audit"]
+    served = sum(each.level == "semantic" for each in got)
+    assert audits
+    assert 0.005 < len(audits) / (served + len(audits)) < 0.1
+    assert all(got[row].looked and got[row].leader == -1 for row in audits)
+    decider = one.deciders["chat"]
+    one.advance(5000 * S)
+    assert decider.awaited == 0  # every audit was judged
+    assert decider.account.served <= served + len(audits)
+    assert len(one) == 4000 - served  # what an engine answered is kept, audits' answers too
 
 
 def test_an_answer_that_never_comes_is_not_waited_for() -> None:

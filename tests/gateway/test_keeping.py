@@ -15,7 +15,6 @@ from test_questions import ask, chat
 
 from gridctl.answers.handed import Handed, Kind
 from gridctl.gateway import keeping
-from gridctl.gateway.doorkeeper import Doorkeeper
 from gridctl.gateway.keeping import Keeping
 from gridctl.gateway.questions import Questions
 from gridctl.gateway.terms import Understood, terms_of
@@ -174,17 +173,6 @@ def test_by_meaning_everything_is_kept_at_once_for_wordings_never_repeat() -> No
         cached.ask(ASKED)
         cached.settled()
     assert len(cached.answers.handed_in) == 1
-
-
-def test_a_doorkeeper_knows_the_last_generation_and_this_one() -> None:
-    door = Doorkeeper(most=3)
-    keys = [bytes([number]) * 16 for number in range(10)]
-    assert [door.was_asked_before(key) for key in keys[:4]] == [False] * 4
-    assert door.was_asked_before(keys[0]), "of the elder generation"
-    assert door.was_asked_before(keys[3])
-    for key in keys[4:9]:
-        door.was_asked_before(key)
-    assert not door.was_asked_before(keys[1]), "two generations ago"
 
 
 def test_an_answer_the_engine_cut_short_is_not_handed_in() -> None:

@@ -278,6 +278,7 @@ def test_an_idle_client_that_never_read_its_answer_is_cut_off() -> None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.sendall(request(CHAT) * 40)
             wait_for(lambda: gateway.serving.limits.connections == 0 and engine.requests)
+            assert gateway.serving.limits.connections == 0
         gateway.settled()
 
 

@@ -10,7 +10,8 @@ from smallgrids import cluster, gpu, model, site, trace, with_columns, workload
 
 from gridctl.accounts.caching import savings
 from gridctl.accounts.clock import client_clock
-from gridctl.accounts.rows import COMPLETED, Run, RunInfo, RunRows
+from gridctl.accounts.facts import RunInfo
+from gridctl.accounts.rows import COMPLETED, Run, RunRows
 from gridctl.accounts.sla import sla
 from gridctl.accounts.tokenomics import tokenomics
 from gridctl.accounts.usd import request_usd

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from smallgrids import cluster, gpu, model, site, trace, with_columns, workload
 
-from gridctl.accounts.rows import COMPLETED, REJECTED, CacheFacts, RunRows
+from gridctl.accounts.facts import CacheFacts
+from gridctl.accounts.rows import COMPLETED, REJECTED, RunRows
+from gridctl.cache.rehearsal import Got
 from gridctl.errors import InputError
 from gridctl.grid.image import build_image
-from gridctl.replay.cachedrows import EXACT_LOOKUP_NS, SEMANTIC_LOOKUP_NS
+from gridctl.replay.cachedrows import EXACT_LOOKUP_NS, SEMANTIC_LOOKUP_NS, Answered, merged
 from gridctl.replay.caching import CachePlan, check_cached, replay_cached
 from gridctl.replay.repeats import Telling
 from gridctl.replay.replay import replay
@@ -99,6 +101,25 @@ def test_an_answer_past_its_time_goes_out_at_once_while_an_engine_is_asked_anew(
     rows, played, facts = cached(without, requests, CachePlan())
     assert levels(rows, played) == ["engine", "engine", "shared", "exact", "engine"]
     assert facts[0].stale_hits == 0
+
+
+def test_by_second_admission_an_answer_is_kept_when_it_is_asked_for_again() -> None:
+    declared = grid(spec=workload(cache=CachePolicy(mode="exact", admission="second")))
+    rows, played, facts = cached(declared, asked(*((at, "hello", 1) for at in (0, 9000, 18_000))), CachePlan())
+    assert levels(rows, played) == ["engine", "engine", "exact"]
+    assert facts[0].exact_hits == 1
+
+
+def test_an_audited_hit_has_the_times_of_the_cache_and_the_work_of_an_engine() -> None:
+    resources, requests = grid(), asked((0, "one", 1), (9000, "two", 1))
+    plain = replay(build_image(resources), requests, PolicySpec())
+    answered = Answered([Got("miss"), Got("audit", looked=True)], np.zeros(2, np.int64), np.full((1, 1), 200), 7)
+    specs = dict(plain.workloads)
+    rows = merged(requests, plain.rows, np.arange(2), answered, specs)
+    assert rows.engine.tolist() == plain.rows.engine.tolist()
+    assert (rows.queue_ns[1], rows.compute_ns[1], rows.decode_ns[1]) == (0, SEMANTIC_LOOKUP_NS, 0)
+    assert rows.gpu_ns[1] == plain.rows.gpu_ns[1] > 0
+    assert rows.rtt_ns[1] == 200_000 + 10_000_000  # to the cache, and the last mile
 
 
 def test_what_is_looked_for_in_vain_reaches_its_engine_that_look_later() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from smallgrids import cluster, gpu, make_grid, make_policy, make_trace, model, site, trace, workload
 
-from gridctl.accounts.rows import COMPLETED, FAILED, FOREVER_NS, LOST, OUTAGE, REJECTED
+from gridctl.accounts.facts import FOREVER_NS
+from gridctl.accounts.rows import COMPLETED, FAILED, LOST, OUTAGE, REJECTED
 from gridctl.errors import InputError
 from gridctl.grid.image import GridImage, build_image
 from gridctl.network.jitter import JITTER_PPM
