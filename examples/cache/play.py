@@ -38,6 +38,8 @@ def ask(url: str, text: str, **headers: str) -> str:
 
 
 def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python {sys.argv[0]} GRID   (the folder that gridctl init GRID --example cache made)")
     os.environ["GRIDCTL_STORE"] = os.path.abspath(sys.argv[1])
     manifest = (HERE / "grid.yaml").read_text(encoding="utf-8")
     gridctl("apply", "-f", "-", stdin=manifest)

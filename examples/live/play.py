@@ -43,6 +43,8 @@ def mean_tpot(run: str) -> float:
 
 
 def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python {sys.argv[0]} GRID   (the folder that gridctl init GRID --example live made)")
     os.environ["GRIDCTL_STORE"] = os.path.abspath(sys.argv[1])
     manifest = (HERE / "grid.yaml").read_text(encoding="utf-8")
     gridctl("apply", "-f", "-", stdin=manifest)

@@ -143,6 +143,8 @@ def status(
         for model in versions.models
         for digest in sorted(versions.whole(model), key=lambda digest: _order_of(versions, model, digest))
     ]
+    # What a running agent removed since was not damaged.
+    rows = [row for row in rows if Path(str(row["folder"])).exists()]
     under_way = journal.transfers if journal is not None else ()
     rows += [_transfer_row(here, t.model, t.digest) for t in under_way if t.digest not in versions.whole(t.model)]
     emit(rows, COLUMNS, output, kind="AgentVersionList", name_key="digest")
@@ -331,8 +333,10 @@ def _row(versions: Any, model: str, digest: str, damage: str | None) -> dict[str
 
 
 def _transfer_row(folder: Any, model: str, digest: str) -> dict[str, object]:
+    from gridctl.agent.folder import files_below
+
     stage = folder.stage(model, digest)
-    size = sum(path.stat().st_size for path in stage.rglob("*") if path.is_file()) if stage.is_dir() else 0
+    size = sum(status.st_size for _, status in files_below(stage))
     return {
         "model": model,
         "role": "staging",

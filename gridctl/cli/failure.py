@@ -6,6 +6,7 @@ command or option. Must not print to stdout: a failure leaves it empty.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -22,6 +23,30 @@ SHOWN_RELATED = 20
 _QUOTED = re.compile(r"'([^']*)'")
 DEBUG_VARIABLE = "GRIDCTL_DEBUG"
 INTERRUPTED = 130
+ELSEWHERE = {
+    verb: f"gridctl {noun} {verb}"
+    for noun, verbs in (
+        ("replay", ("compare", "requests", "decisions")),
+        ("model", ("optimize", "package", "push", "pull", "verify")),
+        ("rollout", ("promote", "abort", "undo", "history")),
+        ("cache", ("purge", "forecast", "feedback")),
+        ("trace", ("record", "convert", "generate", "overlay")),
+        ("plan", ("breakeven", "place")),
+        ("engine", ("mock",)),
+        ("site", ("inspect",)),
+    )
+    for verb in verbs
+}
+"""Verbs that one noun alone has, for those who look for them under another."""
+_SYSTEM_FIXES = {
+    errno.ENOSPC: "free space, or write elsewhere",
+    errno.EDQUOT: "free space, or write elsewhere",
+    errno.EACCES: "check the owner and the permissions",
+    errno.EPERM: "check the owner and the permissions",
+    errno.EISDIR: "name a file",
+    errno.ENOTDIR: "name a file in a folder that exists",
+    errno.EMFILE: "raise the limit of open files: ulimit -n 65536",
+}
 
 
 def report(error: GridctlError) -> int:
@@ -65,7 +90,7 @@ def system_error(error: OSError) -> GridctlError:
         return NotFoundError(reason, where=where, fix="check the path")
     if isinstance(error, (ConnectionError, TimeoutError)):
         return UnreachableError(reason, where=where)
-    return InputError(reason, where=where)
+    return InputError(reason, where=where, fix=_SYSTEM_FIXES.get(error.errno or 0, "check the path and the disk"))
 
 
 def usage_error(error: ClickException) -> UsageError:
@@ -92,12 +117,19 @@ def usage_error(error: ClickException) -> UsageError:
 
 def _unknown_command(word: str, context: Any) -> UsageError:
     known = context.command.list_commands(context)
-    near = _near(word, known)
+    near = _near(word, known) or (_elsewhere(word) if context.parent is not None else None)
     return UsageError(
         f"there is no command {word!r}",
         where=context.command_path,
         fix=f"did you mean {near}?" if near else f"see: {context.command_path} --help",
     )
+
+
+def _elsewhere(word: str) -> str | None:
+    """The command of that name under another noun, or on its own."""
+    from gridctl.cli.grammar import WORDS
+
+    return f"gridctl {word}" if word in WORDS else ELSEWHERE.get(word)
 
 
 def _near_option(name: str, context: Any) -> str | None:

@@ -2,7 +2,8 @@
 
 Decides the global options and the order of a command's life: parse, choose the grid, run, answer with one exit code.
 Every exception ends here: our errors as text, anything else as our bug. A reader that closes the pipe early (`| head`)
-has what it wanted: that is no failure.
+has what it wanted: that is no failure. SIGTERM, a pipeline's time limit, unwinds as Ctrl-C does, so that temporary
+folders and workers are gone afterwards.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import atexit
 import gc
 import itertools
 import os
+import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, NoReturn
 
 import typer
@@ -26,6 +28,7 @@ from gridctl.cli.output import talk
 from gridctl.errors import GridctlError
 
 PROGRAM = "gridctl"
+TERMINATED = 128 + signal.SIGTERM
 GLOBAL_VALUES = ("--store", "--context", "--color")
 GLOBAL_FLAGS = ("-q", "--quiet")
 HELP = """Drive an AI inference grid from one command line: register, replay, price, and hold the SLA.
@@ -106,14 +109,45 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # A command lives for milliseconds and makes no cycles worth collecting before it ends; heavy ones outlive this.
     gc.set_threshold(200_000)
     given = list(sys.argv[1:] if arguments is None else arguments)
+    is_told = _unwinds_when_told() if arguments is None else lambda: False
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         reconfigure: Any = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
     code = _flushed(_guarded(given))
+    code = TERMINATED if is_told() else code
     if arguments is None:
         _leave(code)
     sys.exit(code)
+
+
+def _unwinds_when_told() -> Callable[[], bool]:
+    """Make SIGTERM end the command as Ctrl-C does, a second one at once; whether one came. Commands that serve answer
+    it in their own way."""
+    told: list[int] = []
+
+    def unwind(number: int, _frame: object) -> None:
+        told.append(number)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, unwind)
+    return lambda: bool(told)
+
+
+def _open_closed_streams() -> None:
+    """Stand /dev/null in for standard streams that the caller closed (`>&-`), so that no file that is opened later
+    takes their numbers, and nothing that talks or asks finds no stream."""
+    if None not in (sys.stdin, sys.stdout, sys.stderr):
+        return
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (open as long as the process)
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def _leave(code: int) -> None:

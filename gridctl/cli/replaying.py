@@ -14,7 +14,7 @@ from gridctl.cli.output import emit, note, progress
 from gridctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from gridctl.accounts.rows import RunInfo
+    from gridctl.accounts.facts import RunInfo
     from gridctl.cli.gating import Held
     from gridctl.manifest.gameday_file import GameDayFile
     from gridctl.orchestrator.context import GridHome
@@ -129,6 +129,7 @@ def made(replay: Replay, spread: Spread) -> RunInfo:
     from gridctl.orchestrator.ensemble import replay_seeds
     from gridctl.orchestrator.replaying import Listener
 
+    replay.home.open_runs()  # where there is no place for runs, that is said before anything is compiled
     ready_replay()
     requests, order = replay.requests, replay.order
     calm = len(requests) if order.game_day else 0

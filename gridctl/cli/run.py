@@ -112,11 +112,15 @@ def delete(
 
     home = current_grid()
     store, draws = home.open_runs(), home.open_draws()
+    runs = list(dict.fromkeys(runs))
     for name in runs:
         store.document(name)
     if not yes and is_interactive():
-        typer.confirm(f"delete {len(runs)} runs?", abort=True, err=True)
+        typer.confirm(f"delete {len(runs)} run{'s' * (len(runs) != 1)}?", abort=True, err=True)
     for name in runs:
         store.delete(name)
         draws.delete(name)
         note(f"deleted run {name}")
+    beside = [one for one in store.list() if one.removesuffix(".centralized").removesuffix(".calm") in runs]
+    if beside:
+        note(f"what was made beside {'it' if len(runs) == 1 else 'them'} stays: gridctl run delete {' '.join(beside)}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gridctl.cli.output import OutputOption, emit, note, write
+from gridctl.cli.output import OutputOption, emit, note, width_of_terminal, write
 from gridctl.cli.run_argument import PhaseOption, RunArgument, comma_list, ensemble_of, phase_of, read_run
 from gridctl.errors import NotFoundError, did_you_mean
 
@@ -55,7 +55,7 @@ def command(
         pools, others = promise_ranges(pooled, ["workload"], ensemble), promise_ranges(finer, chosen, ensemble)
         drawn = Drawn(ensemble, sla_total_ranges(ensemble), pools, others)
     if output in ("table", "wide", "markdown"):
-        write(text(table, pooled, finer, sites, output, drawn))
+        write(text(table, pooled, finer, sites, output, drawn, width_of_terminal()))
     elif output in ("json", "yaml"):
         emit(
             [{"name": table.run}],

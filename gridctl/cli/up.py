@@ -149,8 +149,9 @@ def command(
         from gridctl.orchestrator.detaching import detached
 
         preview(order, services)
+        address = detached(home).data_url
         note(f"log: {home.database.parent / 'live' / 'log' / 'up.log'}")
-        write(f"{detached(home).data_url}\n")
+        write(f"{address}\n")
         return
     if order.insecure and not order.listen.is_private:
         note(f"INSECURE: anybody who reaches {order.listen.url()} can read and send requests")
@@ -276,7 +277,7 @@ def _emit_preview(found: Preview, output: str) -> None:
     plan, order = found.plan, found.order
     rows = [msgspec.structs.asdict(backend) for backend in plan.backends]
     emit(rows, COLUMNS, output, kind="BackendList", name_key="url")
-    callers = "anybody" if plan.settings.anonymous else f"holders of {len(plan.keys)} keys"
+    callers = "anybody" if plan.settings.anonymous else f"holders of {len(plan.keys)} key{'s' * (len(plan.keys) != 1)}"
     note(
         f"would serve {callers} at {order.listen.url(tls=order.tls is not None)} with {order.workers} "
         f"worker{'s' * (order.workers > 1)}, policy {plan.policy}, prices {plan.price_book} "
@@ -288,7 +289,8 @@ def _emit_preview(found: Preview, output: str) -> None:
 
 def _announce(live: Live) -> None:
     base = live.data_url if live.data_url.startswith("unix:") else f"{live.data_url}/v1"
-    note(f"serving {len(live.plan.backends)} engines at {base}; see also: gridctl status, gridctl health")
+    count = len(live.plan.backends)
+    note(f"serving {count} engine{'' if count == 1 else 's'} at {base}; see also: gridctl status, gridctl health")
     write(f"{live.data_url}\n")
 
 

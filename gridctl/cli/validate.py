@@ -45,4 +45,4 @@ def command(
         {"kind": kind, "resources": count} for kind, count in Counter(one.resource.kind for one in declared).items()
     ]
     emit(rows, _COLUMNS, output, kind="ValidationList", name_key="kind")
-    note(f"{len(declared)} resources are valid")
+    note("1 resource is valid" if len(declared) == 1 else f"{len(declared)} resources are valid")

@@ -16,6 +16,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -112,7 +113,8 @@ class LocalPool(Generic[Shared, Job, Result]):
             daemon=True,
             name="gridctl-worker",
         )
-        process.start()
+        with _no_interrupt():
+            process.start()
         theirs.close()  # so that the pipe ends when the worker does
         return _Worker(process, ours)
 
@@ -135,6 +137,18 @@ class LocalPool(Generic[Shared, Job, Result]):
             raise lost(worker.number, f"signal {-code}" if code < 0 else f"exit {code}")
         self._waiting.appendleft(worker.number)
         self._grow(len(self._workers) + 1)
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """What is started here never hears a Ctrl-C, not even before its first line runs, where it would answer with a
+    traceback; ours is delivered afterwards."""
+    resource_tracker.ensure_running()  # its own start lets Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(

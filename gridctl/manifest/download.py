@@ -6,13 +6,13 @@ credentials in a URL are refused, because URLs end up in event histories and log
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from typing import TYPE_CHECKING
 
 from gridctl.errors import InputError, UnreachableError
 from gridctl.manifest.document import MAX_BYTES
 from gridctl.manifest.source import too_large
+from gridctl.resources.hosts import is_loopback
 
 if TYPE_CHECKING:
     import httpx
@@ -68,20 +68,11 @@ def _checked(target: httpx.URL, url: str) -> str:
         raise InputError("a URL may not hold credentials", where=_bare(target), fix="download the file and apply that")
     if target.scheme == "https" and target.host:
         return "https"
-    if target.scheme == "http" and _is_loopback(target.host):
+    if target.scheme == "http" and is_loopback(target.host):
         return "http"
     raise InputError(
         "manifests are read over https, or over http from this machine only", where=url, fix="use an https:// URL"
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _body(response: httpx.Response, url: str, deadline: float) -> bytes:

@@ -19,6 +19,9 @@ from gridctl.manifest.document import MAX_BYTES
 SUFFIXES = (".yaml", ".yml", ".json", ".jsonl", ".csv")
 SETTINGS_FILE = "gridctl.yaml"
 STDIN = "-"
+MAX_FILES = 10_000
+MAX_ENTRIES = 200_000
+"""A walk ends here: who names `/` or a home folder is told so at once, instead of reading every text of the machine."""
 _SCHEMES = ("https://", "http://")
 
 
@@ -77,7 +80,7 @@ def _read_folder(folder: Path, problems: list[InputError]) -> Iterator[Source]:
             )
         )
 
-    before = len(problems)
+    before, seen = len(problems), 0
     is_grid = (folder / SETTINGS_FILE).exists()
     for parent, folders, files in os.walk(folder, onerror=unreadable):
         if is_grid and parent != os.fspath(folder) and SETTINGS_FILE in files:
@@ -85,6 +88,9 @@ def _read_folder(folder: Path, problems: list[InputError]) -> Iterator[Source]:
             continue
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(parent) / name for name in files if _is_manifest_name(name)]
+        seen += len(folders) + len(files)
+        if len(found) > MAX_FILES or seen > MAX_ENTRIES:
+            raise _no_grid(folder, len(found))
     if not found and len(problems) == before:
         raise InputError(
             "the folder holds no manifests",
@@ -96,6 +102,15 @@ def _read_folder(folder: Path, problems: list[InputError]) -> Iterator[Source]:
             yield Source(str(path), _read_file(path), from_folder=True)
         except InputError as error:
             problems.append(error)
+
+
+def _no_grid(folder: Path, manifests: int) -> InputError:
+    held = f"{MAX_FILES:,} manifests" if manifests > MAX_FILES else f"{MAX_ENTRIES:,} files and folders"
+    return InputError(
+        f"the folder holds more than {held}: that is no grid's folder",
+        where=str(folder),
+        fix="name the grid's own folder, or its files",
+    )
 
 
 def _is_manifest_name(name: str) -> bool:

@@ -31,6 +31,7 @@ def detached(home: GridHome, arguments: Sequence[str] | None = None) -> ControlF
     words = [word for word in (sys.argv[1:] if arguments is None else arguments) if word not in _FLAGS]
     folder = LiveFolder(home.database)
     folder.make()
+    folder.refuse_running()  # before its log is begun anew
     return asyncio.run(_started(folder, [sys.executable, "-P", "-m", "gridctl", *words], folder.log / LOG))
 
 

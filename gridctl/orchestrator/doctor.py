@@ -307,9 +307,9 @@ def _status(client: LiveClient) -> Iterator[Finding]:
 
 def _shared_cache(client: LiveClient) -> Iterator[Finding]:
     """The server that gateways share exact answers on, where there is one."""
-    from gridctl.control import messages
+    from gridctl.control.cache_messages import CacheReport
 
-    shared = client.get("/v1/cache", messages.CacheReport).shared
+    shared = client.get("/v1/cache", CacheReport).shared
     if shared is None:
         return
     found, counts = f"{shared.place} is {shared.state}", shared.counts

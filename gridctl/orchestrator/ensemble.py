@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from gridctl.accounts.rows import RunInfo
+from gridctl.accounts.facts import RunInfo
 from gridctl.errors import InputError, Interrupted, NotFoundError, StoreError, UsageError, did_you_mean
 from gridctl.executors.pool import Pool, running
 from gridctl.orchestrator.context import GridHome

@@ -14,10 +14,11 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from gridctl.accounts.facts import Origin
 from gridctl.accounts.herding import Herd, herd
 from gridctl.accounts.losses import Loss, Serving, loss_of, ranked, serving_regions, serving_sites
 from gridctl.accounts.phases import GameDayReport, Judged, game_day
-from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, Origin, Run
+from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, Run
 from gridctl.errors import InputError, NotFoundError, UsageError, did_you_mean
 from gridctl.executors.pool import running
 from gridctl.geography.regions import REGIONS

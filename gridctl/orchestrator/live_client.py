@@ -20,7 +20,7 @@ from gridctl.errors import InputError, UnreachableError
 if TYPE_CHECKING:
     import httpx
 
-    from gridctl.control import messages
+    from gridctl.control import messages, registry_messages
     from gridctl.health.reports import HealthReport, SiteReport, TopBy, TopFrame
     from gridctl.orchestrator.context import GridHome
     from gridctl.registry import Event, Planned, Stored
@@ -137,23 +137,23 @@ class LiveClient:
 
     def version(self) -> int:
         """How many changes the grid has seen."""
-        from gridctl.control import messages
+        from gridctl.control import registry_messages
 
-        return self.get("/v1/version", messages.VersionMessage).version
+        return self.get("/v1/version", registry_messages.VersionMessage).version
 
     def resources(self, kind: str | None = None) -> list[Stored]:
         """Every resource, or those of a kind."""
-        from gridctl.control import messages
+        from gridctl.control import registry_messages
 
-        answer: Any = self.get("/v1/resources", messages.stored_list_type(), kind=kind)
-        return [messages.stored_of(one) for one in answer.items]
+        answer: Any = self.get("/v1/resources", registry_messages.stored_list_type(), kind=kind)
+        return [registry_messages.stored_of(one) for one in answer.items]
 
     def resource(self, kind: str, name: str) -> Stored:
         """One resource. Raises NotFoundError."""
-        from gridctl.control import messages
+        from gridctl.control import registry_messages
 
         path = f"/v1/resources/{quote(kind, safe='')}/{quote(name, safe='')}"
-        return messages.stored_of(self.get(path, messages.stored_type()))
+        return registry_messages.stored_of(self.get(path, registry_messages.stored_type()))
 
     def apply(
         self,
@@ -164,58 +164,58 @@ class LiveClient:
         dry_run: bool,
     ) -> list[Planned]:
         """Create and update, all or nothing."""
-        from gridctl.control import messages
+        from gridctl.control import registry_messages
 
-        body = messages.apply_type()(
+        body = registry_messages.apply_type()(
             resources=tuple(resources), cause=cause, expected=_versions(expected), dry_run=dry_run
         )
         path = "/v1/resources/plan" if dry_run else "/v1/resources/apply"
-        return messages.planned_of(self.post(path, body, messages.planned_list_type()))
+        return registry_messages.planned_of(self.post(path, body, registry_messages.planned_list_type()))
 
     def delete(
         self, keys: Sequence[ResourceKey], *, cause: str, expected: Mapping[ResourceKey, int] | None, dry_run: bool
     ) -> list[Stored]:
         """Delete, all or nothing."""
-        from gridctl.control import messages
+        from gridctl.control import registry_messages
 
-        body = messages.DeleteMessage(
-            keys=tuple(messages.KeyOfResource(key.kind, key.name) for key in keys),
+        body = registry_messages.DeleteMessage(
+            keys=tuple(registry_messages.KeyOfResource(key.kind, key.name) for key in keys),
             cause=cause,
             expected=_versions(expected),
             dry_run=dry_run,
         )
-        answer: Any = self.post("/v1/resources/delete", body, messages.deleted_list_type())
-        return [messages.stored_of(one) for one in answer.items]
+        answer: Any = self.post("/v1/resources/delete", body, registry_messages.deleted_list_type())
+        return [registry_messages.stored_of(one) for one in answer.items]
 
     def events(
         self, *, kind: str | None = None, name: str | None = None, since_version: int = 0, limit: int | None = None
     ) -> list[Event]:
         """Events, oldest first."""
-        from gridctl.control import messages
+        from gridctl.control import registry_messages
 
         answer = self.get(
-            "/v1/events", messages.EventList, kind=kind, name=name, since_version=since_version, limit=limit
+            "/v1/events", registry_messages.EventList, kind=kind, name=name, since_version=since_version, limit=limit
         )
         return list(answer.items)
 
-    def access_keys(self) -> list[messages.KeyMessage]:
+    def access_keys(self) -> list[registry_messages.KeyMessage]:
         """Every key, without its token."""
-        from gridctl.control import messages
+        from gridctl.control import registry_messages
 
-        return list(self.get("/v1/keys", messages.KeyList).items)
+        return list(self.get("/v1/keys", registry_messages.KeyList).items)
 
-    def create_key(self, wanted: messages.WantedKeyMessage) -> messages.MadeKey:
+    def create_key(self, wanted: registry_messages.WantedKeyMessage) -> registry_messages.MadeKey:
         """Make a key."""
-        from gridctl.control import messages
+        from gridctl.control import registry_messages
 
-        return self.post("/v1/keys", wanted, messages.MadeKey)
+        return self.post("/v1/keys", wanted, registry_messages.MadeKey)
 
-    def revoke_key(self, name: str, cause: str) -> messages.KeyMessage:
+    def revoke_key(self, name: str, cause: str) -> registry_messages.KeyMessage:
         """Revoke a key. Raises NotFoundError."""
-        from gridctl.control import messages
+        from gridctl.control import registry_messages
 
         content = self._send("DELETE", f"/v1/keys/{quote(name, safe='')}", params={"cause": cause} if cause else {})
-        return self._decoded(content, messages.KeyMessage)
+        return self._decoded(content, registry_messages.KeyMessage)
 
     # ── the wire ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -348,8 +348,8 @@ def _trust(remote: Remote) -> Any:
 
 
 def _versions(expected: Mapping[ResourceKey, int] | None) -> Any:
-    from gridctl.control import messages
+    from gridctl.control import registry_messages
 
     if expected is None:
         return None
-    return tuple(messages.ExpectedVersion(key.kind, key.name, version) for key, version in expected.items())
+    return tuple(registry_messages.ExpectedVersion(key.kind, key.name, version) for key, version in expected.items())

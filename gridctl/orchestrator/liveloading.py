@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 
 from gridctl import __version__
-from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, ROW_TYPES, Origin, RunInfo
+from gridctl.accounts.facts import Origin, RunInfo
+from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, ROW_TYPES
 from gridctl.errors import GridctlError, InputError, Interrupted, UnreachableError
 from gridctl.geography.place import Place, place_of
 from gridctl.grid.image import GridImage, build_image

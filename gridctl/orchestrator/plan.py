@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gridctl.accounts.intervals import Ensemble
-from gridctl.accounts.rows import RunInfo
-from gridctl.accounts.summary import Summary
+from gridctl.accounts.facts import RunInfo
 from gridctl.errors import StoreError
 from gridctl.orchestrator.context import GridHome
 
-if TYPE_CHECKING:  # commands that only read draws need no kernels
+if TYPE_CHECKING:  # commands that only read draws need no kernels, and those of a run without draws no numpy
+    from gridctl.accounts.intervals import Ensemble
+    from gridctl.accounts.summary import Summary
     from gridctl.orchestrator.replaying import Order
     from gridctl.traces.trace import Traffic
 
@@ -50,6 +50,8 @@ def load_ensemble(info: RunInfo, home: GridHome) -> Ensemble | None:
     plan = read_plan(home, info.name)
     if plan is None or plan.created_ns != info.created_ns:
         return None
+    from gridctl.accounts.intervals import Ensemble
+
     draws = tuple(read_summary(home, info.name, number) for number in store.numbers(info.name) if number < plan.seeds)
     return Ensemble(asked=plan.seeds, drawn=plan.drawn, draws=draws) if draws else None
 
@@ -67,6 +69,8 @@ def read_plan(home: GridHome, name: str) -> Plan | None:
 
 def read_summary(home: GridHome, name: str, number: int) -> Summary:
     """One draw. Raises StoreError when it is damaged or another gridctl wrote it."""
+    from gridctl.accounts.summary import Summary
+
     try:
         return msgspec.json.decode(home.open_draws().read(name, number), type=Summary)
     except msgspec.MsgspecError as error:

@@ -16,7 +16,8 @@ import numpy as np
 
 from gridctl import __version__
 from gridctl.accounts.caching import savings
-from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, ROW_TYPES, CacheFacts, Run, RunInfo, RunRows
+from gridctl.accounts.facts import CacheFacts, RunInfo
+from gridctl.accounts.rows import COMPLETED, FAILED, REJECTED, ROW_TYPES, Run, RunRows
 from gridctl.errors import Interrupted
 from gridctl.grid.candidates import CandidateLists
 from gridctl.grid.image import GridImage

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from gridctl.control.messages import KeyMessage, WantedKeyMessage
+from gridctl.control.registry_messages import KeyMessage, WantedKeyMessage
 from gridctl.errors import ConflictError, InputError, NotFoundError
 from gridctl.orchestrator.live_client import LiveClient, Remote
 from gridctl.registry import AccessKey, Event, Planned, Registry, Stored, WantedKey

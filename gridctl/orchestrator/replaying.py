@@ -13,7 +13,8 @@ from typing import Literal
 import msgspec
 
 from gridctl import __version__
-from gridctl.accounts.rows import ROW_TYPES, Run, RunInfo
+from gridctl.accounts.facts import RunInfo
+from gridctl.accounts.rows import ROW_TYPES, Run
 from gridctl.errors import InputError
 from gridctl.grid.candidates import CandidateLists
 from gridctl.grid.centralized import centralize
@@ -114,11 +115,12 @@ def replay_trace(home: GridHome, trace: Traffic, order: Order, listener: Listene
             grid = build_image(there, price_book=order.prices)
             other = replace(part, name=beside_name, trace=complete, image=grid, policy=alike, faults=())
             made = _played(other, calm, beside, Listener(advanced=listener.advanced))
+            run_name(home, replace(order, name=name))  # another command may have taken it meanwhile
             beside.finish(msgspec.json.encode(made), _inputs(digest, trace, there, alike, calm))
         try:
             draft.finish(msgspec.json.encode(info), _inputs(digest, trace, resources, policy, order))
         except BaseException:  # a full disk or an impatient user: a comparison without its run is of no use
-            if beside_name:
+            if beside_name and (order.replace or name not in store.list()):  # else it is that of another command's run
                 store.delete(beside_name)
             raise
     return info
@@ -166,7 +168,8 @@ def run_name(home: GridHome, order: Order) -> str:
     store = home.open_runs()
     name = order.name or store.fresh_name()
     wanted = [name, f"{name}{order.beside}"] if order.beside else [name]
-    store.check_name(wanted[-1])
+    for one in wanted:
+        store.check_name(one)
     taken = [] if order.replace else store.list()
     for one in (name for name in wanted if name in taken):
         # The alternative of an earlier run may be written again; a run that somebody gave that name may not.

@@ -15,8 +15,9 @@ from gridctl.orchestrator.context import GridHome
 from gridctl.resources import Gate, Site
 
 if TYPE_CHECKING:
+    from gridctl.accounts.facts import RunInfo
     from gridctl.accounts.gate_report import GateReport
-    from gridctl.accounts.rows import Run, RunInfo
+    from gridctl.accounts.rows import Run
     from gridctl.geography.place import Place
 
 MOST_UNKNOWN = 20

@@ -1,20 +1,29 @@
-"""Runs on disk ⇄ runs in memory: one JSON document and one array per column. The store knows neither type."""
+"""Runs on disk ⇄ runs in memory: one JSON document and one array per column. The store knows neither type.
+
+A document is read without what computes over columns, so that a list of runs comes at once.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 
-from gridctl.accounts.rows import Run, RunInfo, RunRows
+from gridctl.accounts.facts import RunInfo
 from gridctl.errors import StoreError
 from gridctl.orchestrator.context import GridHome, current_grid
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from gridctl.accounts.rows import Run, RunRows
 
 
 def load_run(name: str, home: GridHome | None = None) -> Run:
     """The run of that name, its columns memory-mapped. Raises NotFoundError, and StoreError when damaged or newer."""
+    from gridctl.accounts.rows import Run, RunRows
+
     document, columns = (home or current_grid()).open_runs().load(name)
     wanted = [field.name for field in dataclasses.fields(RunRows)]
     missing = [column for column in wanted if column not in columns]
@@ -39,7 +48,9 @@ def save_run(run: Run, home: GridHome, *, replace: bool = False) -> None:
 
 def columns_of(rows: RunRows) -> dict[str, np.ndarray[Any, Any]]:
     """The columns by name, as the store takes them."""
-    return {field.name: np.asarray(getattr(rows, field.name)) for field in dataclasses.fields(RunRows)}
+    import numpy as np
+
+    return {field.name: np.asarray(getattr(rows, field.name)) for field in dataclasses.fields(rows)}
 
 
 def _decode(name: str, document: bytes) -> RunInfo:

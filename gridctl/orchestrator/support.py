@@ -7,6 +7,7 @@ answers, values of environment variables. Invariant: every part passes through `
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -164,8 +165,10 @@ def _runs(home: GridHome) -> bytes:
     store = home.open_runs()
     runs = []
     for name in store.list():
-        folder = home.runs / name
-        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        size = 0
+        for folder, _, files in os.walk(home.runs / name):
+            with contextlib.suppress(FileNotFoundError):  # it may be replaced or deleted meanwhile
+                size += sum(Path(folder, file).stat().st_size for file in files)
         runs.append({"name": name, "bytes": size})
     return _json(runs)
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gridctl.accounts.facts import FOREVER_NS
 from gridctl.accounts.herding import Herd
 from gridctl.accounts.losses import Loss
 from gridctl.accounts.phases import FaultReport, GameDayReport
-from gridctl.accounts.rows import FOREVER_NS
 from gridctl.render.account import count_text, ms_text, share_text, usd_text
 from gridctl.render.cell import visible
 from gridctl.render.rows import Column, Item, render_rows
 
+_LEAST_USD = 5e-7
+"""Of a difference of two replays' bills, less than half a millionth of a dollar is rounding of their sums."""
 _PHASES = (
     Column("phase", "phase"),
     Column("from_s", "from", align="right", text=lambda value: f"{value:,.0f} s"),
@@ -45,7 +47,7 @@ LOSS_COLUMNS = (
     Column("rejected", "rejected", align="right", text=count_text),
     Column("attainment", "good during", align="right", text=share_text),
     Column("calm_attainment", "calm", align="right", text=share_text),
-    Column("usd_more", "usd more", align="right", text=usd_text),
+    Column("usd_more", "usd more", align="right", text=lambda usd: usd_text(usd if abs(usd) >= _LEAST_USD else 0)),
     Column("recovery", "recovered"),
 )
 

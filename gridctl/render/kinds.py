@@ -30,7 +30,7 @@ from gridctl.resources import (
 Row = dict[str, object]
 
 _NAME = Column("name", "name")
-_STATE = Column("state", "state")
+_STATE = Column("state", "state", kept=True)
 _TAIL = (Column("labels", "labels", wide=True), Column("version", "version", wide=True, align="right"))
 
 

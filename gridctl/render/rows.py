@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, Literal, get_args
 
 from gridctl.errors import UsageError, did_you_mean
 from gridctl.render.cell import csv_texts, plain_text, plain_texts, visible
-from gridctl.render.table import facts, table
+from gridctl.render.table import facts, fitting, table
 
 Format = Literal["table", "wide", "json", "jsonl", "yaml", "csv", "markdown", "name"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -28,13 +29,15 @@ class Column:
     """A column: the item's key, its title, and, where the plain text will not do, how a value reads to people.
 
     `wide` columns show only in `wide`, CSV and Markdown-free formats that carry everything. `text` is used by table,
-    wide and Markdown; CSV and JSON always carry the value itself."""
+    wide and Markdown; CSV and JSON always carry the value itself. `kept` columns are left out on no terminal, however
+    narrow; others give way from the right."""
 
     key: str
     title: str
     wide: bool = False
     align: Literal["left", "right"] = "left"
     text: Callable[[Any], str] | None = None
+    kept: bool = False
 
     def texts(self, items: Sequence[Item]) -> list[str]:
         """The column's cells as text for people."""
@@ -69,7 +72,8 @@ def render_rows(
 
     `kind` names the JSON object: `SiteList` for rows, `Run` with `single`, which prints `items[0]` alone: an object in
     JSON and YAML, a fact per line in a table. `documents`, one for each item, replace the items in JSON, JSON Lines
-    and YAML, where the thing itself is more than its row. `width` clips table lines (terminals only).
+    and YAML, where the thing itself is more than its row. `width` makes table lines fit (terminals only): it clips
+    texts, and leaves columns out, which the last line then names; `wide` shows everything whole.
 
     Raises: UsageError for an unknown format.
     """
@@ -89,12 +93,29 @@ def render_rows(
         return _markdown(items, shown, single=single)
     if single:
         return facts([column.title for column in shown], [column.texts(items[:1])[0] for column in shown])
-    return table(
-        [column.title.upper() for column in shown],
-        [column.texts(items) for column in shown],
-        [column.align for column in shown],
-        width=width,
+    return _table(items, shown, width if format == "table" else None)
+
+
+def _table(items: Sequence[Item], columns: Sequence[Column], width: int | None) -> str:
+    titles = [column.title.upper() for column in columns]
+    texts = [column.texts(items) for column in columns]
+    aligns = [column.align for column in columns]
+    if width is None:
+        return table(titles, texts, aligns)
+    shown = fitting(titles, texts, aligns, [column.kept for column in columns], width)
+    lines = table(
+        list(compress(titles, shown)), list(compress(texts, shown)), list(compress(aligns, shown)), width=width
     )
+    hidden = [title for title, is_shown in zip(titles, shown, strict=True) if not is_shown]
+    return lines + wrapped(f"too narrow for: {', '.join(hidden)}; see -o wide", width) if hidden else lines
+
+
+def wrapped(text: str, width: int) -> str:
+    """`text` in lines of at most `width` characters, broken at spaces, each ended by a newline."""
+    import textwrap
+
+    lines = textwrap.wrap(text, max(width, 1), break_long_words=False, break_on_hyphens=False)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def json_text(value: object, *, indent: int = 2) -> str:

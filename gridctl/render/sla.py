@@ -29,14 +29,14 @@ from gridctl.render.rows import Column, Item, render_rows
 
 _WORKLOAD = Column("workload", "workload")
 _PROMISE = (
-    Column("objective", "objective"),
-    Column("target", "target", align="right", text=share_text),
+    Column("objective", "objective", kept=True),
+    Column("target", "target", align="right", text=share_text, kept=True),
     Column("applicable", "valid", align="right", text=count_text),
-    Column("attained", "attained", align="right", text=share_text),
+    Column("attained", "attained", align="right", text=share_text, kept=True),
     Column("observed", "observed", align="right"),
 )
 _LEFT = Column("budget_left_share", "left", align="right", text=lambda value: f"{value:.0%}")
-_END = (Column("status", "status"), Column("main_cause", "cause"))
+_END = (Column("status", "status", kept=True), Column("main_cause", "cause", kept=True))
 POOLED = (
     _WORKLOAD,
     *_PROMISE,
@@ -131,20 +131,24 @@ def text(
     sites: Sequence[SiteMisses],
     output: str,
     drawn: Drawn | None = None,
+    width: int | None = None,
 ) -> str:
-    """The run in one line, pooled rows, finer rows and the worst sites, for `table`, `wide` and `markdown`."""
+    """The run in one line, pooled rows, finer rows and the worst sites, for `table`, `wide` and `markdown`; on a
+    terminal of `width` columns no wider than it."""
     is_wide = output == "wide"
     parts = [_headline(sla, drawn)]
     if drawn is not None:
         parts.append(ensemble_line(drawn.ensemble) + flips_text(drawn.pooled, drawn.ensemble))
     columns = row_columns(drawn) if is_wide else _columns(POOLED, drawn)
-    parts.append(render_rows(row_items(pooled, drawn.pooled if drawn else None), columns, output, kind="SlaRowList"))
+    items = row_items(pooled, drawn.pooled if drawn else None)
+    parts.append(render_rows(items, columns, output, kind="SlaRowList", width=width))
     if finer:
         columns = row_columns(drawn) if is_wide else _columns(FINER, drawn if drawn and drawn.finer else None)
-        parts.append(render_rows(row_items(finer, drawn.finer if drawn else None), columns, output, kind="SlaRowList"))
+        items = row_items(finer, drawn.finer if drawn else None)
+        parts.append(render_rows(items, columns, output, kind="SlaRowList", width=width))
     if sites:
-        items = [msgspec.structs.asdict(site) for site in sites]
-        parts.append(render_rows(items, SITES, output, kind="SiteMissesList"))
+        misses = [msgspec.structs.asdict(site) for site in sites]
+        parts.append(render_rows(misses, SITES, output, kind="SiteMissesList", width=width))
     return "\n".join(parts)
 
 

@@ -1,8 +1,9 @@
 """The plain table: aligned columns separated by two spaces, fast enough for thousands of rows.
 
-Decides widths and clipping. Works column by column, because one join and one scan per column is far cheaper than
-a check per cell (4,400 rows of ten columns take single-digit milliseconds). Clips only when a width is given, which
-happens only on a terminal: a pipe always gets whole values.
+Decides widths, clipping, and which columns stay where not all fit. Works column by column, because one join and one
+scan per column is far cheaper than a check per cell (4,400 rows of ten columns take single-digit milliseconds). Clips
+only when a width is given, which happens only on a terminal: a pipe always gets whole values. Texts are clipped, but
+never a number, which would be another number then, nor a title, nor what a row is called while anything else may give.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from gridctl.render.cell import visible, visible_texts
 
 GAP = "  "
 MIN_CLIPPED_WIDTH = 8
+NAME_WIDTH = 24
+TEXT_WIDTH = 16
+"""Of a row's name and of another text, so much stays while a column may go instead: they are there to be read."""
 ELLIPSIS = "…"
 
 
@@ -42,7 +46,7 @@ def table(
     simple = [_is_simple(column) for column in cells]
     widths = [max(map(len if plain else display_width, column)) for column, plain in zip(cells, simple, strict=True)]
     if width is not None:
-        widths = _fit(widths, width)
+        widths = _fit(widths, _floors(cells, widths, aligns), width)
     padded = [
         _pad(column, size, align, is_simple=plain)
         for column, size, align, plain in zip(cells, widths, aligns, simple, strict=True)
@@ -59,21 +63,51 @@ def facts(titles: Sequence[str], texts: Sequence[str]) -> str:
     )
 
 
+def fitting(
+    titles: Sequence[str],
+    columns: Sequence[Sequence[str]],
+    aligns: Sequence[Literal["left", "right"]],
+    kept: Sequence[bool],
+    width: int,
+) -> list[bool]:
+    """Which columns are shown where `width` is too little for all, though texts are clipped: the last ones go
+    first, `kept` ones and the first never."""
+    cells = [[title, *visible_texts(list(column))] for title, column in zip(titles, columns, strict=True)]
+    widths = [max(map(display_width, column)) for column in cells]
+    needed = [
+        width if align == "right" else min(width, TEXT_WIDTH if at else NAME_WIDTH)
+        for at, (width, align) in enumerate(zip(widths, aligns, strict=True))
+    ]
+    shown = [True] * len(cells)
+    for at in reversed(range(1, len(cells))):
+        if sum(size + len(GAP) for size, is_shown in zip(needed, shown, strict=True) if is_shown) - len(GAP) <= width:
+            break
+        shown[at] = kept[at]
+    return shown
+
+
 def _is_simple(column: list[str]) -> bool:
     """Whether every character takes one cell, so that `len` is the width; decided once for the distinct characters."""
     text = "".join(column)
     return text.isascii() or all(display_width(character) == 1 for character in set(text))
 
 
-def _fit(widths: list[int], limit: int) -> list[int]:
-    """Narrow the widest columns until the line fits, never below `MIN_CLIPPED_WIDTH`."""
+def _floors(cells: Sequence[list[str]], widths: list[int], aligns: Sequence[str]) -> list[int]:
+    """How narrow each column may become: numbers stay whole, texts keep their title and `MIN_CLIPPED_WIDTH`."""
+    return [
+        width if align == "right" else min(width, max(display_width(column[0]), MIN_CLIPPED_WIDTH))
+        for column, width, align in zip(cells, widths, aligns, strict=True)
+    ]
+
+
+def _fit(widths: list[int], floors: list[int], limit: int) -> list[int]:
+    """Narrow the widest texts until the line fits: the first column, the rows' names, after all others."""
     fitted = list(widths)
-    spare = limit - len(GAP) * (len(fitted) - 1)
-    while sum(fitted) > spare:
-        widest = max(range(len(fitted)), key=fitted.__getitem__)
-        if fitted[widest] <= MIN_CLIPPED_WIDTH:
-            break
-        fitted[widest] -= 1
+    excess = sum(fitted) + len(GAP) * (len(fitted) - 1) - limit
+    for columns in (range(1, len(fitted)), range(min(1, len(fitted)))):
+        while excess > 0 and (soft := [at for at in columns if fitted[at] > floors[at]]):
+            fitted[max(soft, key=fitted.__getitem__)] -= 1
+            excess -= 1
     return fitted
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from gridctl.accounts.rows import Run, RunInfo
+from gridctl.accounts.facts import RunInfo
+from gridctl.accounts.rows import Run
 from gridctl.accounts.tables import TokenomicsRow
 from gridctl.accounts.tokenomics import total_row
 from gridctl.geography.world import generate_world

@@ -15,8 +15,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from gridctl.accounts.facts import EngineFacts, Origin, RunInfo
 from gridctl.accounts.goodness import CAUSES
-from gridctl.accounts.rows import EngineFacts, Origin, Run, RunInfo, RunRows
+from gridctl.accounts.rows import Run, RunRows
 from gridctl.accounts.tables import SlaRow, Status, TokenomicsRow
 from gridctl.cli import sla as sla_command
 from gridctl.cli import tokenomics as tokenomics_command

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import gridctl
 from gridctl.cli import failure
-from gridctl.cli.main import hoisted
+from gridctl.cli.main import hoisted, root
 from gridctl.errors import GridctlError, InputError
 
 
@@ -40,6 +43,9 @@ def test_no_arguments_print_help(shell: Callable) -> None:
         (["sit"], 2, ["there is no command 'sit'", "did you mean site?"]),
         (["site"], 2, ["a verb is missing"]),
         (["site", "ls"], 2, ["did you mean list?"]),
+        (["run", "compare", "a", "b"], 2, ["did you mean gridctl replay compare?"]),
+        (["model", "rollout", "status"], 2, ["did you mean gridctl rollout?"]),
+        (["site", "xyzzy"], 2, ["see: gridctl site --help"]),
         (["--stor", "x"], 2, ["there is no option --stor", "did you mean --store?"]),
         (["site", "list", "--outptu", "json"], 2, ["there is no option --outptu", "did you mean --output?"]),
         (["site", "list", "-o", "jsn"], 2, ["'jsn'", "did you mean json?"]),
@@ -153,3 +159,97 @@ def test_an_interrupt_exits_130(shell: Callable) -> None:
     )
     ran = shell.python(code)
     assert (ran.code, ran.out, ran.err) == (130, "", "interrupted\n")
+
+
+COMMAND = f"{sys.executable} -m gridctl"
+
+
+@pytest.mark.parametrize(
+    ("closed", "code", "heard"),
+    [(">&-", 0, ""), ("2>&-", 0, "/v1"), ("<&-", 0, "/v1"), ("<&- >&- 2>&-", 0, "")],
+    ids=["stdout", "stderr", "stdin", "all"],
+)
+def test_closed_standard_streams_are_no_failure(grid: Any, closed: str, code: int, heard: str) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{COMMAND} site get no-oslo-01 -o json {closed}"],
+        capture_output=True,
+        text=True,
+        cwd=grid.folder,
+        env=grid.environment,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (code, "")
+    assert heard in done.stdout
+    missing = subprocess.run(
+        ["/bin/sh", "-c", f"{COMMAND} site get nowhere {closed}"],
+        capture_output=True,
+        text=True,
+        cwd=grid.folder,
+        env=grid.environment,
+        timeout=60,
+        check=False,
+    )
+    assert missing.returncode == 4
+    assert "Traceback" not in missing.stderr
+
+
+def test_a_closed_stdout_is_not_given_to_a_file_that_is_opened_later(shell: Any) -> None:
+    """Numbers 0 to 2 are taken before anything is opened, or data would be printed into a database."""
+    code = (
+        "import os, sys; from gridctl.cli import main; main._open_closed_streams(); "
+        "sys.stdout.write('x'); sys.stdout.flush(); number = os.open('later', os.O_CREAT | os.O_WRONLY); "
+        "sys.exit(number <= 2 or sys.stdin.read() != '')"
+    )
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'{sys.executable} -c "{code}" <&- >&-'],
+        capture_output=True,
+        text=True,
+        cwd=shell.folder,
+        env=shell.environment,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_time_limit_s_signal_unwinds_and_leaves_nothing_behind(shell: Any) -> None:
+    """SIGTERM, as `timeout` sends it, in the middle of work that holds a temporary folder."""
+    code = (
+        "import sys, tempfile, pathlib; from gridctl.cli import main\n"
+        "def work(arguments):\n"
+        "    with tempfile.TemporaryDirectory(dir='.', prefix='work-'):\n"
+        "        print('working', flush=True); sys.stdin.read()\n"
+        "main._run = work\n"
+        "sys.argv = ['gridctl', 'x']; main.main()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=shell.folder,
+        env=shell.environment,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "working\n"
+        assert len(list(shell.folder.glob("work-*"))) == 1
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (143, "interrupted\n")
+    assert list(shell.folder.glob("work-*")) == []
+
+
+def test_what_the_system_refuses_comes_with_a_fix() -> None:
+    for number in (errno.ENOSPC, errno.EACCES, errno.EISDIR, errno.EIO):
+        assert failure.system_error(OSError(number, "no", "there")).fix
+
+
+def test_verbs_that_are_suggested_elsewhere_are_there() -> None:
+    group = root()
+    context = typer.Context(group, info_name="gridctl")
+    for suggestion in failure.ELSEWHERE.values():
+        _, noun, verb = suggestion.split()
+        command: Any = group.get_command(context, noun)
+        assert verb in command.list_commands(context)

@@ -16,6 +16,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "profiling"))
 
 from operators import LinearLaw, measured_folder, tables_of, written
+from toys import DENSE, HEAD, TOY_GPU, TOY_MODEL
 
 from gridctl.cli.help_topics import TOPICS
 from gridctl.manifest import read_manifests
@@ -30,29 +31,6 @@ MEASURED = {
 KERNELS = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
 """Compiled kernels are the machine's: compiling them again proves nothing."""
 TABLES = {"llama-3.1-8b": "Llama-3.1-8B", "qwen3-30b-a3b": "Qwen3-30B-A3B-Instruct-2507"}
-TOY_GPU = """\
-apiVersion: gridctl/v1
-kind: Gpu
-metadata: {name: toy}
-spec: {memory_gib: 10, bandwidth_gbs: 1000, bf16_tflops: 1}
-"""
-TOY_MODEL = """\
-apiVersion: gridctl/v1
-kind: Model
-metadata: {name: small}
-spec:
-  architecture: {layers: 4, hidden_size: 256, heads: 8, kv_heads: 8, head_dim: 64, intermediate_size: 512,
-                 vocab_size: 1000}
-  variants: [{name: bf16}]
-"""
-DENSE = {
-    "qkv_proj": (30.0, 0.3),
-    "o_proj": (10.0, 0.1),
-    "gate_up_proj": (40.0, 0.7),
-    "down_proj": (20.0, 0.4),
-    "layernorm": (2.0, 0.01),
-}
-HEAD = {"lm_head": (5.0, 0.25)}
 
 
 @pytest.fixture

@@ -14,32 +14,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "profiling"))
 
 from operators import LinearLaw, measured_folder, tables_of, written
+from toys import DENSE, HEAD, TOY_GPU, TOY_MODEL
 
 KERNELS = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
 LLAMA = "rtx-pro-6000.llama-3.1-8b.bf16.tp1"
-GPU = """\
-apiVersion: gridctl/v1
-kind: Gpu
-metadata: {name: toy}
-spec: {memory_gib: 10, bandwidth_gbs: 1000, bf16_tflops: 1}
-"""
-MODEL = """\
-apiVersion: gridctl/v1
-kind: Model
-metadata: {name: small}
-spec:
-  architecture: {layers: 4, hidden_size: 256, heads: 8, kv_heads: 8, head_dim: 64, intermediate_size: 512,
-                 vocab_size: 1000}
-  variants: [{name: bf16}]
-"""
-DENSE = {
-    "qkv_proj": (30.0, 0.3),
-    "o_proj": (10.0, 0.1),
-    "gate_up_proj": (40.0, 0.7),
-    "down_proj": (20.0, 0.4),
-    "layernorm": (2.0, 0.01),
-}
-HEAD = {"lm_head": (5.0, 0.25)}
 RUN = "request,input_tokens,output_tokens,queued_s,scheduled_s,first_token_s,last_token_s"
 
 
@@ -60,8 +38,8 @@ def assert_refused(ran: object, code: int, *words: str) -> str:
 @pytest.fixture
 def fit(shell: Callable) -> Callable:
     """`profile fit` of a made-up engine from three sound tables in the folder."""
-    (shell.folder / "gpu.yaml").write_text(GPU, encoding="utf-8")
-    (shell.folder / "model.yaml").write_text(MODEL, encoding="utf-8")
+    (shell.folder / "gpu.yaml").write_text(TOY_GPU, encoding="utf-8")
+    (shell.folder / "model.yaml").write_text(TOY_MODEL, encoding="utf-8")
     written(tables_of(LinearLaw(), DENSE, HEAD), shell.folder)
 
     def run(*more: str) -> object:

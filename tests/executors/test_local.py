@@ -195,3 +195,18 @@ def test_what_is_stored_is_mapped_bit_for_bit_and_written_for_oneself_only(board
 def test_a_value_without_arrays_needs_no_file_to_speak_of(tmp_path: Path) -> None:
     frame, arrays = packed(("a", 1))
     assert unpacked(frame, mapped(tmp_path / "arrays", store(arrays, tmp_path / "arrays"))) == ("a", 1)
+
+
+def test_a_worker_hears_no_ctrl_c_not_even_before_its_first_line(board: Board) -> None:
+    """Asked of the kernel, just after the start: an interpreter that still begins would print a traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with running("local", tasks.total, board, range(2), workers=2) as pool:
+        blocked = [
+            int(line.split()[1], 16)
+            for worker in pool._workers
+            for line in Path(f"/proc/{worker.process.pid}/status").read_text(encoding="ascii").splitlines()
+            if line.startswith("SigBlk:")
+        ]
+        assert [bool(mask & 1 << (signal.SIGINT - 1)) for mask in blocked] == [True, True]
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+        assert len(dict(pool.results(silent))) == 2

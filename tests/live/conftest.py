@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "agent"))  # free ports, sites and their agents
 sys.path.insert(0, str(Path(__file__).parent))
 
 from livegrid import write_grid

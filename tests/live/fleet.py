@@ -19,9 +19,11 @@ import httpx
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "agent"))
 
-from agentworld import Nursery, Pushed, Registry, complaint_of, free_port, make_model, push_model
+from agentworld import Nursery, Pushed, complaint_of, make_model, push_model
 from livegrid import ARCHITECTURE, GPU, document
 from liveprograms import Orchestrator, apply_grid
+from ociregistry import Registry
+from ports import free_port
 
 from gridctl.agent.order import Order
 from gridctl.artifacts.recipe import Recipe

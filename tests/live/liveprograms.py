@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+from ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_S = 180.0
@@ -32,13 +33,6 @@ def wait_for(what: str, look: Callable[[], Found | None], seconds: float, every_
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds:g} s in vain for {what}")
         time.sleep(every_s)
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def get(url: str, timeout_s: float = 5.0) -> tuple[int, bytes]:
@@ -69,7 +63,7 @@ def gridctl_command(store: Path | None, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "gridctl", *where, *arguments]
 
 
-def gridctl(*arguments: str, store: Path | None = None, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
+def gridctl(*arguments: str, store: Path | None = None, seconds: float = 300.0) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     environment = {**os.environ, **own_environment(store)}
     command = gridctl_command(store, *arguments)

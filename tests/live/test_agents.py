@@ -11,8 +11,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "agent"))
 
-from agentworld import Pushed, committed_digest, complaint_of, has_registry, running_registry, wait_for
+from agentworld import Pushed, committed_digest, complaint_of, wait_for
 from fleet import MODEL, Deaths, Fleet
+from ociregistry import MISSING, has_registry, running_registry
 
 SITES = 12
 
@@ -21,7 +22,7 @@ SITES = 12
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
     """Twelve sites whose engines load everything but FP8; three of them may die."""
     if not has_registry():
-        pytest.skip("docker-registry is not installed (apt-get install docker-registry)")
+        pytest.skip(MISSING)
     (tmp_path / "registry").mkdir()
     script = tmp_path / "reload"
     script.write_text('#!/bin/sh\ntest "$GRIDCTL_VARIANT" != fp8 || { echo no FP8 kernels here; exit 1; }\n')

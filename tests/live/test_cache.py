@@ -21,6 +21,9 @@ from intentengine import IntentEngine, intent_engine
 from livegrid import write_grid
 from liveprograms import Orchestrator, apply_grid, descendants, gridctl, wait_for
 
+from gridctl.orchestrator.context import home_of
+from gridctl.orchestrator.live_client import local_client
+
 ANSWERS = {
     "refund": "Refunds take five days.",
     "password": "Use the reset link.",
@@ -275,7 +278,11 @@ def test_fifty_clients_who_ask_the_same_at_once_cost_one_engine_request(grid: Gr
 
 
 def test_a_client_that_leaves_takes_nothing_from_those_who_wait_with_it(grid: Grid) -> None:
-    grid.engine.delay_s = 1.0
+    grid.engine.delay_s = 5.0
+
+    def all_follow() -> bool:
+        with local_client(home_of(grid.orchestrator.store, "test")) as client:
+            return sum(worker.in_flight for worker in client.status().workers) >= 4
 
     async def leave() -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", grid.orchestrator.port)
@@ -287,7 +294,7 @@ def test_a_client_that_leaves_takes_nothing_from_those_who_wait_with_it(grid: Gr
         while "invoice, leaving" not in grid.engine.prompts():
             await asyncio.sleep(0.01)
         followers = [asyncio.create_task(asyncio.to_thread(grid.ask, "invoice, leaving")) for _ in range(3)]
-        await asyncio.sleep(0.3)  # they follow the leader's request, which takes a second
+        await asyncio.to_thread(wait_for, "all to follow the leader's request", all_follow, 20)
         writer.close()
         for follower in followers:
             told = await follower
@@ -379,6 +386,7 @@ def test_a_killed_worker_is_replaced_by_one_that_knows_what_is_kept(grid: Grid) 
         return False
 
     wait_for("a hit from the worker that took its place", answered, 60, every_s=0.2)
+    assert grid.ask("invoice, after all").text == ANSWERS["invoice"]
 
 
 def test_a_changed_model_is_asked_anew(grid: Grid) -> None:
@@ -394,6 +402,7 @@ def test_a_changed_model_is_asked_anew(grid: Grid) -> None:
         lambda: grid.ask("shipping, before the change").kind != "hit; level=exact",
         20,
     )
+    assert grid.ask("shipping, before the change").text == ANSWERS["shipping"]
 
 
 def test_metrics_tell_what_the_cache_did(grid: Grid) -> None:

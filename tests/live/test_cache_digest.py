@@ -8,7 +8,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from liveprograms import MockEngine, Orchestrator, free_port, gridctl, wait_for
+from liveprograms import MockEngine, Orchestrator, gridctl, wait_for
+from ports import free_port
 
 Starter = Callable[..., Orchestrator]
 FIRST, SECOND = "sha256:" + "0" * 64, "sha256:" + "1" * 64

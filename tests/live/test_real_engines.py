@@ -27,7 +27,8 @@ from typing import Any
 import pytest
 from liveclient import Answer, Arrivals, Crowd, ask, question, until
 from livegrid import MODEL, write_grid
-from liveprograms import Orchestrator, Program, apply_grid, free_port, get, wait_for
+from liveprograms import Orchestrator, Program, apply_grid, get, wait_for
+from ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -196,12 +197,12 @@ def test_a_frozen_engine_costs_nobody_an_answer_while_another_serves(system: Sys
 
 def test_engines_that_die_mid_stream_are_told_to_clients_and_taken_back_when_they_live_again(system: System) -> None:
     """One engine is killed under a stream, then the other; then one comes back. One test, for engines start slowly."""
-    one_dies_mid_stream(system)
-    both_are_dead(system)
-    one_lives_again(system)
+    assert_clients_are_told_when_one_dies_mid_stream(system)
+    assert_clients_are_told_when_both_are_dead(system)
+    assert_one_that_lives_again_is_used(system)
 
 
-def one_dies_mid_stream(system: System) -> None:
+def assert_clients_are_told_when_one_dies_mid_stream(system: System) -> None:
     async def broken() -> list[Answer]:
         answers = [Answer() for _ in range(4)]  # engines are serial: two of them stream, two wait
         asked = [
@@ -220,7 +221,7 @@ def one_dies_mid_stream(system: System) -> None:
     assert json.loads(out)["site"] == "madrid"
 
 
-def both_are_dead(system: System) -> None:
+def assert_clients_are_told_when_both_are_dead(system: System) -> None:
     with system.official_client("stream", LONG) as client:
         assert client.stderr is not None
         assert client.stderr.readline() == "streaming\n"
@@ -234,7 +235,7 @@ def both_are_dead(system: System) -> None:
     assert get(f"{system.orchestrator.url}/v1/models")[0] == 200
 
 
-def one_lives_again(system: System) -> None:
+def assert_one_that_lives_again_is_used(system: System) -> None:
     system.engines["madrid"].start_again()
     system.engines["madrid"].wait()
 

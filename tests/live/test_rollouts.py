@@ -23,7 +23,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "agent"))
 
-from liveprograms import MockEngine, Orchestrator, free_port, gridctl, wait_for
+from liveprograms import MockEngine, Orchestrator, gridctl, wait_for
+from ports import free_port
 
 from gridctl.control.rollout_messages import RolloutReport, StartRollout
 from gridctl.orchestrator.context import home_of
@@ -35,13 +36,16 @@ from gridctl.rollout.state import Settings
 
 Starter = Callable[..., Orchestrator]
 OLD, NEW = "sha256:" + "0" * 64, "sha256:" + "1" * 64
-FAST = ("--ttft-ms", "15", "--tpot-ms", "2", "--model-name", "tiny")
-SLOW = ("--ttft-ms", "400", "--tpot-ms", "2", "--model-name", "tiny")
+TPOT_MS = "20"
+"""So long, as the times to a first token are, that what a busy machine adds is no multiple of it: rollouts compare
+sites by both."""
+FAST = ("--ttft-ms", "100", "--tpot-ms", TPOT_MS, "--model-name", "tiny")
+SLOW = ("--ttft-ms", "400", "--tpot-ms", TPOT_MS, "--model-name", "tiny")
 
 
 def taking(ttft_ms: float) -> tuple[str, ...]:
     """Options of an engine that takes so long to the first token."""
-    return ("--ttft-ms", f"{ttft_ms:g}", "--tpot-ms", "2", "--model-name", "tiny")
+    return ("--ttft-ms", f"{ttft_ms:g}", "--tpot-ms", TPOT_MS, "--model-name", "tiny")
 
 
 class PlayedAgent(threading.Thread):
@@ -326,11 +330,12 @@ def test_a_good_version_reaches_every_site_over_a_killed_orchestrator_and_can_be
 
 @pytest.mark.slow
 def test_an_engine_that_does_not_load_the_version_takes_real_agents_back(tmp_path: Path) -> None:
-    from agentworld import committed_digest, complaint_of, has_registry, running_registry
+    from agentworld import committed_digest, complaint_of
     from fleet import MODEL, Fleet
+    from ociregistry import MISSING, has_registry, running_registry
 
     if not has_registry():
-        pytest.skip("docker-registry is not installed (apt-get install docker-registry)")
+        pytest.skip(MISSING)
     script = tmp_path / "reload.py"
     script.write_text("import os, sys\nsys.exit(os.environ['GRIDCTL_VARIANT'] == 'tuned')\n")
     (tmp_path / "registry").mkdir()

@@ -189,7 +189,7 @@ def test_a_client_that_leaves_frees_its_engine_s_seat(
     def running(one: MockEngine) -> int:
         return int(json.loads(get(f"{one.url}/mock/state")[1])["gauges"]["running"])
 
-    async def story() -> None:
+    async def assert_seats_are_freed() -> None:
         for is_stream in (False, True):
             asked = [
                 asyncio.create_task(ask(orchestrator.port, question(f"{n}", tokens=3000, stream=is_stream)))
@@ -201,7 +201,7 @@ def test_a_client_that_leaves_frees_its_engine_s_seat(
             await asyncio.gather(*asked, return_exceptions=True)
             await until("both engines idle", lambda: running(engine) + running(streaming) == 0, 2)
 
-    asyncio.run(story())
+    asyncio.run(assert_seats_are_freed())
 
 
 def test_a_killed_worker_is_replaced_and_costs_only_what_it_was_serving(

@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 
 from gridctl.errors import InputError, UnreachableError
-from gridctl.manifest import document, download, parse_manifest, read_manifests
+from gridctl.manifest import document, download, parse_manifest, read_manifests, source
 
 
 def names(declared):
@@ -238,3 +238,18 @@ def test_an_unreadable_folder_is_an_input_error(tmp_path, monkeypatch, site):
     monkeypatch.setattr("os.scandir", refuse)
     (error,) = refused([tmp_path])
     assert error.what == "the folder cannot be read: Permission denied"
+
+
+def test_a_folder_that_is_no_grid_s_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    (tmp_path / "sites").mkdir()
+    for number in range(6):
+        (tmp_path / "sites" / f"{number}.txt").touch()
+    monkeypatch.setattr(source, "MAX_ENTRIES", 6)
+    (error,) = refused([tmp_path])
+    assert error.what.startswith("the folder holds more than 6 files and folders")
+    for number in range(3):
+        (tmp_path / f"{number}.yaml").write_text("{")
+    monkeypatch.setattr(source, "MAX_FILES", 2)
+    (error,) = refused([tmp_path])
+    assert error.what.startswith("the folder holds more than 2 manifests")
+    assert (error.where, error.fix) == (str(tmp_path), "name the grid's own folder, or its files")

@@ -159,7 +159,8 @@ def test_a_token_is_never_sent_where_others_could_read_it(url: str) -> None:
     "url", ["http://127.0.0.1:8081", "http://[::1]:8081", "http://localhost:1", "unix:/tmp/a.sock"]
 )
 def test_loopback_needs_no_tls(url: str) -> None:
-    LiveClient(Remote(url, "secret")).close()
+    with LiveClient(Remote(url, "secret")) as client:
+        assert client.remote.url == url
 
 
 def test_tokens_come_from_variables_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +17,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "grid"))
 from smallgrids import as_policy, cluster, gpu, model, price_book, site, trace, workload
 
 from gridctl.errors import GridctlError, InputError, Interrupted, NotFoundError, StoreError
-from gridctl.orchestrator import playing
+from gridctl.orchestrator import playing, replaying
 from gridctl.orchestrator.context import GridHome, home_of
 from gridctl.orchestrator.policies import choose_policy
 from gridctl.orchestrator.replaying import Listener, Order, check_order, replay_trace
 from gridctl.orchestrator.runs import load_info, load_run
 from gridctl.registry import Registry, RunStore
+from gridctl.registry.runs import RunDraft
 from gridctl.resources import PolicySpec, Resource
 from gridctl.traces.trace import UNSAID, Trace
 
@@ -143,8 +145,8 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "what"),
     [
         ("base", "run base exists"),
-        ("Base", "'Base.centralized' is not a name for a run"),
-        ("a/b", "'a/b.centralized' is not a name for a run"),
+        ("Base", "'Base' is not a name for a run"),
+        ("a/b", "'a/b' is not a name for a run"),
         ("x" * 52, "is not a name for a run"),  # and 12 for the alternative's suffix are more than 63
     ],
 )
@@ -352,3 +354,28 @@ def test_prices_come_from_the_book_that_is_named(found: Found) -> None:
     assert {one.cluster: one.usd_per_gpu_hour for one in info.engines} == {"core": 8.0, "edge": 3.0}
     with pytest.raises(NotFoundError, match="wintre"):
         check_order(home, trace(REQUESTS), Order(prices="wintre"), lambda text: None)
+
+
+@pytest.mark.parametrize("moment", ["before the alternative is written", "before the run itself is"])
+def test_of_two_commands_that_make_one_run_the_later_leaves_the_earlier_s_whole(
+    found: Found, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Both begin while the name is free; the one that ends later is refused, and takes nothing away."""
+    home = found()
+    is_early = moment == "before the alternative is written"
+    owner, step = (replaying, "_played") if is_early else (RunDraft, "finish")
+    own, calls = getattr(owner, step), []
+
+    def stepping(*given: Any) -> Any:
+        """The step; the second one (of the run, of its alternative) meets the other command."""
+        calls.append(step)
+        if len(calls) == 2:
+            replay_trace(home, trace(REQUESTS), Order(name="same"), Listener())
+        return own(*given)
+
+    monkeypatch.setattr(owner, step, stepping)
+    with pytest.raises(InputError, match="same"):
+        replay_trace(home, trace(REQUESTS), Order(name="same", seed=2), Listener())
+    assert names(home) == ["same", "same.centralized"]
+    if is_early:
+        assert load_info("same.centralized", home).seed == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from gridctl.accounts.rows import Origin, RunInfo
+from gridctl.accounts.facts import Origin, RunInfo
 from gridctl.orchestrator.context import GridHome, home_of
 from gridctl.orchestrator.reporting import commands_of, places_of
 from gridctl.registry import Registry

@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "grid"))
 
 from smallgrids import cluster, gpu, model, site, trace, workload
 
-from gridctl.accounts.rows import Run, RunInfo
+from gridctl.accounts.facts import RunInfo
+from gridctl.accounts.rows import Run
 from gridctl.errors import InputError, NotFoundError, StoreError
 from gridctl.grid.image import build_image
 from gridctl.orchestrator.context import GridHome, home_of

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "grid"))
 
 from smallgrids import api, cluster, deployment, gpu, model, price_book, site, trace, workload
 
-from gridctl.accounts.rows import Run, RunInfo
+from gridctl.accounts.facts import RunInfo
+from gridctl.accounts.rows import Run
 from gridctl.errors import NotFoundError
 from gridctl.grid.image import build_image
 from gridctl.render import requests as module

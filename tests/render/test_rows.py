@@ -124,3 +124,19 @@ def test_tables_keep_a_line_per_item_and_print_no_control_characters(items: list
         text = render_rows(items, columns, format_, kind="TList")
         assert text.count("\n") == len(items) + (format_ != "name")
         assert all(character.isprintable() or character == "\n" for character in text)
+
+
+def test_a_narrow_terminal_is_told_which_columns_it_lacks() -> None:
+    columns = (Column("name", "name"), Column("a", "a", align="right"), Column("b", "b", align="right"))
+    items = [{"name": "fr-paris-01", "a": "1234567", "b": "7654321"}]
+    narrow = render_rows(items, columns, "table", kind="SiteList", width=21)
+    assert narrow == "NAME               A\nfr-paris-01  1234567\ntoo narrow for: B;\nsee -o wide\n"
+    assert "7654321" in render_rows(items, columns, "table", kind="SiteList", width=29)
+
+
+def test_wide_shows_everything_whole_on_a_narrow_terminal() -> None:
+    columns = (Column("name", "name"), Column("why", "why"), Column("more", "more", wide=True))
+    items = [{"name": "a", "why": "y" * 60, "more": "z" * 60}]
+    wide = render_rows(items, columns, "wide", kind="SiteList", width=40)
+    assert "y" * 60 in wide
+    assert "z" * 60 in wide
