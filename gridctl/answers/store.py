@@ -20,7 +20,6 @@ from gridctl.cache.model import MOST_LABELS
 from gridctl.errors import StoreError
 
 SERVINGS_KEPT = 100_000
-PURGES_KEPT = 100_000
 LESSONS_KEPT = 4 * MOST_LABELS
 NUMBERS_SKIPPED = 1 << 20
 

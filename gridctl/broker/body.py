@@ -23,6 +23,7 @@ MEDIA_TOKENS: Final = 1024
 """Allowed for a picture, a sound or a file: between the few hundred and several thousand tokens that models make of
 one; what the engine reports corrects nothing here, because it counts the text as well."""
 LONGEST_MODEL: Final = 256
+MOST_OUTPUT_TOKENS: Final = 1 << 31
 _MEDIA: Final = re.compile(rb'"(?:input_)?(?:image|audio|video|file)')
 
 PROMPT_FIELDS: Final[dict[str, tuple[str, ...]]] = {
@@ -155,9 +156,10 @@ def _most_tokens(read: Fields) -> int | None:
         value, name = read.max_tokens, "max_tokens"
     if value is None:
         return None
-    if not 0 <= value <= 1 << 31:
+    if not 0 <= value <= MOST_OUTPUT_TOKENS:
+        wanted = ">= 1" if value < 0 else f"<= {MOST_OUTPUT_TOKENS}"
         raise bad_request(
-            f"Invalid '{name}': integer out of range. Expected a value >= 1.",
+            f"Invalid '{name}': integer out of range. Expected a value {wanted}.",
             param=name,
             code="integer_below_min_value" if value < 0 else "integer_above_max_value",
         )

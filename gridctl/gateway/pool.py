@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _now_ns: Final = time.monotonic_ns
 RESOLVE_S: Final = 30.0
 NS_PER_MS: Final = 1_000_000
-RECEIVE_BUFFER_BYTES: Final = 256 * 1024
 KEEP_ALIVE_MARGIN_S: Final = 1.0
 """How long before an engine's own word for it a connection is closed."""
 

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from gridctl.broker.ask import Ask
     from gridctl.gateway.partitions import Fields
 
-OWN_REASONS = ("endpoint", "no-user", "tags", "logprobs", "body", "stored", "thinking")
-"""Why a request bypasses the cache, beside the reasons of `cache.cacheable`."""
 READ_ENDPOINTS = ("chat", "completions", "embeddings", "messages", "responses")
 LITERAL_ENDPOINTS = ("completions", "embeddings")
 CONVERSATIONS = {"messages": asked_of_messages, "responses": asked_of_responses}

@@ -28,8 +28,6 @@ LIVENESS: Final = frozenset(("/health", "/healthz", "/ready"))
 MODELS: Final = "/v1/models"
 METRICS: Final = "/metrics"
 
-STREAMING: Final = frozenset(("chat", "completions", "messages", "responses"))
-"""Endpoints whose answer may be a stream of events."""
 
 
 def wrong_method(allowed: str) -> Refusal:

@@ -14,7 +14,6 @@ import msgspec
 
 from gridctl.gateway.usage_fields import MOST_TOKENS, Answer, PlainAnswer
 
-TAIL_BYTES: Final = 8192
 _USAGE_AT_END: Final = re.compile(rb'"usage"[ \t\r\n]*:[ \t\r\n]*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
 
 

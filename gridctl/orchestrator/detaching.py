@@ -1,6 +1,7 @@
 """Detaching: start `gridctl up` as a process of its own and stay until it is ready, or has failed.
 
-Invariant: what the process says is in its log; when it fails, the caller says the same.
+Invariant: what the process says is in its log; when it fails, the caller says the same. The log of the one before is
+kept beside it, for that one may have crashed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from gridctl.errors import GridctlError, InputError
 from gridctl.orchestrator.context import GridHome
 from gridctl.registry.faults import disk_fault
 
-LOG = "up.log"
+LOG, LOG_BEFORE = "up.log", "up.log.1"
 READY_TIMEOUT_S = 180.0
 """A machine that compiles the router for the first time takes seconds, a busy one more."""
 POLL_S = 0.05
@@ -37,6 +38,8 @@ def detached(home: GridHome, arguments: Sequence[str] | None = None) -> ControlF
 
 async def _started(folder: LiveFolder, command: list[str], log: Path) -> ControlFile:
     try:
+        if log.exists() and log.stat().st_size:
+            log.replace(log.with_name(LOG_BEFORE))
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise disk_fault(error, log) from error

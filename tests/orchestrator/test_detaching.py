@@ -9,7 +9,7 @@ import pytest
 from gridctl.control.folder import ControlFile, LiveFolder
 from gridctl.errors import InputError
 from gridctl.orchestrator.context import home_of
-from gridctl.orchestrator.detaching import LOG, detached
+from gridctl.orchestrator.detaching import LOG, LOG_BEFORE, detached
 
 
 def test_a_second_start_says_who_runs_and_leaves_its_log_alone(tmp_path: Path) -> None:
@@ -37,3 +37,14 @@ def test_a_second_start_says_who_runs_and_leaves_its_log_alone(tmp_path: Path) -
     assert raised.value.fix is not None
     assert "gridctl down" in raised.value.fix
     assert log.read_text(encoding="utf-8") == "what the one that runs has said\n"
+
+
+def test_what_a_crashed_one_has_said_stays_beside_the_new_log(tmp_path: Path) -> None:
+    home = home_of(tmp_path / "grid", "test")
+    home.runs.mkdir(parents=True)
+    folder = LiveFolder(home.database)
+    folder.make()
+    (folder.log / LOG).write_text("its last words\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"^gridctl \d"):
+        detached(home, ["--version"])
+    assert (folder.log / LOG_BEFORE).read_text(encoding="utf-8") == "its last words\n"
