@@ -29,7 +29,6 @@ MODELS: Final = "/v1/models"
 METRICS: Final = "/metrics"
 
 
-
 def wrong_method(allowed: str) -> Refusal:
     """A path that exists, asked in another way."""
     return malformed(f"This path takes {allowed}.", status=405, code="method_not_allowed")
