@@ -27,6 +27,7 @@ class History:
         self._say = say
         self._unsaved = 0
         self.series = self._read()
+        self.sample()  # a window begins at a sample: without this one the first requests would be in none
 
     async def run(self) -> None:
         """Sample until cancelled; the last sample is kept, too."""
