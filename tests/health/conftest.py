@@ -165,8 +165,12 @@ def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], 
 
     def to_its_end(work: Coroutine[Any, Any, Any]) -> Any:
         async def limited() -> Any:
-            async with asyncio.timeout(PATIENCE_S):
-                return await work
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    return await work
+            finally:
+                # What is being closed is closed first: uvloop's own close was seen to wait for it without end.
+                await asyncio.sleep(0.01)
 
         with asyncio.Runner(loop_factory=factory) as runner:
             return runner.run(limited())
